@@ -1,0 +1,143 @@
+/* Kernel descriptors, and the one context through which kernels are emitted.
+ *
+ * A generator turns a descriptor (sizes, types, epilogue; never the graph) into one LLVM function
+ *     void name(char *arena, const uint64_t *args, uint64_t tile, char *scratch)
+ * Buffers are args[i], byte offsets into the arena, 64-byte aligned. Sizes are constants in the code.
+ * Next to each generator stand <kind>_tiles and <kind>_scratch: how many tiles its launch has, and how
+ * many bytes of scratch one tile needs. Tiles depend on the descriptor and the target only. */
+#ifndef TBC_GEN_H
+#define TBC_GEN_H
+
+#include "codegen.h"
+#include <llvm-c/Core.h>
+
+/* ---- descriptors; the comment gives the args */
+
+typedef enum GemmB { GEMM_B_KN, GEMM_B_NK, GEMM_B_T2_KN, GEMM_B_T2_NK } GemmB;
+
+typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
+    int64_t m, n, k;
+    bool a_cols;     /* a is stored [k,m] (transposed) instead of [m,k] */
+    GemmB b;         /* how b is stored; T2: packed ternary, decoded while packing */
+    int64_t group;   /* T2 only: along the stored last dim */
+    bool accumulate; /* c holds a sum so far */
+} GemmDesc;
+
+typedef struct AttnDesc {            /* forward: q, k, v, out, lse */
+    int64_t b, s, h, g, d;           /* grad: q, k, v, lse, dout, delta, dq, dk, dv */
+    double scale;                    /* shapes: ops.def, attention */
+} AttnDesc;
+
+typedef struct RowsDesc { const Graph *body; } RowsDesc; /* the region's operands, then its results */
+typedef struct TernaryDesc { int64_t rows, cols, group; } TernaryDesc;   /* w, t2 */
+typedef struct DecodeDesc { int64_t rows, cols, group; } DecodeDesc;     /* t2, out: codes*scales (a ste left over) */
+typedef struct EmbedDesc { int64_t tokens, vocab, n, group; } EmbedDesc; /* tokens, table, out; group 0: f32 table */
+typedef struct EmbedGradDesc { int64_t tokens, vocab, n; bool accumulate; } EmbedGradDesc; /* tokens, dy, out */
+typedef struct AdamwDesc { int64_t count; double beta1, beta2, eps; } AdamwDesc; /* w, g, m, v, hyper */
+typedef struct SumRowsDesc { int64_t rows, cols; } SumRowsDesc;          /* x, out */
+typedef struct TakeRowDesc { int64_t b, s, n; } TakeRowDesc;             /* x, pos, out */
+typedef struct CopyDesc { int64_t bytes; } CopyDesc;                     /* src, dst */
+typedef struct FillDesc { int64_t count; double c; } FillDesc;           /* out */
+
+/* ---- the LLVM context */
+
+typedef struct Gen {
+    const Target *target;
+    LLVMContextRef ctx;
+    LLVMModuleRef mod;
+    LLVMBuilderRef b;
+    LLVMTypeRef void_, i1, i8, i16, i32, i64, f16, f32, ptr;
+    /* of the kernel being emitted */
+    LLVMValueRef fn, arena, args, tile, scratch;
+} Gen;
+
+/* Begins a kernel: creates the function and leaves the builder in its body. */
+void gen_kernel(Gen *, const char *name);
+/* Ends it: returns, and puts the builder nowhere. Helper functions end with it as well. */
+void gen_end(Gen *);
+/* Begins an internal function of the module, or returns NULL in *body if one of that name exists (then
+ * it is complete). `kernel fields of Gen are saved in *saved and restored by gen_function_end. */
+LLVMValueRef gen_function(Gen *, const char *name, LLVMTypeRef type, bool *exists, Gen *saved);
+void gen_function_end(Gen *, const Gen *saved);
+LLVMValueRef gen_call(Gen *, LLVMValueRef fn, LLVMValueRef *args, unsigned n);
+
+LLVMValueRef gen_buffer(Gen *, unsigned i);                /* pointer arena + args[i] */
+LLVMValueRef gen_i32(Gen *, int64_t), gen_i64(Gen *, int64_t);
+LLVMValueRef gen_f32(Gen *, double);
+LLVMTypeRef gen_vec(Gen *, LLVMTypeRef elem, int n);       /* elem itself for n == 1 */
+LLVMValueRef gen_splat(Gen *, LLVMValueRef scalar, int n); /* scalar itself for n == 1 */
+LLVMValueRef gen_iota(Gen *, LLVMTypeRef elem, int n);     /* <0, 1, .. n-1> */
+
+/* i64 arithmetic that folds constants; index math reads gen_add(g, gen_mul(g, i, 4), j). */
+LLVMValueRef gen_add(Gen *, LLVMValueRef, LLVMValueRef), gen_sub(Gen *, LLVMValueRef, LLVMValueRef);
+LLVMValueRef gen_mul(Gen *, LLVMValueRef, int64_t), gen_div(Gen *, LLVMValueRef, int64_t);
+LLVMValueRef gen_mod(Gen *, LLVMValueRef, int64_t), gen_min(Gen *, LLVMValueRef, LLVMValueRef);
+LLVMValueRef gen_max(Gen *, LLVMValueRef, LLVMValueRef);
+
+/* Memory. gen_at: address of element i (i64) of an array of `elem`. Loads and stores take the type's
+ * natural element alignment (vectors may be unaligned). */
+LLVMValueRef gen_at(Gen *, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i);
+LLVMValueRef gen_load(Gen *, LLVMTypeRef, LLVMValueRef ptr);
+void gen_store(Gen *, LLVMValueRef value, LLVMValueRef ptr);
+LLVMValueRef gen_alloca(Gen *, LLVMTypeRef, const char *name); /* in the entry block; promoted to a register */
+void gen_zero(Gen *, LLVMValueRef ptr, LLVMValueRef bytes);    /* memset 0, inline loop */
+
+/* for (i = lo; i < hi; i += step): body between begin and end. Carry values in allocas or with phis. */
+typedef struct Loop {
+    LLVMBasicBlockRef head, body, exit;
+    LLVMValueRef i; /* i64 */
+    int64_t step;
+} Loop;
+Loop gen_loop(Gen *, LLVMValueRef lo, LLVMValueRef hi, int64_t step, const char *name);
+void gen_loop_end(Gen *, Loop *);
+/* if (cond) { ... } else { ... }; gen_else may be left out. */
+typedef struct If {
+    LLVMBasicBlockRef other, done;
+    bool has_else;
+} If;
+If gen_if(Gen *, LLVMValueRef cond);
+void gen_else(Gen *, If *);
+void gen_if_end(Gen *, If *);
+
+/* Calls an LLVM intrinsic overloaded on `type`, such as "llvm.fma". */
+LLVMValueRef gen_intrinsic(Gen *, const char *name, LLVMTypeRef type, LLVMValueRef *args, unsigned n);
+LLVMValueRef gen_fma(Gen *, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c); /* a*b + c, one rounding */
+LLVMValueRef gen_fmax(Gen *, LLVMValueRef a, LLVMValueRef b);
+/* Lanes of a vector added (maximum) pairwise, in a fixed order; a scalar stays. */
+LLVMValueRef gen_reduce_add(Gen *, LLVMValueRef), gen_reduce_max(Gen *, LLVMValueRef);
+/* f32 scalars or vectors, inline, about 1 ulp (math.c). */
+LLVMValueRef gen_exp(Gen *, LLVMValueRef), gen_log(Gen *, LLVMValueRef);
+LLVMValueRef gen_rsqrt(Gen *, LLVMValueRef), gen_sigmoid(Gen *, LLVMValueRef);
+
+/* The register-tiled micro-kernel that GEMM and attention share (microkernel.c), created on first use:
+ *   void f(i64 k, ptr a, ptr b, ptr c, i64 ldc)
+ * c[mr,nr] (row stride ldc floats) = or += sum over k of a[k*mr + i] * b[k*nr + j]: a is packed in
+ * columns of mr, b in rows of nr, both padded with zeros. c must have room for mr x nr. */
+LLVMValueRef gen_microkernel(Gen *, bool accumulate);
+
+/* ---- generators */
+
+#define GENERATOR(kind, Desc)                                                                                \
+    void gen_##kind(Gen *, const char *name, const Desc *);                                                  \
+    uint32_t kind##_tiles(const Desc *, const Target *);                                                     \
+    uint64_t kind##_scratch(const Desc *, const Target *);
+GENERATOR(gemm, GemmDesc)
+GENERATOR(attention, AttnDesc)
+GENERATOR(attention_grad, AttnDesc)
+GENERATOR(rows, RowsDesc)
+GENERATOR(ternary, TernaryDesc)
+GENERATOR(decode, DecodeDesc)
+GENERATOR(embed, EmbedDesc)
+GENERATOR(embed_grad, EmbedGradDesc)
+GENERATOR(adamw, AdamwDesc)
+GENERATOR(sum_rows, SumRowsDesc)
+GENERATOR(take_row, TakeRowDesc)
+GENERATOR(copy, CopyDesc)
+GENERATOR(fill, FillDesc)
+#undef GENERATOR
+
+/* Kernel test support (link.c): compiles the module built so far into a shared object at path. */
+Gen *gen_new(const Target *, const char *module_name);
+void gen_free(Gen *);
+
+#endif

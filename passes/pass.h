@@ -1,0 +1,56 @@
+/* Passes: one file each, one exported function each, listed in passes.def and run by pass.c. */
+#ifndef TBC_PASS_H
+#define TBC_PASS_H
+
+#include "../ir/ir.h"
+
+typedef struct PassOptions {
+    bool grads_buffer;       /* --grads buffer: `backward` and `update` instead of a fused `train` */
+    int64_t logits_bytes;    /* aim for one chunk of logits in fuse-loss; 0: 16 MiB */
+    /* driver */
+    const char *dump_dir;    /* NN-PASS.tir of each pass, NULL: none */
+    const char *const *print_after; /* pass names, NULL-terminated, may be NULL */
+    const char *stop_after;  /* pass name or NULL */
+    bool time;               /* a table of times on stderr */
+    bool verify;             /* after every pass */
+} PassOptions;
+
+typedef struct PassCtx {
+    Diag *diag;
+    const PassOptions *options;
+    const Module *module; /* the module being transformed: file names for diagnostics */
+    Arena *scratch;       /* emptied after each pass */
+} PassCtx;
+
+/* A pass replaces graphs of the module. False: a diagnostic was reported, the module is unusable. */
+typedef bool PassFn(PassCtx *, Module *);
+#define PASS(fn, ...) PassFn pass_##fn;
+#include "passes.def"
+#undef PASS
+
+typedef struct PassInfo {
+    const char *name;
+    PassFn *run;
+    uint32_t needs, gives, breaks;
+    const char *help;
+} PassInfo;
+extern const PassInfo pass_info[];
+extern const uint32_t pass_count;
+const PassInfo *pass_find(const char *name); /* NULL if there is none */
+
+/* Runs the whole pipeline, or the named passes in the given order. With options.dump_dir the module is
+ * also written before the first pass, as 00-frontend.tir. False after a reported error. */
+bool passes_run(Module *, Diag *, const PassOptions *, const PassInfo *const *passes, uint32_t n);
+bool passes_run_all(Module *, Diag *, const PassOptions *);
+
+/* For passes that rewrite one graph at a time: replaces each graph by fn's result, or fails if that is NULL. */
+typedef Graph *GraphFn(PassCtx *, const Graph *);
+bool pass_each_graph(PassCtx *, Module *, GraphFn *);
+
+/* Gradient rules, grads.c. For node n of g (already copied, operands and results are ids in g) and the
+ * gradients dout of its results (VAL_NONE: zero), appends nodes that compute the gradients of its
+ * operands into din (left VAL_NONE where there is none). */
+typedef void GradFn(Graph *g, const Node *n, const Val *dout, Val *din);
+extern GradFn *const grad_rules[OP_COUNT]; /* NULL: no rule, an error on a differentiated path */
+
+#endif

@@ -1,0 +1,114 @@
+/* The contract between the compiler and whoever runs a train.so: plain C, nothing else needed.
+ *
+ * A module exports one symbol, `tbc_module`. It describes one flat memory, the arena, in which every
+ * parameter, optimizer state, input, result and temporary has a fixed offset, and tables of launches
+ * that work on it. To run a table:
+ *
+ *     for each launch l of the table, in order:
+ *         for each tile t in 0 .. l.tiles-1, in any order and on any thread:
+ *             module.kernels[l.kernel].run(arena, module.args + l.args, t, scratch);
+ *
+ * where scratch is at least module.scratch_bytes, one per thread. Results do not depend on the order of
+ * tiles or the number of threads. arena and scratch are 64-byte aligned; the arena starts zeroed, then
+ * every entry of `consts` is copied in, parameters are written, and inputs before each run.
+ *
+ * Tables, as far as the module has them:
+ *   train     inputs tokens, targets i32[B,S], hyper f32[4]; output loss f32[1]; updates parameters and moments
+ *   backward  inputs tokens, targets; output loss; adds each gradient into state NAME.grad  } --grads
+ *   update    input hyper; takes NAME.grad, updates parameters and moments                  } buffer
+ *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
+ *   decode    inputs tokens i32[1,S], pos i32[1]; output logits f32[1,1,V] of position pos
+ * hyper = {1 - lr*weight_decay, lr/(1-beta1^t), 1/(1-beta2^t), gradient factor}; t counts from 1;
+ * without bias correction {.., lr, 1, ..}. Token ids must be in 0 .. vocab-1: kernels do not check. */
+#ifndef TBC_MODULE_H
+#define TBC_MODULE_H
+
+#include <stdint.h>
+
+#define TBC_MAGIC "tbc-mod"
+#define TBC_ABI   1u
+#define TBC_MAX_RANK 4
+
+/* A kernel runs one tile. args are the launch's: byte offsets into the arena. */
+typedef void tbc_kernel_fn(char *arena, const uint64_t *args, uint64_t tile, char *scratch);
+
+typedef struct tbc_kernel {
+    const char *name; /* unique, spells out the descriptor */
+    tbc_kernel_fn *run;
+} tbc_kernel;
+
+typedef struct tbc_launch {
+    uint32_t kernel; /* index into kernels */
+    uint32_t tiles;
+    uint32_t args;  /* index of its first argument in module.args */
+    uint32_t nargs;
+    uint64_t flops; /* arithmetic of the whole launch, a multiply-add counts two */
+    uint64_t bytes; /* operands read once plus results written once */
+    const char *label; /* what it does in the model: op, and parameter or spec location where known */
+} tbc_launch;
+
+typedef struct tbc_table {
+    const char *name;
+    uint32_t first, count; /* range of module.launches */
+} tbc_table;
+
+enum tbc_dtype { TBC_F32 = 0, TBC_I32 = 1, TBC_T2 = 2 };
+enum tbc_kind {
+    TBC_PARAM = 0,  /* trained; name as in Hugging Face checkpoints; shared by all tables */
+    TBC_STATE = 1,  /* NAME.m, NAME.v, NAME.grad; shared by all tables */
+    TBC_INPUT = 2,  /* of one table */
+    TBC_OUTPUT = 3, /* of one table; valid until the next run of any table */
+    TBC_CODES = 4,  /* t2 projection of the parameter of that name, as table `table` used it; valid like outputs */
+    TBC_TEMP = 5    /* a temporary, listed for the memory plan only */
+};
+
+/* t2[rows, cols] with `group`: row r's codes start at byte r*row_bytes, row_bytes = ceil(cols/16)*4;
+ * weight j is bits 2(j%4)..2(j%4)+1 of byte j/4, holding code+1; padding is 1. From byte
+ * scales_at = ceil(rows*row_bytes/64)*64 on: f16 scales, ceil(cols/group) a row, row by row.
+ * The weight's value is code * scale. */
+typedef struct tbc_tensor {
+    const char *name;
+    uint32_t kind, dtype;
+    int32_t table;  /* index into tables; -1: shared by all */
+    uint32_t group; /* t2; for a parameter the group size of its projection, 0: used in full precision */
+    uint32_t rank;
+    int64_t dim[TBC_MAX_RANK];
+    uint64_t offset, bytes; /* in the arena */
+    uint32_t live_first, live_last; /* launches of its table between which it holds (temporaries) */
+} tbc_tensor;
+
+typedef struct tbc_const {
+    uint64_t offset, bytes;
+    const void *data;
+} tbc_const;
+
+/* meta is one JSON object:
+ *   "name" string; "batch", "seq", "vocab" integers; "config" the Hugging Face config.json of the model;
+ *   "train" {"lr","warmup","weight_decay","beta1","beta2","eps","bias_correction"}; "grads" "fused"|"buffer";
+ *   "precision" "f32"; "target" "x86-64"; "cpu" the LLVM CPU name; "compiler" version string. */
+typedef struct tbc_module {
+    char magic[8];      /* TBC_MAGIC */
+    uint32_t abi;       /* TBC_ABI */
+    uint32_t bytes;     /* sizeof(struct tbc_module) */
+    const char *meta;
+    const char *cpu_features; /* what the kernels need, comma-separated: "avx2,fma,f16c" (Linux /proc/cpuinfo names) */
+    uint64_t arena_bytes, scratch_bytes;
+    uint32_t nkernels, ntensors, ntables, nlaunches, nargs, nconsts;
+    const tbc_kernel *kernels;
+    const tbc_tensor *tensors;
+    const tbc_table *tables;
+    const tbc_launch *launches;
+    const uint64_t *args;
+    const tbc_const *consts;
+} tbc_module_t;
+
+/* The file ends with this trailer, little-endian; it lets a reader reject a damaged or foreign file
+ * before any of it is mapped. hash is 64-bit FNV-1a, word by word (8 bytes at a time, the rest byte by
+ * byte), over all bytes before the trailer. */
+typedef struct tbc_trailer {
+    uint64_t hash;
+    uint64_t bytes;  /* of the file before the trailer */
+    char magic[8];   /* "tbc-end" */
+} tbc_trailer;
+
+#endif
