@@ -6,14 +6,16 @@
 
 /* What kernels are generated for. Cache sizes in bytes, per core for l1 and l2. */
 typedef struct Target {
-    const char *triple, *cpu, *features; /* LLVM's names */
-    const char *needs;     /* CPU features the code will use, /proc/cpuinfo names, comma-separated */
-    int vl;                /* f32 lanes of a vector register: 8 or 16 */
-    int mr, nr;            /* GEMM register tile: rows, columns (a multiple of vl) */
+    const char *triple;
+    const char *cpu;   /* LLVM's name of the CPU to tune for */
+    const char *level; /* the instruction set used: x86-64-v3 (AVX2) or x86-64-v4 (AVX-512) */
+    const char *needs; /* its features that not every x86-64 has, /proc/cpuinfo names, comma-separated */
+    int vl;            /* f32 lanes of a vector register: 8 or 16 */
+    int mr, nr;        /* GEMM register tile: rows, columns (a multiple of vl) */
     int64_t l1, l2, l3;
 } Target;
 
-/* cpu NULL: the host. False, reported, if LLVM does not know the CPU or it lacks AVX2, FMA and F16C. */
+/* cpu NULL: the host. False, reported, if the CPU is not known or is below x86-64-v3. */
 bool target_init(Target *, const char *cpu, Arena *, Diag *);
 
 typedef enum EmitKind { EMIT_SO, EMIT_LL, EMIT_ASM } EmitKind;

@@ -10,6 +10,7 @@
 
 #include "codegen.h"
 #include <llvm-c/Core.h>
+#include <llvm-c/TargetMachine.h>
 
 /* ---- descriptors; the comment gives the args */
 
@@ -23,21 +24,44 @@ typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
     bool accumulate; /* c holds a sum so far */
 } GemmDesc;
 
-typedef struct AttnDesc {            /* forward: q, k, v, out, lse */
-    int64_t b, s, h, g, d;           /* grad: q, k, v, lse, dout, delta, dq, dk, dv */
-    double scale;                    /* shapes: ops.def, attention */
+typedef struct AttnDesc {  /* forward: q, k, v, out, lse */
+    int64_t b, s, h, g, d; /* grad: q, k, v, lse, dout, delta, dq, dk, dv */
+    double scale;          /* shapes: ops.def, attention */
 } AttnDesc;
 
-typedef struct RowsDesc { const Graph *body; } RowsDesc; /* the region's operands, then its results */
-typedef struct TernaryDesc { int64_t rows, cols, group; } TernaryDesc;   /* w, t2 */
-typedef struct DecodeDesc { int64_t rows, cols, group; } DecodeDesc;     /* t2, out: codes*scales (a ste left over) */
-typedef struct EmbedDesc { int64_t tokens, vocab, n, group; } EmbedDesc; /* tokens, table, out; group 0: f32 table */
-typedef struct EmbedGradDesc { int64_t tokens, vocab, n; bool accumulate; } EmbedGradDesc; /* tokens, dy, out */
-typedef struct AdamwDesc { int64_t count; double beta1, beta2, eps; } AdamwDesc; /* w, g, m, v, hyper */
-typedef struct SumRowsDesc { int64_t rows, cols; } SumRowsDesc;          /* x, out */
-typedef struct TakeRowDesc { int64_t b, s, n; } TakeRowDesc;             /* x, pos, out */
-typedef struct CopyDesc { int64_t bytes; } CopyDesc;                     /* src, dst */
-typedef struct FillDesc { int64_t count; double c; } FillDesc;           /* out */
+typedef struct RowsDesc {
+    const Graph *body;
+} RowsDesc; /* the region's operands, then its results */
+typedef struct TernaryDesc {
+    int64_t rows, cols, group;
+} TernaryDesc; /* w, t2 */
+typedef struct DecodeDesc {
+    int64_t rows, cols, group;
+} DecodeDesc; /* t2, out: codes*scales (a ste left over) */
+typedef struct EmbedDesc {
+    int64_t tokens, vocab, n, group;
+} EmbedDesc; /* tokens, table, out; group 0: f32 table */
+typedef struct EmbedGradDesc {
+    int64_t tokens, vocab, n;
+    bool accumulate;
+} EmbedGradDesc; /* tokens, dy, out */
+typedef struct AdamwDesc {
+    int64_t count;
+    double beta1, beta2, eps;
+} AdamwDesc; /* w, g, m, v, hyper */
+typedef struct SumRowsDesc {
+    int64_t rows, cols;
+} SumRowsDesc; /* x, out */
+typedef struct TakeRowDesc {
+    int64_t b, s, n;
+} TakeRowDesc; /* x, pos, out */
+typedef struct CopyDesc {
+    int64_t bytes;
+} CopyDesc; /* src, dst */
+typedef struct FillDesc {
+    int64_t count;
+    double c;
+} FillDesc; /* out */
 
 /* ---- the LLVM context */
 
@@ -46,22 +70,25 @@ typedef struct Gen {
     LLVMContextRef ctx;
     LLVMModuleRef mod;
     LLVMBuilderRef b;
+    LLVMTargetMachineRef machine;
     LLVMTypeRef void_, i1, i8, i16, i32, i64, f16, f32, ptr;
     /* of the kernel being emitted */
     LLVMValueRef fn, arena, args, tile, scratch;
+    LLVMBasicBlockRef resume; /* in a saved Gen: where gen_function_end goes back to */
 } Gen;
 
 /* Begins a kernel: creates the function and leaves the builder in its body. */
 void gen_kernel(Gen *, const char *name);
 /* Ends it: returns, and puts the builder nowhere. Helper functions end with it as well. */
 void gen_end(Gen *);
-/* Begins an internal function of the module, or returns NULL in *body if one of that name exists (then
- * it is complete). `kernel fields of Gen are saved in *saved and restored by gen_function_end. */
+/* An internal helper function of the module, in the middle of emitting another one. Returns it; if it is
+ * new, *exists is false and the builder stands in its body: emit that and call gen_function_end, which
+ * returns void there and goes back to where the builder was (*saved). */
 LLVMValueRef gen_function(Gen *, const char *name, LLVMTypeRef type, bool *exists, Gen *saved);
 void gen_function_end(Gen *, const Gen *saved);
 LLVMValueRef gen_call(Gen *, LLVMValueRef fn, LLVMValueRef *args, unsigned n);
 
-LLVMValueRef gen_buffer(Gen *, unsigned i);                /* pointer arena + args[i] */
+LLVMValueRef gen_buffer(Gen *, unsigned i); /* pointer arena + args[i] */
 LLVMValueRef gen_i32(Gen *, int64_t), gen_i64(Gen *, int64_t);
 LLVMValueRef gen_f32(Gen *, double);
 LLVMTypeRef gen_vec(Gen *, LLVMTypeRef elem, int n);       /* elem itself for n == 1 */
@@ -79,8 +106,9 @@ LLVMValueRef gen_max(Gen *, LLVMValueRef, LLVMValueRef);
 LLVMValueRef gen_at(Gen *, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i);
 LLVMValueRef gen_load(Gen *, LLVMTypeRef, LLVMValueRef ptr);
 void gen_store(Gen *, LLVMValueRef value, LLVMValueRef ptr);
-LLVMValueRef gen_alloca(Gen *, LLVMTypeRef, const char *name); /* in the entry block; promoted to a register */
-void gen_zero(Gen *, LLVMValueRef ptr, LLVMValueRef bytes);    /* memset 0, inline loop */
+LLVMValueRef gen_alloca(Gen *, LLVMTypeRef,
+                        const char *name);                  /* in the entry block; promoted to a register */
+void gen_zero(Gen *, LLVMValueRef ptr, LLVMValueRef bytes); /* memset 0, inline loop */
 
 /* for (i = lo; i < hi; i += step): body between begin and end. Carry values in allocas or with phis. */
 typedef struct Loop {
@@ -136,8 +164,16 @@ GENERATOR(copy, CopyDesc)
 GENERATOR(fill, FillDesc)
 #undef GENERATOR
 
-/* Kernel test support (link.c): compiles the module built so far into a shared object at path. */
+/* ---- whole modules */
+
 Gen *gen_new(const Target *, const char *module_name);
 void gen_free(Gen *);
+/* Verifies (ice if the module is broken) and optimises the module. */
+void gen_optimize(Gen *);
+/* The module as object or assembly text; LLVMDisposeMemoryBuffer it. NULL after a reported error. */
+LLVMMemoryBufferRef gen_assemble(Gen *, bool text, Diag *);
+/* Optimises, assembles and links what was built so far into a shared object (link.c), with the trailer
+ * of tbc_module.h, written as a whole or not at all. False after a reported error. */
+bool gen_link(Gen *, const char *path, Diag *);
 
 #endif
