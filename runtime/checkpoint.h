@@ -1,0 +1,50 @@
+/* Weights in, checkpoints out and back in. A saved directory:
+ *
+ *     config.json            the model's Hugging Face configuration
+ *     model.safetensors      parameters, f32 latents under their original names
+ *     optimizer.safetensors  NAME.m, NAME.v
+ *     state.json             TrainState: enough to go on bit for bit
+ *
+ * A save writes all four as temporaries, flushes them, and only then renames them: a failure (full disk)
+ * leaves the previous checkpoint as it was and nothing else behind. Both safetensors files carry the step in
+ * their metadata, so a set torn by a power cut between two renames is recognised. */
+#ifndef TBC_RT_CHECKPOINT_H
+#define TBC_RT_CHECKPOINT_H
+
+#include "safetensors.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a run needs besides the tensors. Integers are 0 <= x < 2^53 (JSON numbers). */
+typedef struct TrainState {
+    int64_t step;     /* optimizer steps done */
+    int64_t examples; /* training examples consumed: order_at(.., examples) is the next one */
+    int64_t seed;
+    bool shuffle;
+    int64_t batch, seq, accumulate;
+    int64_t rows, data; /* training rows and dataset_fingerprint */
+    double lr;
+    int64_t warmup;
+    double weight_decay, clip; /* clip 0: none */
+} TrainState;
+
+/* Loads weights from a file or directory into params, all of them. Missing, unknown and mis-shaped tensors
+ * are reported together, one line each kind; a NaN or infinity is an error that names the tensor.
+ * lm_head.weight may be there without being wanted (tied embeddings). False: an error was printed, and the
+ * contents of params are undefined. */
+bool weights_load(const char *path, const NamedTensor *params, size_t n);
+
+/* Can a checkpoint be saved to dir? To be asked before a long run. Creates nothing. Prints an error if not.
+ */
+bool checkpoint_can_save(const char *dir);
+
+/* Saves. dir is created when missing (its parent must be there). False: an error was printed. */
+bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
+                     const NamedTensor *moments, size_t nmoments, const TrainState *);
+
+/* Loads what checkpoint_save wrote. False: an error was printed. */
+bool checkpoint_load(const char *dir, const NamedTensor *params, size_t nparams, const NamedTensor *moments,
+                     size_t nmoments, TrainState *);
+
+#endif

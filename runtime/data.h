@@ -1,0 +1,41 @@
+/* The examples a model is trained and evaluated on: rows of seq+1 token ids, mapped from files.
+ *
+ * A row's first seq ids are the inputs, its last seq ids the targets. --data names, tried in this order:
+ *   FILE.npy  2-D int32 (or int64) [rows, seq+1]: the rows as they are, all for training.
+ *   FILE      a text: consecutive windows with stride seq, so that every token but the first is a target
+ *             once (a ragged tail is dropped). The last 5 % of the rows, at least one where there are two,
+ *             are the validation split.
+ *   DIR       train.txt, valid.txt, test.txt (or .npy), as far as they are there.
+ *   NAME      the directory NAME in the data home: $TBC_DATA_HOME, else ~/.cache/tbc.
+ * Every id is checked against the vocabulary when the data set is opened. */
+#ifndef TBC_RT_DATA_H
+#define TBC_RT_DATA_H
+
+#include "tokenizer.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum DataSplit { DATA_TRAIN, DATA_VALID, DATA_TEST, DATA_SPLITS } DataSplit;
+
+typedef struct Dataset Dataset;
+
+/* spec is the value of --data; seq and vocab are the module's. The tokenizer (needed for text only, but never
+ * NULL) stays the caller's. Prints an error and returns NULL on failure. At least one split has rows. */
+Dataset *dataset_open(const char *spec, const Tokenizer *, int64_t seq, int64_t vocab);
+void dataset_close(Dataset *); /* NULL is allowed */
+
+int64_t dataset_rows(const Dataset *, DataSplit);     /* 0: no such split */
+const char *dataset_path(const Dataset *, DataSplit); /* the file it comes from; NULL: no such split */
+const char *data_split_name(DataSplit);               /* "train", "valid", "test" */
+
+/* Copies row 0 <= row < dataset_rows of a split: seq+1 ids, all in 0 .. vocab-1. */
+void dataset_row(const Dataset *, DataSplit, int64_t row, int32_t *out);
+
+/* The split to evaluate on: valid, else test, else train (a lone .npy). */
+DataSplit dataset_eval_split(const Dataset *);
+
+/* A number that differs when the training rows do (path aside: size and content of the split), kept in
+ * checkpoints so that --resume can tell another data set from the one it was trained on. Below 2^53. */
+int64_t dataset_fingerprint(const Dataset *, DataSplit);
+
+#endif

@@ -1,0 +1,52 @@
+/* The safetensors format (https://github.com/huggingface/safetensors): a u64 header length, a JSON header,
+ * then the tensors' bytes without holes. Files are mapped; a tensor is converted only when it is read. */
+#ifndef TBC_RT_SAFETENSORS_H
+#define TBC_RT_SAFETENSORS_H
+
+#include "files.h"
+#include <stdint.h>
+
+#define ST_MAX_RANK 8
+
+/* A named f32 tensor in memory that belongs to the caller: what is loaded into and saved from. */
+typedef struct NamedTensor {
+    const char *name;
+    uint32_t rank;
+    int64_t dim[ST_MAX_RANK];
+    float *data; /* row-major, dim[0]*..*dim[rank-1] values */
+} NamedTensor;
+
+int64_t tensor_count(uint32_t rank, const int64_t *dim); /* number of values */
+
+/* A tensor in a file. */
+typedef struct StTensor {
+    const char *name;
+    const char *dtype; /* "F32", "BF16", ..: static */
+    uint32_t rank;
+    int64_t dim[ST_MAX_RANK];
+    const unsigned char *data; /* in the map, perhaps unaligned */
+    size_t bytes;
+    const char *file; /* path of the file that holds it */
+} StTensor;
+
+typedef struct SafeTensors SafeTensors;
+
+/* Opens a file, or a directory with model.safetensors or model.safetensors.index.json and its shards. All
+ * headers are validated in full: lengths, JSON, dtypes, shapes against offsets, overlaps, holes, duplicate
+ * names. Prints an error and returns NULL when something is wrong. */
+SafeTensors *st_open(const char *path);
+void st_close(SafeTensors *); /* NULL is allowed */
+
+size_t st_count(const SafeTensors *);
+const StTensor *st_at(const SafeTensors *, size_t i);           /* sorted by name */
+const StTensor *st_find(const SafeTensors *, const char *name); /* NULL: not there */
+const char *st_metadata(const SafeTensors *, const char *key);  /* of __metadata__; NULL: not there */
+
+/* Converts F32, F16, BF16 or F64 to f32. Prints an error and returns false for another dtype. */
+bool st_read_f32(const StTensor *, float *out);
+
+/* Writes a file of f32 tensors, streaming from their memory, into an opened NewFile (which the caller closes
+ * and commits). metadata is NULL or {key, value, ..., NULL}. Prints an error and returns false on failure. */
+bool st_write(NewFile *, const NamedTensor *, size_t n, const char *const *metadata);
+
+#endif
