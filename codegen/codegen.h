@@ -20,7 +20,8 @@ bool target_init(Target *, const char *cpu, Arena *, Diag *);
 
 typedef enum EmitKind { EMIT_SO, EMIT_LL, EMIT_ASM } EmitKind;
 
-/* Generates the kernels and tables of m (which must be planned) and writes them to path; through a
+/* Generates the kernels and tables of m (which must be planned) and writes them to path (text also to
+ * stdout, as "-"); through a
  * temporary file, so that a failure leaves nothing behind. False after a reported error. */
 bool codegen_emit(const Module *m, const Target *, EmitKind, const char *path, Diag *);
 

@@ -145,23 +145,26 @@ LLVMValueRef gen_microkernel(Gen *, bool accumulate);
 
 /* ---- generators */
 
+/* The kinds of kernels: X(kind, descriptor). lower.c picks and names them, this declares their generators. */
+#define KERNEL_KINDS(X)                                                                                      \
+    X(gemm, GemmDesc)                                                                                        \
+    X(attention, AttnDesc)                                                                                   \
+    X(attention_grad, AttnDesc)                                                                              \
+    X(rows, RowsDesc)                                                                                        \
+    X(ternary, TernaryDesc)                                                                                  \
+    X(decode, DecodeDesc)                                                                                    \
+    X(embed, EmbedDesc)                                                                                      \
+    X(embed_grad, EmbedGradDesc)                                                                             \
+    X(adamw, AdamwDesc)                                                                                      \
+    X(sum_rows, SumRowsDesc)                                                                                 \
+    X(take_row, TakeRowDesc)                                                                                 \
+    X(copy, CopyDesc)                                                                                        \
+    X(fill, FillDesc)
 #define GENERATOR(kind, Desc)                                                                                \
     void gen_##kind(Gen *, const char *name, const Desc *);                                                  \
     uint32_t kind##_tiles(const Desc *, const Target *);                                                     \
     uint64_t kind##_scratch(const Desc *, const Target *);
-GENERATOR(gemm, GemmDesc)
-GENERATOR(attention, AttnDesc)
-GENERATOR(attention_grad, AttnDesc)
-GENERATOR(rows, RowsDesc)
-GENERATOR(ternary, TernaryDesc)
-GENERATOR(decode, DecodeDesc)
-GENERATOR(embed, EmbedDesc)
-GENERATOR(embed_grad, EmbedGradDesc)
-GENERATOR(adamw, AdamwDesc)
-GENERATOR(sum_rows, SumRowsDesc)
-GENERATOR(take_row, TakeRowDesc)
-GENERATOR(copy, CopyDesc)
-GENERATOR(fill, FillDesc)
+KERNEL_KINDS(GENERATOR)
 #undef GENERATOR
 
 /* ---- whole modules */

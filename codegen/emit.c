@@ -1,0 +1,155 @@
+/* Emission: all kernels of a lowered module, and its tables as constant data behind the one exported
+ * symbol, tbc_module. The structs here mirror runtime/tbc_module.h field by field. */
+#include "lower.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- constant data */
+
+static LLVMValueRef data(Gen *g, LLVMValueRef init) {
+    LLVMValueRef global = LLVMAddGlobal(g->mod, LLVMTypeOf(init), "");
+    LLVMSetInitializer(global, init);
+    LLVMSetLinkage(global, LLVMPrivateLinkage);
+    LLVMSetGlobalConstant(global, true);
+    return global;
+}
+
+static LLVMValueRef bytes(Gen *g, const void *at, size_t n) {
+    return data(g, LLVMConstStringInContext2(g->ctx, at, n, true));
+}
+
+static LLVMValueRef text(Gen *g, const char *s) {
+    return bytes(g, s, strlen(s) + 1);
+}
+static LLVMValueRef u32(Gen *g, uint32_t x) {
+    return LLVMConstInt(g->i32, x, false);
+}
+static LLVMValueRef u64(Gen *g, uint64_t x) {
+    return LLVMConstInt(g->i64, x, false);
+}
+
+#define STRUCT(g, ...)                                                                                       \
+    LLVMConstStructInContext((g)->ctx, (LLVMValueRef[]){__VA_ARGS__},                                        \
+                             sizeof((LLVMValueRef[]){__VA_ARGS__}) / sizeof(LLVMValueRef), false)
+
+/* An array of n rows, all of one struct type; a null pointer when empty. */
+static LLVMValueRef table(Gen *g, LLVMValueRef *rows, uint32_t n) {
+    if (!n) return LLVMConstNull(g->ptr);
+    return data(g, LLVMConstArray2(LLVMTypeOf(rows[0]), rows, n));
+}
+
+/* One row of each kind of table, from the element of Lowered that it mirrors. */
+typedef LLVMValueRef RowFn(Gen *, const void *);
+
+static LLVMValueRef tensor_row(Gen *g, const void *element) {
+    const tbc_tensor *t = element;
+    LLVMValueRef dim[TBC_MAX_RANK];
+    for (int i = 0; i < TBC_MAX_RANK; i++) dim[i] = u64(g, (uint64_t)t->dim[i]);
+    return STRUCT(g, text(g, t->name), u32(g, t->kind), u32(g, t->dtype), u32(g, (uint32_t)t->table),
+                  u32(g, t->group), u32(g, t->rank), LLVMConstArray2(g->i64, dim, TBC_MAX_RANK),
+                  u64(g, t->offset), u64(g, t->bytes), u32(g, t->live_first), u32(g, t->live_last));
+}
+
+static LLVMValueRef kernel_row(Gen *g, const void *element) {
+    const Kernel *k = element;
+    return STRUCT(g, text(g, k->name), LLVMGetNamedFunction(g->mod, k->name));
+}
+
+static LLVMValueRef launch_row(Gen *g, const void *element) {
+    const tbc_launch *l = element;
+    return STRUCT(g, u32(g, l->kernel), u32(g, l->tiles), u32(g, l->args), u32(g, l->nargs), u64(g, l->flops),
+                  u64(g, l->bytes), text(g, l->label));
+}
+
+static LLVMValueRef table_row(Gen *g, const void *element) {
+    const tbc_table *t = element;
+    return STRUCT(g, text(g, t->name), u32(g, t->first), u32(g, t->count));
+}
+
+static LLVMValueRef const_row(Gen *g, const void *element) {
+    const tbc_const *c = element;
+    return STRUCT(g, u64(g, c->offset), u64(g, c->bytes), bytes(g, c->data, c->bytes));
+}
+
+static LLVMValueRef arg_row(Gen *g, const void *element) {
+    return u64(g, *(const uint64_t *)element);
+}
+
+/* n elements of `size` bytes as constant data; a null pointer when there are none. */
+static LLVMValueRef table(Gen *g, RowFn *row, const void *at, uint32_t n, size_t size) {
+    if (!n) return LLVMConstNull(g->ptr);
+    LLVMValueRef *rows = xcalloc(n, sizeof *rows);
+    for (uint32_t i = 0; i < n; i++) rows[i] = row(g, (const char *)at + i * size);
+    LLVMValueRef out = data(g, LLVMConstArray2(LLVMTypeOf(rows[0]), rows, n));
+    free(rows);
+    return out;
+}
+#define TABLE(g, row, v) table((g), (row), (v).at, (v).n, sizeof *(v).at)
+
+/* ---- the module */
+
+static void emit_kernel(Gen *g, const Kernel *k) {
+    switch (k->desc.kind) {
+#define KIND(kind, Desc)                                                                                     \
+    case KERNEL_##kind:                                                                                      \
+        gen_##kind(g, k->name, &k->desc.kind);                                                               \
+        break;
+        KERNEL_KINDS(KIND)
+#undef KIND
+    }
+}
+
+static void emit_tables(Gen *g, const Module *m, const Lowered *o) {
+    char magic[8] = TBC_MAGIC;
+    LLVMValueRef init =
+        STRUCT(g, LLVMConstStringInContext2(g->ctx, magic, sizeof magic, true), u32(g, TBC_ABI),
+               u32(g, sizeof(tbc_module_t)), text(g, m->meta), text(g, g->target->needs),
+               u64(g, (uint64_t)m->arena_bytes), u64(g, o->scratch_bytes), u32(g, o->kernels.n),
+               u32(g, o->tensors.n), u32(g, o->tables.n), u32(g, o->launches.n), u32(g, o->args.n),
+               u32(g, o->consts.n), TABLE(g, kernel_row, o->kernels), TABLE(g, tensor_row, o->tensors),
+               TABLE(g, table_row, o->tables), TABLE(g, launch_row, o->launches), TABLE(g, arg_row, o->args),
+               TABLE(g, const_row, o->consts));
+    LLVMValueRef global = LLVMAddGlobal(g->mod, LLVMTypeOf(init), "tbc_module");
+    LLVMSetInitializer(global, init);
+    LLVMSetGlobalConstant(global, true);
+}
+
+static bool write_text(const char *at, size_t n, const char *path, Diag *diag) {
+    bool ok = strcmp(path, "-") == 0 ? fwrite(at, 1, n, stdout) == n && fflush(stdout) == 0
+                                     : write_file(path, at, n);
+    if (!ok) diag_error(diag, path, 0, 0, "cannot write: %s", strerror(errno));
+    return ok;
+}
+
+static bool emit_ll(Gen *g, const char *path, Diag *diag) {
+    gen_optimize(g);
+    char *ll = LLVMPrintModuleToString(g->mod);
+    bool ok = write_text(ll, strlen(ll), path, diag);
+    LLVMDisposeMessage(ll);
+    return ok;
+}
+
+static bool emit_asm(Gen *g, const char *path, Diag *diag) {
+    gen_optimize(g);
+    LLVMMemoryBufferRef code = gen_assemble(g, true, diag);
+    bool ok = code && write_text(LLVMGetBufferStart(code), LLVMGetBufferSize(code), path, diag);
+    if (code) LLVMDisposeMemoryBuffer(code);
+    return ok;
+}
+
+bool codegen_emit(const Module *m, const Target *target, EmitKind emit, const char *path, Diag *diag) {
+    Arena *arena = arena_new();
+    Lowered lowered;
+    lower_module(m, target, arena, &lowered);
+    Gen *g = gen_new(target, "train");
+    for (uint32_t i = 0; i < lowered.kernels.n; i++) emit_kernel(g, &lowered.kernels.at[i]);
+    emit_tables(g, m, &lowered);
+    bool ok = emit == EMIT_SO   ? gen_link(g, path, diag)
+              : emit == EMIT_LL ? emit_ll(g, path, diag)
+                                : emit_asm(g, path, diag);
+    gen_free(g);
+    lowered_free(&lowered);
+    arena_free(arena);
+    return ok;
+}

@@ -1,0 +1,471 @@
+/* Lowering: each node of a planned graph becomes launches of kernels on arena offsets.
+ *
+ * Views and declarations need none. Where the plan did not put a value in place (a store, a concat
+ * operand, a sum taken over), a copy is launched; a good plan needs hardly any. */
+#include "lower.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Lower {
+    const Module *m;
+    const Graph *g;
+    const Target *target;
+    Arena *arena;
+    Lowered *out;
+    const Node *node; /* being lowered */
+} Lower;
+
+/* ---- kernels */
+
+/* A region's body as text, without locations: equal texts make equal kernels. */
+static void region_key(const Graph *body, Buf *b) {
+    for (uint32_t i = 0; i < body->nodes.n; i++) {
+        const Node *n = &body->nodes.at[i];
+        buf_printf(b, "%s", op_info[n->op].name);
+        for (uint32_t j = 0; j < n->nin; j++) buf_printf(b, " %u", n->in[j]);
+        if (n->attrs.set) buf_printf(b, " {%.17g %lld}", n->attrs.c, (long long)n->attrs.index);
+        for (uint32_t j = 0; j < n->nout; j++) buf_printf(b, " "), print_type(val_type(body, n->out + j), b);
+        buf_printf(b, "\n");
+    }
+}
+
+/* The descriptor spelled out, unique but for regions, which end in a hash of their key. */
+static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
+    static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk"};
+    switch (d->kind) {
+    case KERNEL_gemm:
+        buf_printf(b, "gemm_%lldx%lldx%lld_%s_%s", (long long)d->gemm.m, (long long)d->gemm.n,
+                   (long long)d->gemm.k, d->gemm.a_cols ? "km" : "mk", b_kind[d->gemm.b]);
+        if (d->gemm.group) buf_printf(b, "%lld", (long long)d->gemm.group);
+        if (d->gemm.accumulate) buf_printf(b, "_acc");
+        break;
+    case KERNEL_attention:
+    case KERNEL_attention_grad: {
+        const AttnDesc *a = d->kind == KERNEL_attention ? &d->attention : &d->attention_grad;
+        buf_printf(b, "attention%s_b%llds%lldh%lldg%lldd%lld_%.9g",
+                   d->kind == KERNEL_attention ? "" : "_grad", (long long)a->b, (long long)a->s,
+                   (long long)a->h, (long long)a->g, (long long)a->d, a->scale);
+        break;
+    }
+    case KERNEL_rows: {
+        const Graph *body = d->rows.body;
+        int64_t rows = 0, cols = 0;
+        for (uint32_t v = 0; v < body->values.n; v++)
+            if (type_count(val_type(body, v)) > rows * cols)
+                rows = type_rows(val_type(body, v)), cols = type_cols(val_type(body, v));
+        buf_printf(b, "rows_%lldx%lld_%08x", (long long)rows, (long long)cols,
+                   (unsigned)(fnv1a(FNV_INIT, key, strlen(key)) & 0xffffffffu));
+        break;
+    }
+    case KERNEL_ternary:
+        buf_printf(b, "ternary_%lldx%lld_g%lld", (long long)d->ternary.rows, (long long)d->ternary.cols,
+                   (long long)d->ternary.group);
+        break;
+    case KERNEL_decode:
+        buf_printf(b, "decode_%lldx%lld_g%lld", (long long)d->decode.rows, (long long)d->decode.cols,
+                   (long long)d->decode.group);
+        break;
+    case KERNEL_embed:
+        buf_printf(b, "embed_%lld_of_%lldx%lld_g%lld", (long long)d->embed.tokens, (long long)d->embed.vocab,
+                   (long long)d->embed.n, (long long)d->embed.group);
+        break;
+    case KERNEL_embed_grad:
+        buf_printf(b, "embed_grad_%lld_of_%lldx%lld%s", (long long)d->embed_grad.tokens,
+                   (long long)d->embed_grad.vocab, (long long)d->embed_grad.n,
+                   d->embed_grad.accumulate ? "_acc" : "");
+        break;
+    case KERNEL_adamw:
+        buf_printf(b, "adamw_%lld_%.9g_%.9g_%.9g", (long long)d->adamw.count, d->adamw.beta1, d->adamw.beta2,
+                   d->adamw.eps);
+        break;
+    case KERNEL_sum_rows:
+        buf_printf(b, "sum_rows_%lldx%lld", (long long)d->sum_rows.rows, (long long)d->sum_rows.cols);
+        break;
+    case KERNEL_take_row:
+        buf_printf(b, "take_row_%lldx%lldx%lld", (long long)d->take_row.b, (long long)d->take_row.s,
+                   (long long)d->take_row.n);
+        break;
+    case KERNEL_copy:
+        buf_printf(b, "copy_%lld", (long long)d->copy.bytes);
+        break;
+    case KERNEL_fill:
+        buf_printf(b, "fill_%lld_%.9g", (long long)d->fill.count, d->fill.c);
+        break;
+    }
+}
+
+static uint32_t tiles_of(const KernelDesc *d, const Target *t) {
+    switch (d->kind) {
+#define KIND(kind, Desc)                                                                                     \
+    case KERNEL_##kind:                                                                                      \
+        return kind##_tiles(&d->kind, t);
+        KERNEL_KINDS(KIND)
+#undef KIND
+    }
+    ice("kernel of unknown kind %d", (int)d->kind);
+}
+
+static uint64_t scratch_of(const KernelDesc *d, const Target *t) {
+    switch (d->kind) {
+#define KIND(kind, Desc)                                                                                     \
+    case KERNEL_##kind:                                                                                      \
+        return kind##_scratch(&d->kind, t);
+        KERNEL_KINDS(KIND)
+#undef KIND
+    }
+    ice("kernel of unknown kind %d", (int)d->kind);
+}
+
+/* The kernel of that descriptor, made on first use. */
+static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
+    Buf key = {0}, name = {0};
+    if (d->kind == KERNEL_rows) region_key(d->rows.body, &key);
+    kernel_name(d, key.at, &name);
+    if (!key.n) buf_printf(&key, "%s", name.at);
+    Lowered *o = l->out;
+    uint32_t k = 0;
+    while (k < o->kernels.n && strcmp(o->kernels.at[k].key, key.at) != 0) k++;
+    if (k == o->kernels.n) {
+        uint64_t scratch = scratch_of(d, l->target);
+        if (scratch > o->scratch_bytes) o->scratch_bytes = scratch;
+        Kernel kernel = {.name = arena_strdup(l->arena, name.at),
+                         .key = arena_strdup(l->arena, key.at),
+                         .desc = *d,
+                         .tiles = tiles_of(d, l->target)};
+        vec_push(&o->kernels, kernel);
+    }
+    buf_free(&key), buf_free(&name);
+    return k;
+}
+
+/* ---- launches */
+
+static uint64_t offset_of(const Lower *l, Val v) {
+    int64_t at = l->g->values.at[v].offset;
+    if (at < 0) ice("%s: %%%u has no place in the memory plan", l->g->name, v);
+    return (uint64_t)at;
+}
+
+/* The parameter that v is made from or becomes the new value of, for labels; NULL if none is near. */
+static const char *parameter_near(const Lower *l, const Node *n) {
+    for (uint32_t i = 0; i < n->nin; i++) {
+        const Node *d = val_node(l->g, n->in[i]);
+        if (d->op == OP_param || d->op == OP_state) return d->attrs.name;
+        if (d->op == OP_ternary && val_is(l->g, d->in[0], OP_param))
+            return val_node(l->g, d->in[0])->attrs.name;
+    }
+    for (uint32_t i = (uint32_t)(n - l->g->nodes.at) + 1, look = 4; i < l->g->nodes.n && look && n->nout;
+         i++, look--) {
+        const Node *user = &l->g->nodes.at[i];
+        for (uint32_t j = 0; j < user->nin; j++)
+            if (user->in[j] == n->out && user->op == OP_adamw) return val_node(l->g, user->in[0])->attrs.name;
+    }
+    return NULL;
+}
+
+/* "op of parameter", or "op, op .. @ file:line" of the spec. */
+static const char *label_of(const Lower *l) {
+    const Node *n = l->node;
+    Buf b = {0};
+    buf_printf(&b, "%s", op_info[n->op].name);
+    if (n->op == OP_region) {
+        for (uint32_t i = 0, listed = 0; i < n->body->nodes.n && listed < 8; i++) {
+            Op op = n->body->nodes.at[i].op;
+            if ((op_info[op].flags & ROW) && ++listed)
+                buf_printf(&b, "%s%s", listed == 1 ? " " : ",", op_info[op].name);
+        }
+    }
+    const char *name = parameter_near(l, n);
+    if (name)
+        buf_printf(&b, " %s", name);
+    else if (n->loc.line && n->loc.file < l->m->files.n)
+        buf_printf(&b, " @ %s:%u", l->m->files.at[n->loc.file], n->loc.line);
+    const char *label = arena_strdup(l->arena, b.at);
+    buf_free(&b);
+    return label;
+}
+
+static void launch(Lower *l, const KernelDesc *d, Cost cost, const uint64_t *args, uint32_t nargs) {
+    Lowered *o = l->out;
+    uint32_t k = kernel_of(l, d);
+    tbc_launch x = {.kernel = k,
+                    .tiles = o->kernels.at[k].tiles,
+                    .args = o->args.n,
+                    .nargs = nargs,
+                    .flops = (uint64_t)cost.flops,
+                    .bytes = (uint64_t)cost.bytes,
+                    .label = label_of(l)};
+    for (uint32_t i = 0; i < nargs; i++) vec_push(&o->args, args[i]);
+    vec_push(&o->launches, x);
+}
+
+/* One launch for the whole node, on its operands and then its results. */
+static void launch_node(Lower *l, KernelDesc d) {
+    const Node *n = l->node;
+    uint64_t *args = arena_array(l->arena, uint64_t, n->nin + n->nout);
+    for (uint32_t i = 0; i < n->nin; i++) args[i] = offset_of(l, n->in[i]);
+    for (uint32_t i = 0; i < n->nout; i++) args[n->nin + i] = offset_of(l, n->out + i);
+    launch(l, &d, node_cost(l->g, n), args, n->nin + n->nout);
+}
+
+/* Brings bytes from one place of the arena to another, if they are not the same. */
+static void copy(Lower *l, uint64_t from, uint64_t to, int64_t bytes) {
+    if (from == to || bytes == 0) return;
+    KernelDesc d = {.kind = KERNEL_copy, .copy = {bytes}};
+    launch(l, &d, (Cost){0, 2 * bytes}, (uint64_t[]){from, to}, 2);
+}
+
+/* Makes sure that operand `taken` stands where result `result` is to be built on it. */
+static void take_over(Lower *l, uint32_t taken, uint32_t result) {
+    Val from = l->node->in[taken], to = l->node->out + result;
+    copy(l, offset_of(l, from), offset_of(l, to), type_bytes(val_type(l->g, to)));
+}
+
+static void lower_matmul(Lower *l) {
+    const Node *n = l->node;
+    const Type *a = val_type(l->g, n->in[0]), *b = val_type(l->g, n->in[1]);
+    bool packed = b->dtype == DT_T2;
+    GemmDesc d = {.m = n->attrs.ta ? type_cols(a) : type_rows(a),
+                  .k = n->attrs.ta ? type_rows(a) : type_cols(a),
+                  .n = n->attrs.tb ? type_rows(b) : type_cols(b),
+                  .a_cols = n->attrs.ta,
+                  .b = packed        ? (n->attrs.tb ? GEMM_B_T2_NK : GEMM_B_T2_KN)
+                       : n->attrs.tb ? GEMM_B_NK
+                                     : GEMM_B_KN,
+                  .group = packed ? b->group : 0,
+                  .accumulate = n->nin == 3};
+    if (n->nin == 3) take_over(l, 2, 0);
+    KernelDesc k = {.kind = KERNEL_gemm, .gemm = d};
+    uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
+    launch(l, &k, node_cost(l->g, n), args, 3);
+}
+
+static void lower_attention(Lower *l, KernelKind kind) {
+    const Type *q = val_type(l->g, l->node->in[0]), *k = val_type(l->g, l->node->in[1]);
+    AttnDesc d = {q->dim[0], q->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c};
+    KernelDesc kernel = {.kind = kind, .attention = d};
+    if (kind == KERNEL_attention_grad) kernel.attention_grad = d;
+    launch_node(l, kernel);
+}
+
+static void lower_embedding_grad(Lower *l) {
+    const Node *n = l->node;
+    const Type *out = val_type(l->g, n->out);
+    if (n->nin == 3) take_over(l, 2, 0);
+    EmbedGradDesc d = {type_count(val_type(l->g, n->in[0])), out->dim[0], out->dim[1], n->nin == 3};
+    KernelDesc k = {.kind = KERNEL_embed_grad, .embed_grad = d};
+    uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
+    launch(l, &k, node_cost(l->g, n), args, 3);
+}
+
+static void lower_adamw(Lower *l) {
+    const Node *n = l->node;
+    take_over(l, 0, 0), take_over(l, 2, 1), take_over(l, 3, 2);
+    AdamwDesc d = {type_count(val_type(l->g, n->out)), n->attrs.beta1, n->attrs.beta2, n->attrs.eps};
+    KernelDesc k = {.kind = KERNEL_adamw, .adamw = d};
+    uint64_t args[] = {offset_of(l, n->out), offset_of(l, n->in[1]), offset_of(l, n->out + 1),
+                       offset_of(l, n->out + 2), offset_of(l, n->in[4])};
+    launch(l, &k, node_cost(l->g, n), args, 5);
+}
+
+static void lower_concat(Lower *l) {
+    const Node *n = l->node;
+    uint64_t to = offset_of(l, n->out);
+    for (uint32_t i = 0; i < n->nin; i++) {
+        int64_t bytes = type_bytes(val_type(l->g, n->in[i]));
+        copy(l, offset_of(l, n->in[i]), to, bytes);
+        to += (uint64_t)bytes;
+    }
+}
+
+static void lower_view(Lower *l) {
+    const Node *n = l->node;
+    int64_t row = type_bytes(val_type(l->g, n->out)) / val_type(l->g, n->out)->dim[0];
+    uint64_t at = offset_of(l, n->in[0]) + (n->op == OP_slice ? (uint64_t)(n->attrs.begin * row) : 0);
+    copy(l, at, offset_of(l, n->out), type_bytes(val_type(l->g, n->out)));
+}
+
+static void lower_store(Lower *l) {
+    const Node *n = l->node;
+    for (uint32_t i = 0; i < l->g->nodes.n; i++) {
+        const Node *d = &l->g->nodes.at[i];
+        if ((d->op == OP_param || d->op == OP_state) && strcmp(d->attrs.name, n->attrs.name) == 0)
+            copy(l, offset_of(l, n->in[0]), offset_of(l, d->out), type_bytes(val_type(l->g, d->out)));
+    }
+}
+
+/* Tables of cosines and sines are data of the module, computed here in f64 and rounded once. */
+static void lower_constant(Lower *l) {
+    uint64_t at = offset_of(l, l->node->out);
+    for (uint32_t i = 0; i < l->out->consts.n; i++)
+        if (l->out->consts.at[i].offset == at) return;
+    Tensor t;
+    eval_node(l->g, l->node, EVAL_F64, NULL, &t, l->arena);
+    int64_t n = type_count(&t.type);
+    float *data = arena_array(l->arena, float, n);
+    for (int64_t i = 0; i < n; i++) data[i] = (float)t.at[i];
+    tbc_const c = {.offset = at, .bytes = (uint64_t)n * sizeof *data, .data = data};
+    vec_push(&l->out->consts, c);
+}
+
+static void lower_node(Lower *l) {
+    const Node *n = l->node;
+    const Type *in0 = n->nin ? val_type(l->g, n->in[0]) : NULL,
+               *in1 = n->nin > 1 ? val_type(l->g, n->in[1]) : NULL;
+    const Type *out = n->nout ? val_type(l->g, n->out) : NULL;
+    switch (n->op) {
+    case OP_input:
+    case OP_param:
+    case OP_state:
+    case OP_output:
+        return;
+    case OP_rope_cos:
+    case OP_rope_sin:
+        lower_constant(l);
+        return;
+    case OP_reshape:
+    case OP_slice:
+        lower_view(l);
+        return;
+    case OP_concat:
+        lower_concat(l);
+        return;
+    case OP_store:
+        lower_store(l);
+        return;
+    case OP_matmul:
+    case OP_tmatmul:
+        lower_matmul(l);
+        return;
+    case OP_attention:
+        lower_attention(l, KERNEL_attention);
+        return;
+    case OP_attention_grad:
+        lower_attention(l, KERNEL_attention_grad);
+        return;
+    case OP_adamw:
+        lower_adamw(l);
+        return;
+    case OP_embedding_grad:
+        lower_embedding_grad(l);
+        return;
+    case OP_region:
+        launch_node(l, (KernelDesc){.kind = KERNEL_rows, .rows = {n->body}});
+        return;
+    case OP_splat:
+        launch_node(l, (KernelDesc){.kind = KERNEL_fill, .fill = {type_count(out), n->attrs.c}});
+        return;
+    case OP_sum_rows:
+        launch_node(l, (KernelDesc){.kind = KERNEL_sum_rows, .sum_rows = {type_rows(in0), type_cols(in0)}});
+        return;
+    case OP_take_row:
+        launch_node(
+            l, (KernelDesc){.kind = KERNEL_take_row, .take_row = {in0->dim[0], in0->dim[1], in0->dim[2]}});
+        return;
+    case OP_ternary:
+        launch_node(l, (KernelDesc){.kind = KERNEL_ternary,
+                                    .ternary = {type_rows(in0), type_cols(in0), n->attrs.group}});
+        return;
+    case OP_ste: { /* value of the first operand; the second is for the gradient only */
+        KernelDesc d = {.kind = KERNEL_decode, .decode = {type_rows(in0), type_cols(in0), in0->group}};
+        launch(l, &d, node_cost(l->g, n), (uint64_t[]){offset_of(l, n->in[0]), offset_of(l, n->out)}, 2);
+        return;
+    }
+    case OP_embedding:
+        launch_node(l, (KernelDesc){.kind = KERNEL_embed,
+                                    .embed = {type_count(in0), in1->dim[0], in1->dim[1], in1->group}});
+        return;
+    default:
+        ice("%s: no kernel for %s outside of a region", l->g->name, op_info[n->op].name);
+    }
+}
+
+/* ---- tensors */
+
+static void add_tensor(Lower *l, const char *name, enum tbc_kind kind, int32_t table, Val v, uint32_t group,
+                       uint32_t first, uint32_t last) {
+    const Type *t = val_type(l->g, v);
+    tbc_tensor x = {.name = arena_strdup(l->arena, name),
+                    .kind = kind,
+                    .dtype = (uint32_t)t->dtype,
+                    .table = table,
+                    .group = group,
+                    .rank = t->rank,
+                    .offset = offset_of(l, v),
+                    .bytes = (uint64_t)type_bytes(t),
+                    .live_first = first,
+                    .live_last = last};
+    for (uint32_t i = 0; i < t->rank; i++) x.dim[i] = t->dim[i];
+    vec_push(&l->out->tensors, x);
+}
+
+static bool has_shared(const Lowered *o, const char *name) {
+    for (uint32_t i = 0; i < o->tensors.n; i++)
+        if (o->tensors.at[i].table < 0 && strcmp(o->tensors.at[i].name, name) == 0) return true;
+    return false;
+}
+
+/* Parameters and states of the current graph that no earlier graph had. */
+static void add_shared(Lower *l, Op op, enum tbc_kind kind) {
+    for (uint32_t i = 0; i < l->g->nodes.n; i++) {
+        const Node *n = &l->g->nodes.at[i];
+        if (n->op == op && !has_shared(l->out, n->attrs.name))
+            add_tensor(l, n->attrs.name, kind, -1, n->out, (uint32_t)n->attrs.group, 0, 0);
+    }
+}
+
+/* What is of one table only: inputs, outputs, codes, and temporaries with the launches they live between.
+ * start[i] is the table's first launch of node i. */
+static void add_local(Lower *l, int32_t table, const uint32_t *start) {
+    const Graph *g = l->g;
+    uint32_t *last = arena_array(l->arena, uint32_t, g->values.n + 1);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        for (uint32_t j = 0; j < g->nodes.at[i].nin; j++) last[g->nodes.at[i].in[j]] = start[i];
+    for (uint32_t i = g->nodes.n; i-- > 0;) { /* a view keeps what it looks at alive */
+        const Node *n = &g->nodes.at[i];
+        if ((op_info[n->op].flags & VIEW) && last[n->out] > last[n->in[0]]) last[n->in[0]] = last[n->out];
+    }
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        uint32_t flags = op_info[n->op].flags;
+        if (n->op == OP_input) add_tensor(l, n->attrs.name, TBC_INPUT, table, n->out, 0, 0, 0);
+        if (n->op == OP_output) add_tensor(l, n->attrs.name, TBC_OUTPUT, table, n->in[0], 0, 0, 0);
+        if (n->op == OP_ternary && val_is(g, n->in[0], OP_param)) {
+            uint32_t group = val_type(g, n->out)->group;
+            add_tensor(l, val_node(g, n->in[0])->attrs.name, TBC_CODES, table, n->out, group, 0, 0);
+            continue;
+        }
+        if ((flags & VIEW) || ((flags & SOURCE) && n->op != OP_splat) || n->op == OP_adamw) continue;
+        l->node = n;
+        for (uint32_t j = 0; j < n->nout; j++)
+            add_tensor(l, label_of(l), TBC_TEMP, table, n->out + j, 0, start[i], last[n->out + j]);
+    }
+}
+
+void lower_module(const Module *m, const Target *target, Arena *arena, Lowered *out) {
+    *out = (Lowered){0};
+    Lower l = {.m = m, .target = target, .arena = arena, .out = out};
+    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_param, TBC_PARAM);
+    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_state, TBC_STATE);
+    for (uint32_t t = 0; t < m->graphs.n; t++) {
+        l.g = m->graphs.at[t];
+        uint32_t first = out->launches.n, *start = arena_array(arena, uint32_t, l.g->nodes.n);
+        for (uint32_t i = 0; i < l.g->nodes.n; i++) {
+            l.node = &l.g->nodes.at[i];
+            start[i] = out->launches.n - first;
+            lower_node(&l);
+        }
+        tbc_table table = {.name = l.g->name, .first = first, .count = out->launches.n - first};
+        vec_push(&out->tables, table);
+        add_local(&l, (int32_t)t, start);
+    }
+}
+
+void lowered_free(Lowered *o) {
+    vec_free(&o->kernels);
+    vec_free(&o->launches);
+    vec_free(&o->args);
+    vec_free(&o->tables);
+    vec_free(&o->tensors);
+    vec_free(&o->consts);
+}

@@ -1,0 +1,45 @@
+/* A planned module as launches of kernels: what emit.c writes into train.so. */
+#ifndef TBC_LOWER_H
+#define TBC_LOWER_H
+
+#include "../runtime/tbc_module.h"
+#include "gen.h"
+
+typedef enum KernelKind {
+#define KIND(kind, Desc) KERNEL_##kind,
+    KERNEL_KINDS(KIND)
+#undef KIND
+} KernelKind;
+
+typedef struct KernelDesc {
+    KernelKind kind;
+    union {
+#define KIND(kind, Desc) Desc kind;
+        KERNEL_KINDS(KIND)
+#undef KIND
+    };
+} KernelDesc;
+
+/* One kernel of the module; equal descriptors share it. */
+typedef struct Kernel {
+    const char *name; /* spells out the descriptor */
+    const char *key;  /* equal keys, equal kernels */
+    KernelDesc desc;
+    uint32_t tiles;
+} Kernel;
+
+/* Everything lives in the arena given to lower_module; the vectors on the heap, see lowered_free. */
+typedef struct Lowered {
+    VEC(Kernel) kernels;
+    VEC(tbc_launch) launches;
+    VEC(uint64_t) args;
+    VEC(tbc_table) tables;
+    VEC(tbc_tensor) tensors;
+    VEC(tbc_const) consts;
+    uint64_t scratch_bytes;
+} Lowered;
+
+void lower_module(const Module *, const Target *, Arena *, Lowered *);
+void lowered_free(Lowered *);
+
+#endif
