@@ -33,12 +33,6 @@ static LLVMValueRef u64(Gen *g, uint64_t x) {
     LLVMConstStructInContext((g)->ctx, (LLVMValueRef[]){__VA_ARGS__},                                        \
                              sizeof((LLVMValueRef[]){__VA_ARGS__}) / sizeof(LLVMValueRef), false)
 
-/* An array of n rows, all of one struct type; a null pointer when empty. */
-static LLVMValueRef table(Gen *g, LLVMValueRef *rows, uint32_t n) {
-    if (!n) return LLVMConstNull(g->ptr);
-    return data(g, LLVMConstArray2(LLVMTypeOf(rows[0]), rows, n));
-}
-
 /* One row of each kind of table, from the element of Lowered that it mirrors. */
 typedef LLVMValueRef RowFn(Gen *, const void *);
 
