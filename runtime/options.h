@@ -1,0 +1,24 @@
+/* The command line of tbc-run. */
+#ifndef TBC_RT_OPTIONS_H
+#define TBC_RT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One field a flag, named as in options.def. Not given: NULL, false, or below zero where the default
+ * depends on something else; other defaults are filled in. */
+typedef struct Options {
+    const char *module; /* OUT.so */
+    const char *data, *tokenizer, *weights, *save, *resume, *log, *device, *generate;
+    int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens;
+    double lr, weight_decay, clip, temperature;
+    bool no_shuffle, eval_only, verify, profile, quiet;
+    bool train; /* is training asked for? With --data, unless --eval-only */
+} Options;
+
+typedef enum OptionsResult { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_WRONG } OptionsResult;
+
+/* Parses the arguments. DONE: --help or --version was printed. WRONG: an error was printed (exit 2). */
+OptionsResult options_parse(Options *, int argc, char **argv);
+
+#endif
