@@ -137,11 +137,18 @@ LLVMValueRef gen_reduce_add(Gen *, LLVMValueRef), gen_reduce_max(Gen *, LLVMValu
 LLVMValueRef gen_exp(Gen *, LLVMValueRef), gen_log(Gen *, LLVMValueRef);
 LLVMValueRef gen_rsqrt(Gen *, LLVMValueRef), gen_sigmoid(Gen *, LLVMValueRef);
 
-/* The register-tiled micro-kernel that GEMM and attention share (microkernel.c), created on first use:
- *   void f(i64 k, ptr a, ptr b, ptr c, i64 ldc)
- * c[mr,nr] (row stride ldc floats) = or += sum over k of a[k*mr + i] * b[k*nr + j]: a is packed in
- * columns of mr, b in rows of nr, both padded with zeros. c must have room for mr x nr. */
-LLVMValueRef gen_microkernel(Gen *, bool accumulate);
+/* ---- products of packed panels, which GEMM and attention share (microkernel.c, pack.c)
+ *
+ * A packed operand is cut into panels of `width` rows (of A: mr) or columns (of B: nr). A panel has room
+ * for `depth` steps of k and holds the width numbers of each step side by side; panel p starts at float
+ * p*width*depth. The last panel may reach past the operand: what is there is computed and dropped. */
+
+/* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] (rows) or n columns
+ * of src[k,n] (not rows), row stride ld floats. */
+LLVMValueRef gen_pack(Gen *, int width, bool rows);
+/* void f(i64 m, i64 n, i64 k, ptr a, i64 a_depth, ptr b, i64 b_depth, ptr c, i64 ldc, i1 add):
+ * c[m,n] (row stride ldc floats) = A B, or c += A B. */
+LLVMValueRef gen_product(Gen *);
 
 /* ---- generators */
 
