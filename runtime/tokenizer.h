@@ -15,7 +15,6 @@ void tokenizer_close(Tokenizer *); /* NULL is allowed */
 
 const char *tokenizer_name(const Tokenizer *);
 int64_t tokenizer_vocab(const Tokenizer *); /* ids are 0 .. vocab-1 */
-bool tokenizer_is_bytes(const Tokenizer *); /* ids are the bytes of the text: it can be used in place */
 
 /* Both return heap arrays (free()), never NULL, and the length in *n. Ids outside the vocabulary decode to
  * nothing (a model may have more rows than its tokenizer has tokens). */

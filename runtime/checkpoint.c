@@ -1,0 +1,288 @@
+/* Checkpoints: lists of tensors matched against files, and the state of a run as JSON. */
+#include "checkpoint.h"
+#include "error.h"
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <libgen.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- tensors in ---- */
+
+/* Names gathered for one line of error: the first few are spelled out, all are counted. */
+typedef struct Listing {
+    char *text;
+    size_t n;
+} Listing;
+
+/* Takes over entry. */
+static void list_add(Listing *list, char *entry) {
+    enum { SHOWN = 8 };
+    if (list->n++ < SHOWN) {
+        char *longer = list->text ? rt_printf("%s, %s", list->text, entry) : rt_printf("%s", entry);
+        free(list->text);
+        list->text = longer;
+    } else if (list->n == SHOWN + 1) {
+        char *longer = rt_printf("%s, ..", list->text);
+        free(list->text);
+        list->text = longer;
+    }
+    free(entry);
+}
+
+/* Prints the line, if there is something in the list, and frees it. */
+static bool list_report(Listing *list, const char *path, const char *what, const char *expected) {
+    if (!list->n) return true;
+    rt_error(path, "%zu %s: %s (%s)", list->n, what, list->text, expected);
+    free(list->text);
+    return false;
+}
+
+static char *shape_text(uint32_t rank, const int64_t *dim) {
+    char *text = rt_printf("[");
+    for (uint32_t i = 0; i < rank; i++) {
+        char *longer = rt_printf("%s%s%lld", text, i ? ", " : "", (long long)dim[i]);
+        free(text);
+        text = longer;
+    }
+    char *closed = rt_printf("%s]", text);
+    free(text);
+    return closed;
+}
+
+static char *mismatch_text(const NamedTensor *want, const StTensor *have) {
+    char *a = shape_text(have->rank, have->dim), *b = shape_text(want->rank, want->dim);
+    char *text = rt_printf("%s is %s, expected %s", want->name, a, b);
+    free(a);
+    free(b);
+    return text;
+}
+
+static bool same_shape(const NamedTensor *want, const StTensor *have) {
+    return want->rank == have->rank && memcmp(want->dim, have->dim, want->rank * sizeof *want->dim) == 0;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Tensors of the file that nobody wants. Published tied checkpoints carry their head a second time. */
+static void list_unknown(const SafeTensors *st, const NamedTensor *wanted, size_t n, Listing *unknown) {
+    const char **names = rt_calloc(n, sizeof *names);
+    for (size_t i = 0; i < n; i++) names[i] = wanted[i].name;
+    qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 0; i < st_count(st); i++) {
+        const char *name = st_at(st, i)->name;
+        if (!bsearch(&name, names, n, sizeof *names, by_name) && strcmp(name, "lm_head.weight") != 0)
+            list_add(unknown, rt_printf("%s", name));
+    }
+    free(names);
+}
+
+static bool match_names(const SafeTensors *st, const char *path, const NamedTensor *wanted, size_t n) {
+    Listing missing = {0}, unknown = {0}, misshaped = {0};
+    for (size_t i = 0; i < n; i++) {
+        const StTensor *t = st_find(st, wanted[i].name);
+        if (!t)
+            list_add(&missing, rt_printf("%s", wanted[i].name));
+        else if (!same_shape(&wanted[i], t))
+            list_add(&misshaped, mismatch_text(&wanted[i], t));
+    }
+    list_unknown(st, wanted, n, &unknown);
+    bool ok = list_report(&missing, path, "tensors missing", "the module needs them");
+    ok &= list_report(&unknown, path, "unknown tensors", "the module has no such parameters");
+    ok &= list_report(&misshaped, path, "tensors of another shape", "compile for these sizes");
+    return ok;
+}
+
+/* Index of the first value that is not finite, or -1. */
+static int64_t find_nonfinite(const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return i;
+    return -1;
+}
+
+/* Reads all of wanted, and nothing else may be there. */
+static bool read_tensors(const SafeTensors *st, const char *path, const NamedTensor *wanted, size_t n) {
+    if (!match_names(st, path, wanted, n)) return false;
+    Listing bad = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (!st_read_f32(st_find(st, wanted[i].name), wanted[i].data)) return false;
+        int64_t at = find_nonfinite(wanted[i].data, tensor_count(wanted[i].rank, wanted[i].dim));
+        if (at >= 0)
+            list_add(&bad,
+                     rt_printf("%s (%g at %lld)", wanted[i].name, (double)wanted[i].data[at], (long long)at));
+    }
+    return list_report(&bad, path, "tensors with values that are not finite", "f32 numbers are needed");
+}
+
+bool weights_load(const char *path, const NamedTensor *params, size_t n) {
+    SafeTensors *st = st_open(path);
+    bool ok = st && read_tensors(st, path, params, n);
+    st_close(st);
+    return ok;
+}
+
+/* ---- state.json ---- */
+
+typedef enum FieldType { INTEGER, REAL, BOOLEAN } FieldType;
+static const struct Field {
+    const char *name;
+    FieldType type;
+    size_t offset;
+} fields[] = {
+#define FIELD(name, type)                                                                                    \
+    { #name, type, offsetof(TrainState, name) }
+    FIELD(step, INTEGER),  FIELD(examples, INTEGER), FIELD(seed, INTEGER),       FIELD(shuffle, BOOLEAN),
+    FIELD(batch, INTEGER), FIELD(seq, INTEGER),      FIELD(accumulate, INTEGER), FIELD(rows, INTEGER),
+    FIELD(data, INTEGER),  FIELD(lr, REAL),          FIELD(warmup, INTEGER),     FIELD(weight_decay, REAL),
+    FIELD(clip, REAL),
+#undef FIELD
+};
+enum { NFIELDS = sizeof fields / sizeof *fields };
+
+/* Numbers are printed here, because cJSON rounds doubles to 15 digits. */
+static char *state_text(const TrainState *state) {
+    cJSON *json = cJSON_CreateObject();
+    for (size_t i = 0; i < NFIELDS; i++) {
+        const void *at = (const char *)state + fields[i].offset;
+        char *value = fields[i].type == INTEGER ? rt_printf("%lld", (long long)*(const int64_t *)at)
+                      : fields[i].type == REAL  ? rt_printf("%.17g", *(const double *)at)
+                                                : rt_printf("%s", *(const bool *)at ? "true" : "false");
+        cJSON_AddRawToObject(json, fields[i].name, value);
+        free(value);
+    }
+    char *text = cJSON_Print(json);
+    cJSON_Delete(json);
+    return text;
+}
+
+static bool read_field(const cJSON *json, const struct Field *field, TrainState *state) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, field->name);
+    void *at = (char *)state + field->offset;
+    if (field->type == BOOLEAN) {
+        *(bool *)at = cJSON_IsTrue(item);
+        return cJSON_IsBool(item);
+    }
+    if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble)) return false;
+    double x = item->valuedouble;
+    if (field->type == REAL) {
+        *(double *)at = x;
+        return true;
+    }
+    if (!(x >= 0 && x < 0x1p53) || x != floor(x)) return false;
+    *(int64_t *)at = (int64_t)x;
+    return true;
+}
+
+static bool read_state(const char *path, TrainState *state) {
+    FileMap map;
+    if (!file_map(&map, path)) return false;
+    cJSON *json = cJSON_ParseWithLength((const char *)map.at, map.size);
+    file_unmap(&map);
+    bool ok = cJSON_IsObject(json) || rt_error(path, "not a JSON object (the state that --save writes)");
+    for (size_t i = 0; ok && i < NFIELDS; i++)
+        ok = read_field(json, &fields[i], state) ||
+             rt_error(path, "%s: missing or malformed (the state that --save writes)", fields[i].name);
+    cJSON_Delete(json);
+    return ok;
+}
+
+/* ---- whole checkpoints ---- */
+
+enum { CONFIG, MODEL, OPTIMIZER, STATE, NFILES };
+static const char *const file_names[NFILES] = {"config.json", "model.safetensors", "optimizer.safetensors",
+                                               "state.json"};
+
+bool checkpoint_can_save(const char *dir) {
+    if (file_exists(dir)) return rt_error(dir, "cannot save here: not a directory");
+    char *copy = rt_printf("%s", dir);
+    const char *writable = file_is_dir(dir) ? dir : dirname(copy);
+    bool ok = access(writable, W_OK | X_OK) == 0 || rt_error_errno(dir, "cannot save here");
+    free(copy);
+    return ok;
+}
+
+static bool write_text(NewFile *file, const char *text) {
+    return newfile_write(file, text, strlen(text)) && newfile_write(file, "\n", 1);
+}
+
+/* Everything that goes into a checkpoint. */
+typedef struct Contents {
+    const char *config, *state;
+    const NamedTensor *params, *moments;
+    size_t nparams, nmoments;
+    const char *const *metadata;
+} Contents;
+
+static bool write_one(NewFile *file, int which, const Contents *c) {
+    switch (which) {
+    case CONFIG:
+        return write_text(file, c->config);
+    case MODEL:
+        return st_write(file, c->params, c->nparams, c->metadata);
+    case OPTIMIZER:
+        return st_write(file, c->moments, c->nmoments, c->metadata);
+    default:
+        return write_text(file, c->state);
+    }
+}
+
+/* Writes all, then renames all; on failure no temporary is left. */
+static bool write_all(const char *dir, const Contents *contents) {
+    NewFile files[NFILES] = {0};
+    bool ok = true;
+    for (int i = 0; ok && i < NFILES; i++) {
+        char *path = file_join(dir, file_names[i]);
+        ok = newfile_open(&files[i], path) && write_one(&files[i], i, contents) && newfile_close(&files[i]);
+        free(path);
+    }
+    for (int i = 0; ok && i < NFILES; i++) ok = newfile_commit(&files[i]);
+    for (int i = 0; i < NFILES; i++) newfile_discard(&files[i]);
+    return ok;
+}
+
+bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
+                     const NamedTensor *moments, size_t nmoments, const TrainState *state) {
+    bool created = mkdir(dir, 0777) == 0;
+    if (!created && errno != EEXIST) return rt_error_errno(dir, "cannot create this directory");
+    if (!file_is_dir(dir)) return rt_error(dir, "cannot save here: not a directory");
+    char step[24], *text = state_text(state);
+    snprintf(step, sizeof step, "%lld", (long long)state->step);
+    const char *metadata[] = {"format", "pt", "step", step, NULL};
+    Contents contents = {config_json, text, params, moments, nparams, nmoments, metadata};
+    bool ok = text ? write_all(dir, &contents) : rt_error(dir, "out of memory");
+    if (!ok && created) rmdir(dir);
+    free(text);
+    return ok;
+}
+
+/* Loads one of the two safetensors files and checks that it belongs to the state's step. */
+static bool load_part(const char *path, const NamedTensor *tensors, size_t n, int64_t step) {
+    SafeTensors *st = st_open(path);
+    if (!st) return false;
+    const char *text = st_metadata(st, "step");
+    char want[24];
+    snprintf(want, sizeof want, "%lld", (long long)step);
+    bool ok = text && strcmp(text, want) == 0;
+    if (!ok)
+        rt_error(path, "belongs to step %s, not to step %s of state.json (not one whole checkpoint)",
+                 text ? text : "unknown", want);
+    ok = ok && read_tensors(st, path, tensors, n);
+    st_close(st);
+    return ok;
+}
+
+bool checkpoint_load(const char *dir, const NamedTensor *params, size_t nparams, const NamedTensor *moments,
+                     size_t nmoments, TrainState *state) {
+    if (!file_is_dir(dir)) return rt_error(dir, "not a directory (expected one that --save wrote)");
+    char *paths[NFILES];
+    for (int i = 0; i < NFILES; i++) paths[i] = file_join(dir, file_names[i]);
+    bool ok = read_state(paths[STATE], state) && load_part(paths[MODEL], params, nparams, state->step) &&
+              load_part(paths[OPTIMIZER], moments, nmoments, state->step);
+    for (int i = 0; i < NFILES; i++) free(paths[i]);
+    return ok;
+}
