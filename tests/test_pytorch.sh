@@ -1,0 +1,36 @@
+#!/bin/sh
+# Training runs against PyTorch's, over the whole way from config.json to saved checkpoint: the cases in
+# golden/pytorch, and those beside the data home (../golden) where there are any.
+set -u
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+field() { sed -n "s/^ *\"$2\": *\([0-9]*\),*$/\1/p" "$1/expected.json"; }
+
+train() { # train CASE STEPS OUT OPTION..
+    case=$1 steps=$2 out=$3 && shift 3
+    "$TBC_BUILD/tbc-run" "$work/train.so" --weights "$case/model.safetensors" --data "$case/rows.npy" --no-shuffle \
+        --steps "$steps" --lr 5e-4 --warmup "$(field "$case" warmup)" --save "$out" --log "$out.jsonl" --quiet "$@" >/dev/null
+}
+
+compare() { # compare CASE COMPILE-OPTION..
+    case=$1 && shift
+    rm -rf "$work"/one* "$work"/all*
+    steps=$(sed -n '/"losses"/,/]/p' "$case/expected.json" | grep -c '^ *[0-9]')
+    "$TBC_BUILD/tbc" compile "$case/config.json" -o "$work/train.so" --batch "$(field "$case" batch)" --seq "$(field "$case" seq)" "$@" &&
+        train "$case" 1 "$work/one" && train "$case" "$steps" "$work/all" &&
+        printf '%s: ' "$(basename "$case") $*" &&
+        "$TBC_BUILD/tests/compare_training" "$case" "$work/all.jsonl" "$work/one" "$work/all" || failed="${failed-} $(basename "$case")"
+}
+
+for case in golden/pytorch/*/; do
+    compare "${case%/}"
+    compare "${case%/}" --grads buffer
+done
+outside=${TBC_DATA_HOME:-none}/../golden
+if [ -d "$outside" ]; then
+    for case in "$outside"/*/; do
+        [ ! -f "$case/grads.safetensors" ] || compare "${case%/}"
+    done
+else
+    echo "skipped: tied, untied (no golden cases beside TBC_DATA_HOME)"
+fi
+[ -z "${failed-}" ] || { echo "differ from PyTorch:$failed" >&2; exit 1; }
