@@ -60,7 +60,7 @@ TernaryLayout ternary_layout(int64_t rows, int64_t cols, int64_t group) {
     TernaryLayout l;
     l.row_bytes = (cols + 15) / 16 * 4;
     l.groups = (cols + group - 1) / group;
-    l.scales_at = rows * l.row_bytes;
+    l.scales_at = (rows * l.row_bytes + 63) / 64 * 64;
     l.bytes = l.scales_at + rows * l.groups * 2;
     return l;
 }
