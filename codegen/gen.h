@@ -146,6 +146,10 @@ LLVMValueRef gen_rsqrt(Gen *, LLVMValueRef), gen_sigmoid(Gen *, LLVMValueRef);
 /* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] (rows) or n columns
  * of src[k,n] (not rows), row stride ld floats. */
 LLVMValueRef gen_pack(Gen *, int width, bool rows);
+/* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 depth): decodes and packs n columns from j0 on
+ * (a multiple of nr) of B[k,n], steps k0 .. k0+k-1; B is the transposed of t2[rows,cols] (nk) or t2 itself.
+ * k0 and depth are multiples of 16. */
+LLVMValueRef gen_pack_ternary(Gen *, int64_t rows, int64_t cols, int64_t group, bool nk);
 /* void f(i64 m, i64 n, i64 k, ptr a, i64 a_depth, ptr b, i64 b_depth, ptr c, i64 ldc, i1 add):
  * c[m,n] (row stride ldc floats) = A B, or c += A B. */
 LLVMValueRef gen_product(Gen *);
