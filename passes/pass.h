@@ -47,10 +47,22 @@ bool passes_run_all(Module *, Diag *, const PassOptions *);
 typedef Graph *GraphFn(PassCtx *, const Graph *);
 bool pass_each_graph(PassCtx *, Module *, GraphFn *);
 
-/* Gradient rules, grads.c. For node n of g (already copied, operands and results are ids in g) and the
- * gradients dout of its results (VAL_NONE: zero), appends nodes that compute the gradients of its
- * operands into din (left VAL_NONE where there is none). */
-typedef void GradFn(Graph *g, const Node *n, const Val *dout, Val *din);
+/* Steps that graph passes share. pass_begin: an empty graph with the name and attributes of `from`.
+ * pass_map: the map that graph_copy_node fills, VAL_NONE for each value of `from`; scratch memory.
+ * pass_drop_dead (dce.c): a copy of the graph without the nodes that no sink needs. Parameters, states
+ * and inputs stay, so that all functions declare the same storage in the same order. */
+Graph *pass_begin(const Graph *from);
+Val *pass_map(PassCtx *, const Graph *from);
+Graph *pass_drop_dead(PassCtx *, const Graph *);
+
+/* Gradient rules, grads.c. For node n (a copy: g grows) with operands and results in g, and the gradient
+ * dy of its first result, appends nodes that compute the gradients of its operands into din (left
+ * VAL_NONE where there is none). Rules of broadcasting ops leave the result's shape; the caller undoes
+ * it with grad_unbroadcast. */
+typedef void GradFn(Graph *g, const Node *n, Val dy, Val *din);
 extern GradFn *const grad_rules[OP_COUNT]; /* NULL: no rule, an error on a differentiated path */
+/* Sums dy over the dims that broadcasting `to` to dy's type repeated. They must be leading or trailing
+ * ones; VAL_NONE if a repeated dim stands between kept ones. */
+Val grad_unbroadcast(Graph *, Loc, Val dy, const Type *to);
 
 #endif
