@@ -1,0 +1,183 @@
+/* Matrix products: every storage of A and B, sizes around every block edge, against sums in f64. */
+#include "kernel_test.h"
+#include <check.h>
+
+/* clang-format off */
+static const GemmDesc cases[] = {
+    /* m, n, k, a_cols, b, group, accumulate */
+    {1, 1, 1, false, GEMM_B_KN, 0, false},
+    {1, 151, 45, false, GEMM_B_T2_NK, 128, false},
+    {1, 1000, 576, false, GEMM_B_T2_NK, 128, false},
+    {45, 151, 33, false, GEMM_B_KN, 0, false},
+    {45, 151, 33, true, GEMM_B_KN, 0, true},
+    {129, 17, 300, false, GEMM_B_NK, 0, false},
+    {7, 15, 513, true, GEMM_B_NK, 0, true},
+    {6, 16, 4, false, GEMM_B_KN, 0, true},
+    {14, 32, 256, false, GEMM_B_NK, 0, false},
+    {257, 301, 129, false, GEMM_B_KN, 0, false},
+    {257, 301, 129, true, GEMM_B_KN, 0, false},
+    {300, 40, 600, true, GEMM_B_KN, 0, true},
+    {600, 1100, 40, false, GEMM_B_KN, 0, false},
+    {1100, 24, 20, false, GEMM_B_NK, 0, true},
+    {45, 151, 256, false, GEMM_B_T2_NK, 128, false},
+    {45, 151, 256, false, GEMM_B_T2_NK, 128, true},
+    {45, 256, 151, false, GEMM_B_T2_KN, 128, false},
+    {129, 200, 576, false, GEMM_B_T2_NK, 128, false},
+    {129, 576, 200, false, GEMM_B_T2_KN, 128, true},
+    {50, 60, 250, false, GEMM_B_T2_NK, 100, false},
+    {50, 250, 60, false, GEMM_B_T2_KN, 100, false},
+    {33, 47, 330, false, GEMM_B_T2_NK, 48, false},
+    {33, 330, 47, false, GEMM_B_T2_KN, 48, false},
+    {20, 35, 77, false, GEMM_B_T2_NK, 7, false},
+    {20, 77, 35, false, GEMM_B_T2_KN, 7, false},
+    {20, 40, 70, false, GEMM_B_T2_NK, 1000, false},
+    {20, 70, 40, true, GEMM_B_T2_KN, 1000, false},
+    {2, 700, 17, false, GEMM_B_T2_KN, 8, false},
+    {500, 530, 520, false, GEMM_B_T2_NK, 128, false},
+    {500, 530, 520, false, GEMM_B_T2_KN, 64, false},
+};
+/* clang-format on */
+enum { CASES = sizeof cases / sizeof *cases };
+
+static bool is_ternary(const GemmDesc *d) {
+    return d->b == GEMM_B_T2_KN || d->b == GEMM_B_T2_NK;
+}
+
+static bool is_nk(const GemmDesc *d) {
+    return d->b == GEMM_B_NK || d->b == GEMM_B_T2_NK;
+}
+
+/* Random codes and scales of t2[rows,cols] into `at`, their weights into w[rows,cols]. */
+static void fill_ternary(unsigned char *at, double *w, int64_t rows, int64_t cols, int64_t group,
+                         uint64_t *state) {
+    TernaryLayout l = ternary_layout(rows, cols, group);
+    memset(at, 0x55, (size_t)(rows * l.row_bytes));
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < l.groups; i++) {
+            unsigned fraction = (unsigned)((test_random(state) + 1) * 512),
+                     exponent = 9 + (unsigned)((r + i) % 3);
+            uint16_t half = (uint16_t)(exponent << 10 | fraction);
+            memcpy(at + l.scales_at + 2 * (r * l.groups + i), &half, 2);
+            for (int64_t j = i * group; j < cols && j < (i + 1) * group; j++) {
+                int code = (int)floorf((test_random(state) + 1) * 1.5f) - 1;
+                unsigned char *byte = at + r * l.row_bytes + j / 4;
+                *byte = (unsigned char)((*byte & ~(3 << 2 * (j % 4))) | (code + 1) << 2 * (j % 4));
+                w[r * cols + j] = code * ldexp(1024 + fraction, (int)exponent - 25);
+            }
+        }
+    }
+}
+
+/* c += a b in f64, all plain row-major [m,k], and b as stored. */
+static void reference(const GemmDesc *d, const float *a, const double *b, double *c) {
+    for (int64_t i = 0; i < d->m; i++)
+        for (int64_t p = 0; p < d->k; p++) {
+            double x = d->a_cols ? a[p * d->m + i] : a[i * d->k + p];
+            for (int64_t j = 0; j < d->n; j++)
+                c[i * d->n + j] += x * (is_nk(d) ? b[j * d->k + p] : b[p * d->n + j]);
+        }
+}
+
+static void check_case(void *so, const char *name, const GemmDesc *d, const Target *t) {
+    uint64_t state = (uint64_t)(d->m * 1000003 + d->n * 1009 + d->k);
+    int64_t rows = is_nk(d) ? d->n : d->k, cols = is_nk(d) ? d->k : d->n;
+    int64_t b_bytes = is_ternary(d) ? ternary_layout(rows, cols, d->group).bytes : 4 * rows * cols;
+    TestArgs args = test_args((uint64_t)(4 * d->m * d->k + b_bytes + 4 * d->m * d->n) + 4096);
+    float *a = test_arg(&args, (uint64_t)(4 * d->m * d->k));
+    void *b = test_arg(&args, (uint64_t)b_bytes);
+    float *c = test_arg(&args, (uint64_t)(4 * d->m * d->n));
+    double *w = xcalloc((size_t)(rows * cols), sizeof *w),
+           *want = xcalloc((size_t)(d->m * d->n), sizeof *want);
+    test_fill(a, d->m * d->k, &state);
+    test_fill(c, d->m * d->n, &state);
+    if (is_ternary(d)) {
+        fill_ternary(b, w, rows, cols, d->group, &state);
+    } else {
+        test_fill(b, rows * cols, &state);
+        for (int64_t i = 0; i < rows * cols; i++) w[i] = ((float *)b)[i];
+    }
+    for (int64_t i = 0; i < d->m * d->n; i++) want[i] = d->accumulate ? c[i] : 0;
+    reference(d, a, w, want);
+    test_run(so, name, &args, gemm_tiles(d, t), gemm_scratch(d, t));
+    double error = test_error(c, want, d->m * d->n);
+    ck_assert_msg(error < 1e-6, "%s %lldx%lldx%lld: error %g", name, (long long)d->m, (long long)d->n,
+                  (long long)d->k, error);
+    free(w), free(want);
+    test_args_free(&args);
+}
+
+static Gen *emit_all(const char *cpu) {
+    Gen *g = test_gen(cpu);
+    for (int i = 0; i < CASES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "gemm%d", i);
+        gen_gemm(g, name, &cases[i]);
+    }
+    return g;
+}
+
+START_TEST(products) {
+    void *so = test_load(emit_all(NULL));
+    for (int i = 0; i < CASES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "gemm%d", i);
+        check_case(so, name, &cases[i], test_target(NULL));
+    }
+    dlclose(so);
+}
+END_TEST
+
+START_TEST(compiles_for_avx512) {
+    static const char *const cpus[] = {"znver4", "sapphirerapids"};
+    char *text = test_compile(emit_all(cpus[_i]));
+    ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
+    free(text);
+}
+END_TEST
+
+/* The sums must stay in registers: no vector goes to the stack or comes back from it. */
+START_TEST(microkernel_does_not_spill) {
+    static const char *const cpus[] = {"x86-64-v3", "x86-64-v4"};
+    Gen *g = test_gen(cpus[_i]);
+    gen_gemm(g, "gemm", &(GemmDesc){.m = 64, .n = 64, .k = 64});
+    char *text = test_compile(g), *body = strstr(text, "\nmicrokernel:"), *rest = NULL;
+    ck_assert(body);
+    int fmas = 0;
+    for (char *line = strtok_r(body, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(line, ".Lfunc_end", 10) == 0) break;
+        fmas += strstr(line, "vfmadd") != NULL;
+        ck_assert_msg(!strstr(line, "(%rsp)") || !strstr(line, "mm"), "%s: spills: %.80s", cpus[_i], line);
+    }
+    ck_assert_int_ge(fmas, 4 * 12);
+    free(text);
+}
+END_TEST
+
+/* Large problems are cut into enough tiles to share, and scratch stays small whatever the size. */
+START_TEST(tiles_and_scratch_are_bounded) {
+    const Target *t = test_target(NULL);
+    GemmDesc layer = {.m = 1024, .n = 3072, .k = 1024, .b = GEMM_B_T2_NK, .group = 128};
+    GemmDesc head = {.m = 256, .n = 151936, .k = 1024, .b = GEMM_B_T2_NK, .group = 128};
+    GemmDesc deep = {.m = 1024, .n = 1024, .k = 151936};
+    ck_assert_uint_ge(gemm_tiles(&layer, t), 8);
+    ck_assert_uint_ge(gemm_tiles(&head, t), 64);
+    ck_assert_uint_le(gemm_scratch(&head, t), 4 << 20);
+    ck_assert_uint_le(gemm_scratch(&deep, t), 4 << 20);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("gemm");
+    TCase *c = tcase_create("gemm");
+    tcase_set_timeout(c, 300);
+    tcase_add_test(c, products);
+    tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
+    tcase_add_loop_test(c, microkernel_does_not_spill, 0, 2);
+    tcase_add_test(c, tiles_and_scratch_are_bounded);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
