@@ -29,8 +29,6 @@ const char *tokenizer_name(const Tokenizer *t) {
 int64_t tokenizer_vocab(const Tokenizer *t) {
     return t->vocab;
 }
-return t->vocab == 256;
-}
 
 int32_t *tokenizer_encode(const Tokenizer *t, const char *text, size_t bytes, size_t *n) {
     (void)t;
