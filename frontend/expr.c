@@ -19,8 +19,8 @@ typedef struct Expr {
 static bool sum(Expr *, int64_t *);
 
 const Dim *scope_find(const Scope *scope, const char *name) {
-    for (uint32_t i = scope->dims.n; i-- > 0;) {
-        if (strcmp(scope->dims.at[i].name, name) == 0) return &scope->dims.at[i];
+    for (uint32_t i = scope->n; i-- > 0;) {
+        if (strcmp(scope->at[i].name, name) == 0) return &scope->at[i];
     }
     return NULL;
 }
@@ -54,9 +54,9 @@ static char next(Expr *e) {
 }
 
 static bool unknown_name(Expr *e, size_t start, const char *name) {
-    uint32_t n = e->scope->dims.n;
+    uint32_t n = e->scope->n;
     const char **known = xcalloc(n, sizeof *known);
-    for (uint32_t i = 0; i < n; i++) known[i] = e->scope->dims.at[i].name;
+    for (uint32_t i = 0; i < n; i++) known[i] = e->scope->at[i].name;
     const char *near = suggest(name, known, n);
     free(known);
     if (near) return fail(e, start, "unknown dim '%s' (did you mean '%s'?)", name, near);
@@ -160,8 +160,7 @@ static bool sum(Expr *e, int64_t *out) {
 bool expr_eval(const char *text, const Scope *scope, int64_t *out, Buf *error, size_t *at) {
     Expr e = {.text = text, .scope = scope, .error = error};
     bool ok = sum(&e, out);
-    if (ok && next(&e))
-        ok = fail(&e, e.at, "unexpected '%c' (an operator + - * / was expected)", e.text[e.at]);
+    if (ok && next(&e)) ok = fail(&e, e.at, "an operator + - * / was expected here");
     *at = e.at;
     return ok;
 }

@@ -9,9 +9,7 @@ typedef struct Dim {
     int64_t value;
     bool is_bool; /* written as true or false, which count as 1 and 0 */
 } Dim;
-typedef struct Scope {
-    VEC(Dim) dims;
-} Scope;
+typedef VEC(Dim) Scope;
 
 const Dim *scope_find(const Scope *, const char *name); /* the last one of that name, or NULL */
 

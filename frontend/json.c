@@ -346,6 +346,24 @@ const Json *json_merge(Sources *src, const Json *base, const Json *over) {
     return merged;
 }
 
+Json *json_object(Sources *src, const Json *at) {
+    Json *object = arena_alloc(src->arena, sizeof *object);
+    object->kind = JSON_OBJECT;
+    object->loc = object->key_loc = at->loc;
+    return object;
+}
+
+Json *json_add(Sources *src, Json *object, const char *key, const Json *value) {
+    Json **end = &object->first;
+    while (*end) end = (Json **)&(*end)->next;
+    Json *member = *end = copy_of(src, value);
+    member->key = key;
+    member->index = object->count++;
+    member->parent = object;
+    member->next = NULL;
+    return member;
+}
+
 /* ---- errors */
 
 static void print_pointer(Buf *b, const Json *v) {

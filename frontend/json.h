@@ -42,6 +42,10 @@ const char *json_kind_name(const Json *);                  /* "a string" */
 /* The merge of `extends`: members of objects merge, everything else of `over` replaces `base`. */
 const Json *json_merge(Sources *, const Json *base, const Json *over);
 
+/* An empty object that stands where `at` does, and a new last member of it, a copy of `value`. */
+Json *json_object(Sources *, const Json *at);
+Json *json_add(Sources *, Json *object, const char *key, const Json *value);
+
 /* Reports an error at a value, with its JSON pointer: FILE:L:C: error: /dims/heads: ... */
 void json_error(Sources *, const Json *, const char *fmt, ...) TBC_PRINTF(3, 4);
 /* The same at a member's key. */
