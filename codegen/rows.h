@@ -1,0 +1,73 @@
+/* What the kernels that walk along rows share: vector loops over columns, the plan of a row region, and
+ * the decoding of one packed ternary row. Private to those generators. */
+#ifndef TBC_ROWS_H
+#define TBC_ROWS_H
+
+#include "gen.h"
+
+/* ---- vector loops (lanes.c) */
+
+/* One vector's worth of consecutive columns: col .. col+vl-1, of which mask (NULL: all) says which exist. */
+typedef struct Lanes {
+    LLVMValueRef col, mask;
+} Lanes;
+
+/* f32 columns of the array at `base`; lanes that do not exist load as 0 and are not stored. */
+LLVMValueRef lanes_load(Gen *, LLVMValueRef base, const Lanes *);
+void lanes_store(Gen *, LLVMValueRef value, LLVMValueRef base, const Lanes *);
+
+/* Emits the work on `count` neighbouring vectors; at most the loop's unroll factor. */
+typedef void LanesBody(Gen *, void *context, const Lanes *, int count);
+/* Walks the n columns from lo on in vectors, `unroll` at a time, then one at a time, then with a mask. The
+ * body is emitted up to three times; with a constant n only where it has something to do. */
+void gen_lanes(Gen *, LLVMValueRef lo, LLVMValueRef n, int unroll, LanesBody *, void *context);
+
+/* ---- tiles: 0 .. count-1 in pieces of equal size, the last one shorter (tiles after it have none) */
+
+typedef struct Tiling {
+    int64_t count, piece;
+    uint32_t tiles;
+} Tiling;
+/* Pieces of at least about `least` elements and a multiple of `unit`, at most 64, none of them empty. */
+Tiling tiling_of(int64_t count, int64_t least, int64_t unit);
+/* The current tile's piece: its first element, and how many there are (a constant if all are equal). */
+void gen_piece(Gen *, const Tiling *, LLVMValueRef *lo, LLVMValueRef *n);
+
+/* ---- the plan of a row region (rows_plan.c)
+ *
+ * The domain is the common shape of all values of the body: `rows` rows of n columns. A *column* value
+ * differs along a row; any other is a scalar of the row (or of all rows). The kernel walks the columns of a
+ * row in `phases` loops: what a sum or maximum over the row yields in one loop can be used in the next.
+ *
+ *   level(v)  the first loop in which v can be computed; for a scalar, the loop before which it is known
+ *
+ * Full results are stored in the last loop only: a result may share its buffer with an operand, which no
+ * loop may read again after that. What a later loop needs again is computed again, unless it is expensive:
+ * then its first loop keeps it in a row of scratch.
+ *
+ * A region without sums, picks and partly broadcast operands is *flat*: one row of all elements. */
+
+typedef struct RowPlan {
+    Arena *arena;
+    const Graph *body;
+    const Node *yield;
+    Type domain;
+    int64_t rows, n;
+    bool flat;
+    int halves;        /* 2 with a rotate_half: the loops walk both halves of the row side by side */
+    int unroll;        /* vectors per turn of a loop, in each half */
+    int phases, slots; /* loops, rows of scratch */
+    uint32_t operands; /* buffers before the results' */
+    Tiling tiling;     /* of the rows; of the columns if flat */
+    /* by value of the body */
+    bool *live;
+    int *level, *slot; /* slot: row of scratch, -1: none */
+    int *kept;         /* with a slot: the loop that fills it */
+} RowPlan;
+
+RowPlan *row_plan(const Graph *body, const Target *);
+void row_plan_free(RowPlan *);
+bool row_is_column(const RowPlan *, Val);
+int64_t row_slot_bytes(const RowPlan *); /* one row of scratch */
+
+#endif
