@@ -26,6 +26,7 @@ void tokenizer_close(Tokenizer *t) {
 const char *tokenizer_name(const Tokenizer *t) {
     return t->name;
 }
+
 int64_t tokenizer_vocab(const Tokenizer *t) {
     return t->vocab;
 }
