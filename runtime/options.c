@@ -88,16 +88,12 @@ static bool take_flag(Options *o, int argc, char **argv, int *at) {
     if (!f) return rt_error(NULL, "unknown flag '%.*s' (tbc-run --help lists them)", (int)n, arg);
     if (f->kind == KIND_on) return equals ? rt_error(NULL, "%s takes no value", f->name) : set(o, f, NULL);
     if (equals) return set(o, f, equals + 1);
-    if (*at + 1 >= argc) return rt_error(NULL, "%s: its value is missing (expected %s)", f->name, f->arg);
+    if (*at + 1 >= argc || !strncmp(argv[*at + 1], "--", 2)) /* a value like that can be had with = */
+        return rt_error(NULL, "%s: its value is missing (expected %s)", f->name, f->arg);
     return set(o, f, argv[++*at]);
 }
 
 /* ---- combinations */
-
-static bool check_resume(const Options *o) {
-    if (o->weights) return rt_error(NULL, "--resume brings its own weights (leave --weights out)");
-    return true;
-}
 
 static bool check_training(const Options *o) {
     if (o->train) return true;
@@ -126,7 +122,8 @@ static bool check_combinations(const Options *o) {
         return rt_error(NULL, "--device: '%s' is no device (expected cpu or cuda)", o->device);
     if (o->eval_only && !o->data) return rt_error(NULL, "--eval-only needs --data");
     if (o->save_every >= 0 && !o->save) return rt_error(NULL, "--save-every needs --save DIR");
-    if (o->resume && !check_resume(o)) return false;
+    if (o->resume && o->weights)
+        return rt_error(NULL, "--resume brings its own weights (leave --weights out)");
     if (!check_training(o)) return false;
     if (!o->data && !o->generate && !o->verify)
         return rt_error(NULL, "nothing to do: training needs --data (or give --generate TEXT or --verify)");

@@ -1,0 +1,46 @@
+/* tbc-run: trains, evaluates, verifies and samples a compiled model. Exit codes: 0 done, 1 an error in the
+ * input or at run time, 2 wrong usage, 128 + signal when interrupted (after saving). */
+#include "error.h"
+#include "evaluate.h"
+#include "generate.h"
+#include "interrupt.h"
+#include "train.h"
+#include "verify.h"
+#include <stdlib.h>
+
+static bool evaluate_only(Session *s) {
+    RunLog log;
+    Progress progress = progress_start(s->options->quiet);
+    if (!runlog_open(&log, s->options->log, s->options->resume != NULL)) return false;
+    bool ok = evaluate_and_report(s, 0, &progress, &log);
+    return runlog_close(&log) && ok;
+}
+
+static bool run(Session *s) {
+    const Options *o = s->options;
+    if (o->train && !train(s)) return false;
+    if (interrupt_pending()) return true;
+    if (o->eval_only && !evaluate_only(s)) return false;
+    if (o->verify && !verify_codes(s)) return false;
+    if (o->generate && !generate(s)) return false;
+    return true;
+}
+
+int main(int argc, char **argv) {
+    Options options;
+    switch (options_parse(&options, argc, argv)) {
+    case OPTIONS_DONE:
+        return 0;
+    case OPTIONS_WRONG:
+        return 2;
+    case OPTIONS_RUN:
+        break;
+    }
+    Session session;
+    bool ok = session_open(&session, &options) && run(&session);
+    if (ok && options.profile) profile_print(&session.profile);
+    session_close(&session);
+    if (fflush(stdout) || ferror(stdout)) ok = rt_error_errno(NULL, "cannot write to stdout");
+    if (!ok) return 1;
+    return interrupt_pending() ? 128 + interrupt_pending() : 0;
+}

@@ -1,0 +1,21 @@
+/* --log: one JSON object a line, flushed line by line so that it can be followed while training. */
+#ifndef TBC_RT_RUNLOG_H
+#define TBC_RT_RUNLOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef struct RunLog {
+    const char *path; /* NULL: no log was asked for, and the functions do nothing */
+    FILE *file;
+} RunLog;
+
+/* append: go on with a log that is there already. These print an error and return false on failure. */
+bool runlog_open(RunLog *, const char *path, bool append);
+/* grad_norm is left out where it is below zero. All numbers must be finite. */
+bool runlog_step(RunLog *, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm);
+bool runlog_eval(RunLog *, int64_t step, double loss, double perplexity);
+bool runlog_close(RunLog *); /* a zeroed RunLog is allowed */
+
+#endif

@@ -1,0 +1,175 @@
+/* Opening a session: module, tokenizer, data, device, weights, in the order in which mistakes are cheapest
+ * to find. */
+#include "session.h"
+#include "error.h"
+#include "rng.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- does the module have what is asked of it? */
+
+static bool check_tables(const LoadedModule *m, const Options *o) {
+    if (o->train && m->buffer && !(module_need(m, "backward") && module_need(m, "update"))) return false;
+    if (o->train && !m->buffer && !module_need(m, "train")) return false;
+    if ((o->eval_only || o->eval_every > 0) && !module_need(m, "eval")) return false;
+    if (o->generate && !module_need(m, "decode")) return false;
+    if (!m->buffer && (o->accumulate > 1 || o->clip > 0))
+        return rt_error(m->path, "%s needs gradients in memory (compile with --grads buffer)",
+                        o->clip > 0 ? "--clip" : "--accumulate");
+    return true;
+}
+
+static bool open_data(Session *s) {
+    const Options *o = s->options;
+    s->tokenizer = tokenizer_open(o->tokenizer);
+    if (!s->tokenizer) return false;
+    if (!o->data) return true;
+    s->data = dataset_open(o->data, s->tokenizer, s->module.seq, s->module.vocab);
+    if (!s->data) return false;
+    s->row = rt_calloc((size_t)s->module.seq + 1, sizeof *s->row);
+    if (o->train && dataset_rows(s->data, DATA_TRAIN) == 0)
+        return rt_error(o->data, "there is nothing to train on (expected train.txt)");
+    return true;
+}
+
+/* ---- the tensors that outlive a run of a table */
+
+static bool is_grad(const tbc_tensor *t) {
+    size_t n = strlen(t->name);
+    return n > 5 && !strcmp(t->name + n - 5, ".grad");
+}
+
+static void append(const Device *d, const tbc_tensor *t, NamedTensor *list, size_t *n) {
+    NamedTensor *to = &list[(*n)++];
+    *to = (NamedTensor){.name = t->name, .rank = t->rank, .data = device_at(d, t)};
+    memcpy(to->dim, t->dim, t->rank * sizeof *t->dim);
+}
+
+static void list_tensors(Session *s) {
+    const tbc_module_t *d = s->module.desc;
+    s->params = rt_calloc(d->ntensors, sizeof *s->params);
+    s->moments = rt_calloc(d->ntensors, sizeof *s->moments);
+    s->grads = rt_calloc(d->ntensors, sizeof *s->grads);
+    for (uint32_t i = 0; i < d->ntensors; i++) {
+        const tbc_tensor *t = &d->tensors[i];
+        if (t->kind == TBC_PARAM) append(&s->device, t, s->params, &s->nparams);
+        if (t->kind == TBC_STATE && is_grad(t)) append(&s->device, t, s->grads, &s->ngrads);
+        if (t->kind == TBC_STATE && !is_grad(t)) append(&s->device, t, s->moments, &s->nmoments);
+    }
+}
+
+/* ---- where training stands */
+
+/* A checkpoint goes on with the same examples in the same order, or not at all. */
+static bool check_resumed(const Session *s, int64_t rows, int64_t fingerprint) {
+    const Options *o = s->options;
+    const TrainState *st = &s->state;
+    if (o->seed >= 0 && o->seed != st->seed)
+        return rt_error(o->resume, "was trained with --seed %" PRId64 " (leave --seed out)", st->seed);
+    if (!o->train) return true;
+    if (o->no_shuffle && st->shuffle)
+        return rt_error(o->resume, "was trained on shuffled data (leave --no-shuffle out)");
+    if (st->rows != rows || st->data != fingerprint)
+        return rt_error(o->resume,
+                        "was trained on other data than %s (to start anew from its weights, use --weights)",
+                        o->data);
+    return true;
+}
+
+/* The recipe: what the flags say, else the checkpoint, else the module. */
+static void take_flags(const Options *o, TrainState *st) {
+    if (o->lr >= 0) st->lr = o->lr;
+    if (o->warmup >= 0) st->warmup = o->warmup;
+    if (o->weight_decay >= 0) st->weight_decay = o->weight_decay;
+    if (o->accumulate >= 0) st->accumulate = o->accumulate;
+    if (o->clip >= 0) st->clip = o->clip;
+}
+
+static bool start(Session *s) {
+    const Options *o = s->options;
+    const LoadedModule *m = &s->module;
+    int64_t rows = o->train ? dataset_rows(s->data, DATA_TRAIN) : 0;
+    int64_t fingerprint = o->train ? dataset_fingerprint(s->data, DATA_TRAIN) : 0;
+    if (o->resume) {
+        if (!checkpoint_load(o->resume, s->params, s->nparams, s->moments, s->nmoments, &s->state) ||
+            !check_resumed(s, rows, fingerprint))
+            return false;
+        if (!m->buffer && (s->state.accumulate > 1 || s->state.clip > 0))
+            return rt_error(o->resume,
+                            "was trained with --accumulate or --clip (compile with --grads buffer)");
+    } else {
+        s->state = (TrainState){.seed = o->seed >= 0 ? o->seed : 0,
+                                .shuffle = !o->no_shuffle,
+                                .accumulate = 1,
+                                .rows = rows,
+                                .data = fingerprint,
+                                .lr = m->lr,
+                                .warmup = m->warmup,
+                                .weight_decay = m->weight_decay};
+        if (o->weights && !weights_load(o->weights, s->params, s->nparams)) return false;
+        for (size_t i = 0; i < s->nparams && !o->weights; i++) {
+            const NamedTensor *p = &s->params[i];
+            rng_init_tensor((uint64_t)s->state.seed, p->name, p->rank, p->dim, p->data);
+        }
+    }
+    s->state.batch = m->batch;
+    s->state.seq = m->seq;
+    take_flags(o, &s->state);
+    return true;
+}
+
+bool session_open(Session *s, const Options *o) {
+    *s = (Session){.options = o};
+    if (!strcmp(o->device, "cuda"))
+        return rt_error(NULL, "--device cuda: this build has no CUDA device support (use --device cpu)");
+    if (!module_load(&s->module, o->module) || !check_tables(&s->module, o)) return false;
+    if (o->save && !checkpoint_can_save(o->save)) return false;
+    if (!open_data(s)) return false;
+    if (!device_open(&s->device, &s->module, o->threads > 0 ? (int)o->threads : 0)) return false;
+    if (o->profile) {
+        profile_open(&s->profile, &s->module);
+        s->device.profile = &s->profile;
+    }
+    list_tensors(s);
+    return start(s);
+}
+
+void session_close(Session *s) {
+    free(s->params), free(s->moments), free(s->grads), free(s->row);
+    profile_close(&s->profile);
+    device_close(&s->device);
+    dataset_close(s->data);
+    tokenizer_close(s->tokenizer);
+    module_unload(&s->module);
+}
+
+/* ---- for train, evaluate, verify, generate */
+
+void *session_io(const Session *s, const tbc_table *table, enum tbc_kind kind, const char *name) {
+    return device_at(&s->device, module_tensor(&s->module, table, kind, name));
+}
+
+void session_feed(Session *s, const tbc_table *table, DataSplit split, int64_t row, int64_t b) {
+    int32_t *tokens = session_io(s, table, TBC_INPUT, "tokens");
+    int32_t *targets = session_io(s, table, TBC_INPUT, "targets");
+    size_t seq = (size_t)s->module.seq;
+    dataset_row(s->data, split, row, s->row);
+    memcpy(tokens + (size_t)b * seq, s->row, seq * sizeof *tokens);
+    memcpy(targets + (size_t)b * seq, s->row + 1, seq * sizeof *targets);
+}
+
+bool session_save(const Session *s) {
+    for (size_t i = 0; i < s->nparams; i++) {
+        const NamedTensor *p = &s->params[i];
+        int64_t n = tensor_count(p->rank, p->dim);
+        for (int64_t j = 0; j < n; j++)
+            if (!isfinite(p->data[j]))
+                return rt_error(NULL,
+                                "%s is no longer finite after step %" PRId64 "; not saved (a lower --lr?)",
+                                p->name, s->state.step);
+    }
+    return checkpoint_save(s->options->save, s->module.config, s->params, s->nparams, s->moments, s->nmoments,
+                           &s->state);
+}

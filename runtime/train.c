@@ -1,0 +1,195 @@
+/* The training loop: feed a batch, run the step's table, look at the loss; now and then evaluate and save.
+ *
+ * A module made with --grads fused has one table, train, that does the whole step. One made with --grads
+ * buffer has two: backward, which adds a micro-batch's gradients to NAME.grad, and update. Between them is
+ * where accumulation and clipping happen:
+ *
+ *     g = mean of the micro-batches' gradients;  g *= min(1, clip / |g|);  AdamW(g)
+ *
+ * both as one factor that update multiplies into the gradients. */
+#include "train.h"
+#include "error.h"
+#include "evaluate.h"
+#include "interrupt.h"
+#include "rng.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define DEFAULT_STEPS    1000
+#define EVAL_MAX_BATCHES 64 /* of an evaluation during training */
+#define RECENT           20 /* steps whose mean loss the summary gives */
+
+double learning_rate(const TrainState *st, int64_t step) {
+    return step < st->warmup ? st->lr * ((double)step / (double)st->warmup) : st->lr;
+}
+
+void hyper_at(const TrainState *st, const LoadedModule *m, int64_t step, double grad_factor, float hyper[4]) {
+    double lr = learning_rate(st, step), t = (double)step;
+    double first = m->bias_correction ? 1 - pow(m->beta1, t) : 1;
+    double second = m->bias_correction ? 1 - pow(m->beta2, t) : 1;
+    hyper[0] = (float)(1 - lr * st->weight_decay);
+    hyper[1] = (float)(lr / first);
+    hyper[2] = (float)(1 / second);
+    hyper[3] = (float)grad_factor;
+}
+
+/* ---- one step */
+
+typedef struct Step {
+    double loss, grad_norm; /* grad_norm -1: not known, the gradients never were in memory */
+} Step;
+
+static bool step_finite(const Step *step) {
+    return isfinite(step->loss) && isfinite(step->grad_norm);
+}
+
+static void feed_next(Session *s, const tbc_table *table) {
+    TrainState *st = &s->state;
+    for (int64_t b = 0; b < st->batch; b++) {
+        int64_t row = order_at((uint64_t)st->seed, st->shuffle, st->rows, st->examples++);
+        session_feed(s, table, DATA_TRAIN, row, b);
+    }
+}
+
+static double run_loss(Session *s, const tbc_table *table) {
+    feed_next(s, table);
+    device_run(&s->device, table);
+    return (double)*(const float *)session_io(s, table, TBC_OUTPUT, "loss");
+}
+
+static Step fused_step(Session *s) {
+    const tbc_table *table = module_table(&s->module, "train");
+    hyper_at(&s->state, &s->module, s->state.step + 1, 1, session_io(s, table, TBC_INPUT, "hyper"));
+    return (Step){run_loss(s, table), -1};
+}
+
+static double grad_norm(Session *s) {
+    double sum = 0;
+    for (size_t i = 0; i < s->ngrads; i++)
+        sum +=
+            device_sum_squares(&s->device, s->grads[i].data, tensor_count(s->grads[i].rank, s->grads[i].dim));
+    return sqrt(sum);
+}
+
+/* Leaves the weights as they were if loss or gradients are not finite. */
+static Step buffered_step(Session *s) {
+    const tbc_table *backward = module_table(&s->module, "backward"),
+                    *update = module_table(&s->module, "update");
+    const double parts = (double)s->state.accumulate, clip = s->state.clip;
+    for (size_t i = 0; i < s->ngrads; i++)
+        device_zero(&s->device, s->grads[i].data, tensor_count(s->grads[i].rank, s->grads[i].dim));
+    Step step = {0};
+    for (int64_t i = 0; i < s->state.accumulate; i++) step.loss += run_loss(s, backward) / parts;
+    step.grad_norm = grad_norm(s) / parts;
+    if (!step_finite(&step)) return step;
+    double factor = clip > 0 && step.grad_norm > clip ? clip / step.grad_norm / parts : 1 / parts;
+    hyper_at(&s->state, &s->module, s->state.step + 1, factor, session_io(s, update, TBC_INPUT, "hyper"));
+    device_run(&s->device, update);
+    return step;
+}
+
+/* ---- the run */
+
+typedef struct Run {
+    Session *s;
+    Progress progress;
+    RunLog log;
+    int64_t first, last; /* steps done before and after this run */
+    int64_t saved;       /* step of the checkpoint that this run wrote last, -1: none */
+    double began, busy;  /* start of the run; seconds spent in steps */
+    double recent[RECENT];
+} Run;
+
+static double tokens_of_step(const TrainState *st) {
+    return (double)(st->batch * st->seq * st->accumulate);
+}
+
+static void show(Run *r, const Step *step) {
+    const TrainState *st = &r->s->state;
+    if (!progress_due(&r->progress) && st->step != r->first + 1 && st->step != r->last) return;
+    double done = (double)(st->step - r->first), left = (double)(r->last - st->step);
+    char time_left[32];
+    progress_show(&r->progress,
+                  "step %" PRId64 "/%" PRId64 "  loss %.4f  perplexity %.2f  %.0f tokens/s  %s left",
+                  st->step, r->last, step->loss, exp(step->loss), done * tokens_of_step(st) / r->busy,
+                  duration_text((seconds_now() - r->began) / done * left, time_left));
+}
+
+static bool save(Run *r) {
+    if (r->saved == r->s->state.step) return true;
+    progress_clear(&r->progress);
+    r->saved = r->s->state.step;
+    return session_save(r->s);
+}
+
+static bool evaluate_now(Run *r) {
+    progress_clear(&r->progress);
+    return evaluate_and_report(r->s, EVAL_MAX_BATCHES, &r->progress, &r->log);
+}
+
+static bool one_step(Run *r) {
+    Session *s = r->s;
+    const Options *o = s->options;
+    double start = seconds_now();
+    Step step = s->module.buffer ? buffered_step(s) : fused_step(s);
+    s->state.step++;
+    if (!step_finite(&step)) {
+        progress_clear(&r->progress);
+        return rt_error(NULL,
+                        "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)",
+                        s->state.step, isfinite(step.loss) ? "gradient" : "loss");
+    }
+    double seconds = seconds_now() - start;
+    r->busy += seconds;
+    r->recent[s->state.step % RECENT] = step.loss;
+    show(r, &step);
+    if (!runlog_step(&r->log, s->state.step, step.loss, learning_rate(&s->state, s->state.step),
+                     tokens_of_step(&s->state) / seconds, step.grad_norm))
+        return false;
+    bool last = s->state.step == r->last;
+    if (o->eval_every > 0 && (s->state.step % o->eval_every == 0 || last) && !evaluate_now(r)) return false;
+    if (o->save_every > 0 && s->state.step % o->save_every == 0 && !save(r)) return false;
+    return true;
+}
+
+static void summarize(const Run *r) {
+    const TrainState *st = &r->s->state;
+    int64_t done = st->step - r->first, n = done < RECENT ? done : RECENT;
+    if (done == 0) {
+        printf("trained 0 steps\n");
+        return;
+    }
+    double loss = r->recent[st->step % RECENT], mean = 0;
+    for (int64_t i = 0; i < n; i++) mean += r->recent[(st->step - i) % RECENT] / (double)n;
+    char time[32];
+    printf("trained %" PRId64 " steps, to step %" PRId64
+           ", in %s: loss %.6f, perplexity %.4f; mean loss of the last %" PRId64 ": %.6f; %.0f tokens/s\n",
+           done, st->step, duration_text(seconds_now() - r->began, time), loss, exp(loss), n, mean,
+           (double)done * tokens_of_step(st) / r->busy);
+}
+
+static bool run(Run *r) {
+    Session *s = r->s;
+    const Options *o = s->options;
+    if (!runlog_open(&r->log, o->log, o->resume != NULL)) return false;
+    if (o->eval_every > 0 && !evaluate_now(r)) return false;
+    r->began = seconds_now();
+    while (s->state.step < r->last && !interrupt_pending())
+        if (!one_step(r)) return false;
+    progress_clear(&r->progress);
+    if (o->save && !save(r)) return false;
+    summarize(r);
+    if (o->save) printf("saved %s\n", o->save);
+    return true;
+}
+
+bool train(Session *s) {
+    const Options *o = s->options;
+    Run r = {.s = s, .progress = progress_start(o->quiet), .first = s->state.step, .saved = -1};
+    r.last = r.first + (o->steps >= 0 ? o->steps : DEFAULT_STEPS);
+    interrupt_catch();
+    bool ok = run(&r);
+    progress_clear(&r.progress);
+    return runlog_close(&r.log) && ok;
+}
