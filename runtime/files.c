@@ -86,7 +86,7 @@ static bool write_failed(NewFile *new) {
 }
 
 bool newfile_write(NewFile *new, const void *bytes, size_t n) {
-    return fwrite(bytes, 1, n, new->file) == n || write_failed(new);
+    return n == 0 || fwrite(bytes, 1, n, new->file) == n || write_failed(new);
 }
 
 bool newfile_close(NewFile *new) {

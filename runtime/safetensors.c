@@ -109,7 +109,7 @@ static int by_place(const void *a, const void *b) {
 
 /* The tensors of a file, in the order of their data, must follow each other from its start to its end. */
 static bool check_coverage(const Shard *s, StTensor *tensors, size_t n, size_t data_at) {
-    qsort(tensors, n, sizeof *tensors, by_place);
+    if (n) qsort(tensors, n, sizeof *tensors, by_place);
     const unsigned char *at = s->map.at + data_at, *end = s->map.at + s->map.size;
     for (size_t i = 0; i < n; at += tensors[i++].bytes)
         if (tensors[i].data != at)
@@ -168,7 +168,7 @@ static int by_name(const void *a, const void *b) {
 }
 
 static bool sort_names(SafeTensors *st) {
-    qsort(st->tensors, st->n, sizeof *st->tensors, by_name);
+    if (st->n) qsort(st->tensors, st->n, sizeof *st->tensors, by_name);
     for (size_t i = 1; i < st->n; i++)
         if (by_name(&st->tensors[i - 1], &st->tensors[i]) == 0)
             return rt_error(st->tensors[i].file, "%s: twice in the checkpoint", st->tensors[i].name);
