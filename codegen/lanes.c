@@ -8,9 +8,9 @@ static LLVMValueRef masked_access(Gen *g, const char *name, LLVMTypeRef *types, 
 }
 
 LLVMValueRef lanes_load(Gen *g, LLVMValueRef base, const Lanes *at) {
-    LLVMTypeRef type = gen_vec(g, g->f32, g->target->vl);
     LLVMValueRef p = gen_at(g, g->f32, base, at->col);
-    if (!at->mask) return gen_load(g, type, p);
+    if (!at->mask) return gen_load(g, gen_vec(g, g->f32, g->target->vl), p);
+    LLVMTypeRef type = gen_vec(g, g->f32, (int)LLVMGetVectorSize(LLVMTypeOf(at->mask)));
     LLVMValueRef args[] = {p, gen_i32(g, 4), at->mask, LLVMConstNull(type)};
     return masked_access(g, "llvm.masked.load", (LLVMTypeRef[]){type, g->ptr}, args, 4);
 }

@@ -12,7 +12,8 @@ typedef struct Lanes {
     LLVMValueRef col, mask;
 } Lanes;
 
-/* f32 columns of the array at `base`; lanes that do not exist load as 0 and are not stored. */
+/* f32 columns of the array at `base`; lanes that do not exist load as 0 and are not stored. Vectors are of
+ * the target's width, masked ones of the mask's. */
 LLVMValueRef lanes_load(Gen *, LLVMValueRef base, const Lanes *);
 void lanes_store(Gen *, LLVMValueRef value, LLVMValueRef base, const Lanes *);
 
@@ -32,6 +33,15 @@ typedef struct Tiling {
 Tiling tiling_of(int64_t count, int64_t least, int64_t unit);
 /* The current tile's piece: its first element, and how many there are (a constant if all are equal). */
 void gen_piece(Gen *, const Tiling *, LLVMValueRef *lo, LLVMValueRef *n);
+
+/* ---- ternary rows (ternary.c) */
+
+/* Addresses of a row's packed codes and f16 scales in a ternary matrix. */
+LLVMValueRef ternary_codes(Gen *, LLVMValueRef t2, LLVMValueRef row, const TernaryLayout *);
+LLVMValueRef ternary_scales(Gen *, LLVMValueRef t2, LLVMValueRef row, const TernaryLayout *);
+/* dst[cols] = code * scale of one row. */
+void gen_decode_row(Gen *, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRef dst, int64_t cols,
+                    int64_t group);
 
 /* ---- the plan of a row region (rows_plan.c)
  *
