@@ -6,11 +6,13 @@
 #include "rng.h"
 #include <check.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,6 +107,13 @@ static inline bool are_error_lines(const char *text, int n) {
         ck_assert_msg(are_error_lines(text_, 1), "expected one line of error, got: %s", text_);              \
         ck_assert_msg(strstr(text_, fragment), "expected '%s' in: %s", fragment, text_);                     \
     } while (0)
+
+/* From here on files may not grow beyond `bytes`: writing fails as on a full disk. No ck_ call may come
+ * before file_limit(RLIM_INFINITY), for Check itself keeps its messages in a file. */
+static inline void file_limit(rlim_t bytes) {
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){bytes, RLIM_INFINITY});
+}
 
 /* Damages the first `hot` of a good file's n bytes at random: sets and flips bytes, takes bytes out, cuts the
  * end off. Returns the new length. */

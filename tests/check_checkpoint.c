@@ -1,0 +1,341 @@
+/* Checkpoints: round trips bit for bit, what loading refuses, and saves that fail half-way. */
+#include "rt_tools.h"
+#include "checkpoint.h"
+#include <math.h>
+
+enum { NPARAMS = 3, NMOMENTS = 6 };
+
+/* A small model: three parameters with their moments in one memory, as in a module's arena. */
+typedef struct Model {
+    float memory[3 * 26];
+    NamedTensor params[NPARAMS], moments[NMOMENTS];
+} Model;
+
+static Model *make_model(float first) {
+    static const char *const names[NPARAMS] = {"model.embed_tokens.weight", "model.norm.weight",
+                                               "head.weight"};
+    static const char *const moment_names[NMOMENTS] = {"model.embed_tokens.weight.m",
+                                                       "model.embed_tokens.weight.v",
+                                                       "model.norm.weight.m",
+                                                       "model.norm.weight.v",
+                                                       "head.weight.m",
+                                                       "head.weight.v"};
+    static const struct {
+        uint32_t rank;
+        int64_t dim[2];
+    } shapes[NPARAMS] = {{2, {4, 3}}, {1, {2}}, {2, {3, 4}}};
+    Model *m = calloc(1, sizeof *m);
+    float *at = m->memory;
+    for (int i = 0; i < NPARAMS; i++)
+        for (int part = 0; part < 3; part++) {
+            NamedTensor *t = part ? &m->moments[2 * i + part - 1] : &m->params[i];
+            t->name = part ? moment_names[2 * i + part - 1] : names[i];
+            t->rank = shapes[i].rank;
+            memcpy(t->dim, shapes[i].dim, sizeof shapes[i].dim);
+            t->data = at;
+            at += tensor_count(t->rank, t->dim);
+        }
+    for (int i = 0; i < 78; i++) m->memory[i] = first + (float)i / 3;
+    return m;
+}
+
+static const TrainState a_state = {.step = 12,
+                                   .examples = 96,
+                                   .seed = (INT64_C(1) << 53) - 1,
+                                   .shuffle = true,
+                                   .batch = 4,
+                                   .seq = 64,
+                                   .accumulate = 2,
+                                   .rows = 1000,
+                                   .data = 9007199254740001,
+                                   .lr = 0.1 + 0.2, /* needs 17 digits */
+                                   .warmup = 50,
+                                   .weight_decay = 1.0 / 3,
+                                   .clip = 0};
+
+static bool save(const char *dir, const Model *m, const TrainState *state) {
+    return checkpoint_save(dir, "{\"model_type\":\"qwen3\"}", m->params, NPARAMS, m->moments, NMOMENTS,
+                           state);
+}
+
+static bool load(const char *dir, Model *m, TrainState *state) {
+    return checkpoint_load(dir, m->params, NPARAMS, m->moments, NMOMENTS, state);
+}
+
+/* Writes n tensors as a file of weights. */
+static const char *put_weights(const char *name, const NamedTensor *tensors, size_t n) {
+    NewFile file;
+    ck_assert(newfile_open(&file, scratch(name)) && st_write(&file, tensors, n, NULL) &&
+              newfile_close(&file) && newfile_commit(&file));
+    return scratch(name);
+}
+
+START_TEST(round_trip) {
+    Model *a = make_model(1), *b = make_model(2);
+    const char *dir = scratch("ckpt");
+    TrainState state;
+    ck_assert(checkpoint_can_save(dir));
+    ck_assert(!file_is_dir(dir));
+    ck_assert(save(dir, a, &a_state));
+    ck_assert(load(dir, b, &state));
+    ck_assert_mem_eq(a->memory, b->memory, sizeof a->memory);
+    ck_assert_int_eq(state.step, a_state.step);
+    ck_assert_int_eq(state.examples, a_state.examples);
+    ck_assert_int_eq(state.seed, a_state.seed);
+    ck_assert(state.shuffle);
+    ck_assert_int_eq(state.batch, a_state.batch);
+    ck_assert_int_eq(state.seq, a_state.seq);
+    ck_assert_int_eq(state.accumulate, a_state.accumulate);
+    ck_assert_int_eq(state.rows, a_state.rows);
+    ck_assert_int_eq(state.data, a_state.data);
+    ck_assert_int_eq(state.warmup, a_state.warmup);
+    ck_assert(state.lr == a_state.lr && state.weight_decay == a_state.weight_decay && state.clip == 0);
+
+    size_t n;
+    char *config = get_file(scratch("ckpt/config.json"), &n);
+    ck_assert_str_eq(config, "{\"model_type\":\"qwen3\"}\n");
+    free(config);
+    SafeTensors *st = st_open(dir);
+    ck_assert_str_eq(st_metadata(st, "format"), "pt"); /* Transformers wants it */
+    st_close(st);
+
+    /* saving over it, and loading its weights alone */
+    Model *c = make_model(3);
+    TrainState later = a_state;
+    later.step = 13;
+    ck_assert(checkpoint_can_save(dir));
+    ck_assert(save(dir, c, &later));
+    ck_assert(weights_load(dir, b->params, NPARAMS));
+    ck_assert_mem_eq(b->params[2].data, c->params[2].data, 48);
+    ck_assert_mem_ne(b->moments[0].data, c->moments[0].data, 48);
+    free(a);
+    free(b);
+    free(c);
+}
+END_TEST
+
+START_TEST(weights_are_matched_by_name) {
+    Model *m = make_model(0);
+    NamedTensor given[5] = {m->params[2], m->params[0], m->params[1]};
+    const char *path = put_weights("w.safetensors", given, 3);
+    ck_assert(weights_load(path, m->params, NPARAMS));
+
+    given[3] = (NamedTensor){"lm_head.weight", 1, {1}, m->memory}; /* the copy of a tied head */
+    ck_assert(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS));
+
+    ck_fails(weights_load(put_weights("w.safetensors", given, 1), m->params, NPARAMS),
+             "2 tensors missing: model.embed_tokens.weight, model.norm.weight (");
+    given[4] = (NamedTensor){"rope.freqs", 1, {1}, m->memory};
+    ck_fails(weights_load(put_weights("w.safetensors", given, 5), m->params, NPARAMS),
+             "1 unknown tensors: rope.freqs (");
+    given[1].dim[0] = 3;
+    given[2].rank = 2, given[2].dim[1] = 1;
+    ck_fails(weights_load(put_weights("w.safetensors", given, 3), m->params, NPARAMS),
+             "2 tensors of another shape: model.embed_tokens.weight is [3, 3], expected [4, 3], "
+             "model.norm.weight is "
+             "[2, 1], expected [2] (");
+
+    given[0].name = "unexpected";
+    capture_start();
+    ck_assert(!weights_load(put_weights("w.safetensors", given, 2), m->params, NPARAMS));
+    ck_assert(are_error_lines(capture_stop(), 3)); /* missing, unknown, mis-shaped: all in one run */
+    free(m);
+}
+END_TEST
+
+START_TEST(long_lists_are_cut) {
+    Model *m = make_model(0);
+    NamedTensor many[40];
+    char names[40][16];
+    for (int i = 0; i < 40; i++) {
+        snprintf(names[i], sizeof names[i], "t%02d", i);
+        many[i] = (NamedTensor){names[i], 1, {1}, m->memory};
+    }
+    const char *path = put_weights("w.safetensors", m->params, NPARAMS);
+    capture_start();
+    ck_assert(!weights_load(path, many, 40));
+    const char *text = capture_stop();
+    ck_assert(are_error_lines(text, 2));
+    ck_assert(strstr(text, "40 tensors missing: t00, t01, t02, t03, t04, t05, t06, t07, .. ("));
+    free(m);
+}
+END_TEST
+
+START_TEST(weights_must_be_finite) {
+    Model *m = make_model(0);
+    m->params[2].data[5] = NAN;
+    ck_fails(weights_load(put_weights("w.safetensors", m->params, NPARAMS), m->params, NPARAMS),
+             "1 tensors with values that are not finite: head.weight (nan at 5)");
+    m->params[2].data[5] = -INFINITY;
+    ck_fails(weights_load(put_weights("w.safetensors", m->params, NPARAMS), m->params, NPARAMS),
+             "head.weight (-inf at 5)");
+    free(m);
+}
+END_TEST
+
+/* ---- loading what is not whole ---- */
+
+/* The text of state.json with one part replaced. */
+static void edit_state(const char *from, const char *to) {
+    size_t n;
+    char *text = get_file(scratch("ckpt/state.json"), &n), *at = strstr(text, from), edited[2048];
+    ck_assert_msg(at, "no %s in %s", from, text);
+    snprintf(edited, sizeof edited, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    put_file("ckpt/state.json", edited, strlen(edited));
+    free(text);
+}
+
+static const struct {
+    const char *from, *to, *error;
+} bad_state[] = {
+    {"{", "", "not a JSON object"},
+    {"\"step\"", "\"stop\"", "step: missing or malformed"},
+    {"true", "1", "shuffle: missing or malformed"},
+    {"96", "96.5", "examples: missing or malformed"},
+    {"96", "-96", "examples: missing or malformed"},
+    {"96", "1e99", "examples: missing or malformed"},
+    {"96", "\"96\"", "examples: missing or malformed"},
+    {"0.3", "1e999", "lr: missing or malformed"},
+    {"12", "13", "belongs to step 12, not to step 13 of state.json"},
+};
+
+START_TEST(state_errors) {
+    Model *m = make_model(1);
+    TrainState state;
+    ck_assert(save(scratch("ckpt"), m, &a_state));
+    edit_state(bad_state[_i].from, bad_state[_i].to);
+    ck_fails(load(scratch("ckpt"), m, &state), bad_state[_i].error);
+    free(m);
+}
+END_TEST
+
+START_TEST(partial_checkpoints_are_refused) {
+    Model *m = make_model(1);
+    TrainState state, later = a_state;
+    later.step = 13;
+    ck_fails(load(scratch("none"), m, &state), "not a directory");
+    ck_assert(save(scratch("ckpt"), m, &a_state));
+    ck_assert(save(scratch("later"), m, &later));
+    ck_assert_int_eq(rename(scratch("later/optimizer.safetensors"), scratch("ckpt/optimizer.safetensors")),
+                     0);
+    ck_fails(load(scratch("ckpt"), m, &state), "belongs to step 13, not to step 12");
+    put_weights("ckpt/optimizer.safetensors", m->moments, NMOMENTS);
+    ck_fails(load(scratch("ckpt"), m, &state), "belongs to step unknown");
+    unlink(scratch("ckpt/optimizer.safetensors"));
+    ck_fails(load(scratch("ckpt"), m, &state), "cannot open: No such file");
+    unlink(scratch("ckpt/state.json"));
+    ck_fails(load(scratch("ckpt"), m, &state), "state.json: error: cannot open");
+    free(m);
+}
+END_TEST
+
+/* Damages one file of a checkpoint at a time. */
+START_TEST(survives_mutation) {
+    static const char *const files[] = {"ckpt/state.json", "ckpt/model.safetensors",
+                                        "ckpt/optimizer.safetensors"};
+    Model *m = make_model(1);
+    TrainState state;
+    ck_assert(save(scratch("ckpt"), m, &a_state));
+    for (int which = 0; which < 3; which++) {
+        size_t n;
+        unsigned char *good = (unsigned char *)get_file(scratch(files[which]), &n), *file = calloc(n, 1);
+        for (uint64_t seed = 0; seed < 1000; seed++) {
+            memcpy(file, good, n);
+            put_file(files[which], file, mutate(file, n, n, seed));
+            capture_start();
+            bool ok = load(scratch("ckpt"), m, &state);
+            const char *text = capture_stop();
+            bool lines = false;
+            for (int i = ok ? 0 : 1; i <= (ok ? 0 : 3); i++) lines |= are_error_lines(text, i);
+            ck_assert_msg(lines, "seed %d: %s", (int)seed, text);
+        }
+        put_file(files[which], good, n);
+        free(good);
+        free(file);
+    }
+    ck_assert(load(scratch("ckpt"), m, &state));
+    free(m);
+}
+END_TEST
+
+/* ---- saves that fail ---- */
+
+/* Number of entries of a directory, . and .. aside. */
+static int entries(const char *dir) {
+    char command[600];
+    snprintf(command, sizeof command, "ls -A '%s' | wc -l", dir);
+    FILE *pipe = popen(command, "r");
+    int n = -1;
+    ck_assert_int_eq(fscanf(pipe, "%d", &n), 1);
+    pclose(pipe);
+    return n;
+}
+
+static bool save_limited(const char *dir, const Model *m, const TrainState *state, rlim_t bytes) {
+    file_limit(bytes);
+    bool ok = save(dir, m, state);
+    file_limit(RLIM_INFINITY);
+    return ok;
+}
+
+/* The limit falls into the third file, after config.json and model.safetensors went well. */
+START_TEST(full_disk_keeps_the_old_checkpoint) {
+    Model *a = make_model(1), *b = make_model(2);
+    TrainState state, later = a_state;
+    later.step = 13;
+    ck_assert(save(scratch("ckpt"), a, &a_state));
+    struct stat model, optimizer;
+    ck_assert_int_eq(stat(scratch("ckpt/model.safetensors"), &model), 0);
+    ck_assert_int_eq(stat(scratch("ckpt/optimizer.safetensors"), &optimizer), 0);
+    ck_assert_int_lt(model.st_size, optimizer.st_size);
+    ck_fails(save_limited(scratch("ckpt"), b, &later, (rlim_t)model.st_size),
+             "optimizer.safetensors: error: cannot write: File too large");
+    ck_assert_int_eq(entries(scratch("ckpt")), 4);
+    ck_assert(load(scratch("ckpt"), b, &state));
+    ck_assert_int_eq(state.step, 12);
+    ck_assert_mem_eq(a->memory, b->memory, sizeof a->memory);
+
+    ck_fails(save_limited(scratch("fresh"), b, &later, (rlim_t)model.st_size),
+             "cannot write: File too large");
+    ck_assert(!file_is_dir(scratch("fresh")));
+    free(a);
+    free(b);
+}
+END_TEST
+
+START_TEST(places_that_cannot_be_saved_to) {
+    Model *m = make_model(1);
+    const char *file = put_file("file", "x", 1);
+    ck_fails(checkpoint_can_save(file), "not a directory");
+    ck_fails(save(file, m, &a_state), "not a directory");
+    ck_fails(checkpoint_can_save(scratch("no/such")), "cannot save here: No such file or directory");
+    ck_fails(save(scratch("no/such"), m, &a_state),
+             "cannot create this directory: No such file or directory");
+    /* something that a rename could not replace is noticed before anything is replaced */
+    ck_assert(save(scratch("ckpt"), m, &a_state));
+    unlink(scratch("ckpt/state.json"));
+    mkdir(scratch("ckpt/state.json"), 0777);
+    TrainState later = a_state;
+    later.step = 13;
+    ck_fails(save(scratch("ckpt"), m, &later), "state.json: error: cannot replace: not a regular file");
+    SafeTensors *st = st_open(scratch("ckpt"));
+    ck_assert_str_eq(st_metadata(st, "step"), "12");
+    st_close(st);
+    ck_assert_int_eq(entries(scratch("ckpt")), 4);
+    free(m);
+}
+END_TEST
+
+int main(void) {
+    TCase *tests = tcase_create("checkpoint");
+    tcase_add_test(tests, round_trip);
+    tcase_add_test(tests, weights_are_matched_by_name);
+    tcase_add_test(tests, long_lists_are_cut);
+    tcase_add_test(tests, weights_must_be_finite);
+    tcase_add_loop_test(tests, state_errors, 0, sizeof bad_state / sizeof *bad_state);
+    tcase_add_test(tests, partial_checkpoints_are_refused);
+    tcase_add_test(tests, survives_mutation);
+    tcase_add_test(tests, full_disk_keeps_the_old_checkpoint);
+    tcase_add_test(tests, places_that_cannot_be_saved_to);
+    return run_suite("checkpoint", tests);
+}
