@@ -17,7 +17,7 @@ const uint32_t pass_count = sizeof pass_info / sizeof *pass_info;
 
 static const char *const prop_name[PROP_COUNT] = {
 #define PROP(name, help) #name,
-#include "props.def"
+#include "../ir/props.def"
 #undef PROP
 };
 
@@ -129,6 +129,7 @@ static bool run_one(Run *r, const PassInfo *p) {
     arena_free(ctx.scratch);
     if (!ok) return false;
     r->m->props = (r->m->props & ~p->breaks) | p->gives;
+    if (!(r->m->props & P(planned))) r->m->arena_bytes = -1;
     check(r, p->name);
     return dump(r, p->name);
 }

@@ -84,12 +84,12 @@ static Golden read_golden(const char *path) {
     ck_assert_msg(found != NULL, "%s: no '# expect:' line", path);
     g.expect = found + strlen(marker);
     g.input[found - g.text] = '\0';
-    for (char *line = g.input, *end; (end = strchr(line, '\n')); line = end + 1) {
-        *end = '\0';
-        if (strncmp(line, "# run:", 6) == 0) read_run(&g, line + 6);
-        if (strncmp(line, "# options:", 10) == 0) read_options(&g, line + 10);
-        if (*line == '#') memset(line, ' ', (size_t)(end - line));
-        *end = '\n';
+    for (const char *line = g.input; *line == '#'; line += strcspn(line, "\n"), line += *line == '\n') {
+        Buf copy = {0};
+        buf_add(&copy, line, strcspn(line, "\n"));
+        if (strncmp(line, "# run:", 6) == 0) read_run(&g, copy.at + 6);
+        if (strncmp(line, "# options:", 10) == 0) read_options(&g, copy.at + 10);
+        buf_free(&copy);
     }
     ck_assert_msg(g.npasses > 0, "%s: no '# run:' line", path);
     return g;

@@ -1,0 +1,218 @@
+/* optimizer: turns the gradients of @train into AdamW updates.
+ *
+ * Fused (the default), one function does a whole step:
+ *     train     params, states NAME.m and NAME.v, inputs, hyper; output loss; stores NAME, NAME.m, NAME.v
+ * With --grads buffer there are two, so that gradients can be accumulated, clipped and exchanged:
+ *     backward  params, states NAME.grad, inputs; output loss; stores NAME.grad = NAME.grad + gradient
+ *     update    params, states NAME.grad, NAME.m, NAME.v, hyper; stores NAME, NAME.m, NAME.v
+ * The runtime zeroes the gradients between updates. Every function declares parameters first, then states,
+ * then inputs, in one order. */
+#include "pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One trained tensor: where it is declared in @train, and ids in the graph being built. */
+typedef struct Trained {
+    const char *name;
+    Loc loc;
+    Type type;
+    Val param;      /* in @train */
+    Val grad;       /* in @train, what NAME.grad outputs */
+    Val w, g, m, v; /* in the new graph */
+} Trained;
+
+typedef struct Optimizer {
+    PassCtx *ctx;
+    const Graph *from;
+    VEC(Trained) trained;
+} Optimizer;
+
+static const char *join(const Optimizer *o, const Trained *t, const char *suffix) {
+    return arena_printf(o->ctx->scratch, "%s.%s", t->name, suffix);
+}
+
+TBC_PRINTF(2, 3) static bool fail(const Optimizer *o, const char *fmt, ...) {
+    const Module *m = o->ctx->module;
+    va_list ap;
+    va_start(ap, fmt);
+    diag_verror(o->ctx->diag, m->files.n ? m->files.at[0] : NULL, 0, 0, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+static bool is_grad_of(const Node *n, const Trained *t) {
+    size_t len = strlen(t->name);
+    return n->op == OP_output && strncmp(n->attrs.name, t->name, len) == 0 &&
+           strcmp(n->attrs.name + len, ".grad") == 0;
+}
+
+/* Finds parameters and their gradients; both come in the same order. */
+static bool find_trained(Optimizer *o) {
+    for (uint32_t i = 0; i < o->from->nodes.n; i++) {
+        const Node *n = &o->from->nodes.at[i];
+        if (n->op == OP_state || n->op == OP_store)
+            return fail(o, "function 'train' has a %s already (run the passes on a module without)",
+                        op_info[n->op].name);
+        if (n->op != OP_param) continue;
+        Trained t = {.name = n->attrs.name,
+                     .loc = n->loc,
+                     .type = *val_type(o->from, n->out),
+                     .param = n->out,
+                     .grad = VAL_NONE};
+        vec_push(&o->trained, t);
+    }
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < o->from->nodes.n && next < o->trained.n; i++) {
+        const Node *n = &o->from->nodes.at[i];
+        if (is_grad_of(n, &o->trained.at[next])) o->trained.at[next++].grad = n->in[0];
+    }
+    return next == o->trained.n ||
+           fail(o, "function 'train' has no output '%s.grad', or not in the order of the parameters",
+                o->trained.at[next].name);
+}
+
+/* ---- parts of the new functions */
+
+static Val declare(Graph *g, Loc loc, Op op, const Type *type, const char *name) {
+    return graph_add(g, NULL, NULL, loc, op, type, NULL, 0, ATTRS(name, name));
+}
+
+static void store(Graph *g, Loc loc, Val v, const char *name) {
+    graph_add(g, NULL, NULL, loc, OP_store, NULL, &v, 1, ATTRS(name, name));
+}
+
+static Val declare_hyper(Graph *g) {
+    Type type = type_make(DT_F32, 1, (int64_t[]){4});
+    return declare(g, (Loc){0}, OP_input, &type, "hyper");
+}
+
+static void declare_params(Optimizer *o, Graph *g, Val *map) {
+    for (uint32_t i = 0; i < o->trained.n; i++) {
+        Trained *t = &o->trained.at[i];
+        t->w = graph_copy_node(g, o->from, val_node(o->from, t->param), map);
+    }
+}
+
+static void declare_grads(Optimizer *o, Graph *g) {
+    for (uint32_t i = 0; i < o->trained.n; i++) {
+        Trained *t = &o->trained.at[i];
+        t->g = declare(g, t->loc, OP_state, &t->type, join(o, t, "grad"));
+    }
+}
+
+static void declare_moments(Optimizer *o, Graph *g) {
+    for (uint32_t i = 0; i < o->trained.n; i++) {
+        Trained *t = &o->trained.at[i];
+        t->m = declare(g, t->loc, OP_state, &t->type, join(o, t, "m"));
+        t->v = declare(g, t->loc, OP_state, &t->type, join(o, t, "v"));
+    }
+}
+
+static void copy_inputs(const Optimizer *o, Graph *g, Val *map) {
+    for (uint32_t i = 0; i < o->from->nodes.n; i++)
+        if (o->from->nodes.at[i].op == OP_input) graph_copy_node(g, o->from, &o->from->nodes.at[i], map);
+}
+
+/* The computation itself, without the outputs of gradients; they come in the parameters' order. */
+static void copy_body(const Optimizer *o, Graph *g, Val *map) {
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < o->from->nodes.n; i++) {
+        const Node *n = &o->from->nodes.at[i];
+        if (n->op == OP_param || n->op == OP_input) continue;
+        if (next < o->trained.n && is_grad_of(n, &o->trained.at[next]))
+            next++;
+        else
+            graph_copy_node(g, o->from, n, map);
+    }
+}
+
+/* AdamW on every parameter, from w, g, m, v of each. */
+static void add_updates(const Optimizer *o, Graph *g, Val hyper) {
+    const Attrs *given = &o->from->attrs;
+    Attrs attrs = {.set = A(beta1) | A(beta2) | A(eps),
+                   .beta1 = given->set & A(beta1) ? given->beta1 : 0.9,
+                   .beta2 = given->set & A(beta2) ? given->beta2 : 0.95,
+                   .eps = given->set & A(eps) ? given->eps : 1e-8};
+    for (uint32_t i = 0; i < o->trained.n; i++) {
+        const Trained *t = &o->trained.at[i];
+        Val in[5] = {t->w, t->g, t->m, t->v, hyper};
+        Val w = graph_add(g, NULL, NULL, t->loc, OP_adamw, NULL, in, 5, &attrs);
+        store(g, t->loc, w, t->name);
+        store(g, t->loc, w + 1, join(o, t, "m"));
+        store(g, t->loc, w + 2, join(o, t, "v"));
+    }
+}
+
+/* ---- the functions */
+
+static Graph *make_train(Optimizer *o) {
+    Graph *g = pass_begin(o->from);
+    Val *map = pass_map(o->ctx, o->from);
+    declare_params(o, g, map);
+    declare_moments(o, g);
+    copy_inputs(o, g, map);
+    Val hyper = declare_hyper(g);
+    copy_body(o, g, map);
+    for (uint32_t i = 0; i < o->trained.n; i++) o->trained.at[i].g = map[o->trained.at[i].grad];
+    add_updates(o, g, hyper);
+    return g;
+}
+
+static Graph *make_backward(Optimizer *o) {
+    Graph *g = graph_new("backward");
+    Val *map = pass_map(o->ctx, o->from);
+    declare_params(o, g, map);
+    declare_grads(o, g);
+    copy_inputs(o, g, map);
+    copy_body(o, g, map);
+    for (uint32_t i = 0; i < o->trained.n; i++) {
+        const Trained *t = &o->trained.at[i];
+        store(g, t->loc, ir_binary(g, t->loc, OP_add, t->g, map[t->grad]), join(o, t, "grad"));
+    }
+    return g;
+}
+
+static Graph *make_update(Optimizer *o) {
+    Graph *g = graph_new("update");
+    declare_params(o, g, pass_map(o->ctx, o->from));
+    declare_grads(o, g);
+    declare_moments(o, g);
+    add_updates(o, g, declare_hyper(g));
+    return g;
+}
+
+/* Whether the functions and inputs that this pass makes are not there yet. */
+static bool names_free(const Optimizer *o, const Module *m) {
+    if (module_graph(m, "backward") || module_graph(m, "update"))
+        return fail(o, "there is a function 'backward' or 'update' already");
+    for (uint32_t i = 0; i < o->from->nodes.n; i++) {
+        const Node *n = &o->from->nodes.at[i];
+        if (n->op == OP_input && strcmp(n->attrs.name, "hyper") == 0)
+            return fail(o, "function 'train' has an input 'hyper' already (it is the optimizer's)");
+    }
+    return true;
+}
+
+static bool replace_train(Optimizer *o, Module *m, uint32_t at) {
+    bool buffer = o->ctx->options->grads_buffer;
+    if (!names_free(o, m) || !find_trained(o)) return false;
+    if (buffer) vec_push(&m->graphs, make_update(o));
+    m->graphs.at[at] = buffer ? make_backward(o) : make_train(o);
+    return true;
+}
+
+bool pass_optimizer(PassCtx *ctx, Module *m) {
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        Graph *train = m->graphs.at[i];
+        if (strcmp(train->name, "train") != 0) continue;
+        Optimizer o = {.ctx = ctx, .from = train};
+        bool ok = replace_train(&o, m, i);
+        if (ok) graph_free(train);
+        vec_free(&o.trained);
+        return ok;
+    }
+    diag_error(ctx->diag, m->files.n ? m->files.at[0] : NULL, 0, 0,
+               "there is no function 'train' to optimize");
+    return false;
+}
