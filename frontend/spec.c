@@ -348,10 +348,46 @@ static Stmt *check_statements(Spec *s, const Json *array) {
 
 /* ---- the whole */
 
+/* Does a string in the tree v hold `name` as a word? */
+static bool mentions(const Json *v, const char *name) {
+    if (v->kind == JSON_STRING) {
+        static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+        size_t n = strlen(name);
+        for (const char *c = v->string; *c; c += *c != 0) {
+            size_t word = strspn(c, letters);
+            if (word == n && memcmp(c, name, n) == 0) return true;
+            c += word;
+        }
+    }
+    for (const Json *child = v->first; child; child = child->next) {
+        if (mentions(child, name)) return true;
+    }
+    return false;
+}
+
+/* A dim that nothing mentions is a typing error in a variant: it would silently leave the base's value. */
+static void check_all_used(Spec *s, const Json *root, const char *section) {
+    const Json *names = json_get(root, section);
+    for (const Json *m = names ? names->first : NULL; m && m->key; m = m->next) {
+        if (mentions(root, m->key)) continue;
+        VEC(const char *) others = {0};
+        for (const Json *o = names->first; o; o = o->next) {
+            if (o != m) vec_push(&others, o->key);
+        }
+        const char *near = suggest(m->key, others.at, others.n);
+        if (near)
+            json_key_error(s->src, m, "nothing uses this name (did you mean '%s'?)", near);
+        else
+            json_key_error(s->src, m, "nothing uses this name");
+        vec_free(&others);
+    }
+}
+
 static void check_root(Spec *s, const Json *root, const SpecOptions *options) {
     static const char *const keys[] = {"tbc_spec", "name",   "dims",    "consts",  "ternary", "train",
                                        "graph",    "config", "extends", "$schema", "comment", NULL};
     json_known_keys(s->src, root, keys);
+    uint32_t before = s->src->diag->errors;
     const Json *version = need(s, root, "tbc_spec"), *name = need(s, root, "name");
     int64_t number;
     if (version) json_int(s->src, version, 1, 1, &number);
@@ -364,10 +400,13 @@ static void check_root(Spec *s, const Json *root, const SpecOptions *options) {
     check_consts(s, json_get(root, "consts"));
     check_ternary(s, json_get(root, "ternary"));
     check_train(s, root, options);
+    s->sizes_known = s->src->diag->errors == before;
     s->config = json_get(root, "config");
     if (s->config) json_is(s->src, s->config, JSON_OBJECT);
     s->graph = need(s, root, "graph");
     if (s->graph) s->body = check_statements(s, s->graph);
+    check_all_used(s, root, "dims");
+    check_all_used(s, root, "consts");
 }
 
 Spec *spec_load(Sources *src, const char *name, const SpecOptions *options) {

@@ -69,6 +69,7 @@ typedef struct Spec {
     int64_t batch, seq;
     int64_t group; /* weights per ternary scale; 0: full precision */
     Optimizer optimizer;
+    bool sizes_known;  /* no errors in the above: shapes can be computed */
     const Json *graph; /* for errors */
     Stmt *body;
     const Json *config; /* template of the Hugging Face config.json, or NULL */
@@ -83,7 +84,8 @@ typedef struct SpecOptions {
 #define MAX_GROUP ((int64_t)1 << 24)
 
 /* Reads a spec or a Hugging Face config.json. A name without a directory is looked up here, then among
- * the installed models. NULL after reported errors. Free with spec_free (the arena stays). */
+ * the installed models. NULL if there is no graph to go on with after reported errors; other errors are
+ * counted in the Sources' diag only. Free with spec_free (the arena stays). */
 Spec *spec_load(Sources *, const char *name, const SpecOptions *);
 void spec_free(Spec *);
 
@@ -92,7 +94,7 @@ const Json *load_tree(Sources *, const char *name);
 /* A Hugging Face config.json as a spec that extends the built-in qwen3.json (hf.c). NULL after errors. */
 const Json *hf_spec(Sources *, const Json *config);
 
-/* The function's value of `name` among the spec's consts, or NULL. */
+/* The const of that name, or NULL. */
 const Const *spec_const(const Spec *, const char *name);
 
 #endif
