@@ -144,13 +144,22 @@ static const struct Field {
 };
 enum { NFIELDS = sizeof fields / sizeof *fields };
 
-/* Numbers are printed here, because cJSON rounds doubles to 15 digits. */
+/* The shortest decimal that reads back as x; cJSON's own printing rounds to 15 digits. */
+static char *real_text(double x) {
+    char text[32];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtod(text, NULL) == x) break;
+    }
+    return rt_printf("%s", text);
+}
+
 static char *state_text(const TrainState *state) {
     cJSON *json = cJSON_CreateObject();
     for (size_t i = 0; i < NFIELDS; i++) {
         const void *at = (const char *)state + fields[i].offset;
         char *value = fields[i].type == INTEGER ? rt_printf("%lld", (long long)*(const int64_t *)at)
-                      : fields[i].type == REAL  ? rt_printf("%.17g", *(const double *)at)
+                      : fields[i].type == REAL  ? real_text(*(const double *)at)
                                                 : rt_printf("%s", *(const bool *)at ? "true" : "false");
         cJSON_AddRawToObject(json, fields[i].name, value);
         free(value);
