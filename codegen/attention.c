@@ -1,0 +1,183 @@
+/* Causal attention with grouped heads, forward, by tiles with online softmax: the S x S scores exist only
+ * as one block at a time.
+ *
+ * A tile is one block of queries of one head. It goes over the blocks of keys up to the diagonal:
+ *
+ *     S = Q K^T;  m' = max(m, rowmax S);  P = exp(S - m');  a = exp(m - m')
+ *     l = a l + rowsum P;  O = a O + P V
+ *
+ * and ends with out = O / l, lse = m + log l. Products run over packed panels (microkernel.c). */
+#include "attention.h"
+
+enum { PACKED_Q, PACKED_K, PACKED_V, PACKED_P, SCORES, OUT, MAX, TOTAL, REGIONS };
+
+typedef struct Tile {
+    Gen *g;
+    const AttnDesc *d;
+    int64_t queries, keys; /* of a block */
+    LLVMValueRef at[REGIONS];
+    LLVMValueRef batch, head, q0, nq; /* this tile's: first query, number of queries */
+    LLVMValueRef k0, nk;              /* the block of keys at work */
+} Tile;
+
+/* Bytes from the start of scratch of each region; returns the bytes of all. */
+static int64_t plan(const AttnDesc *d, const Target *t, int64_t *at) {
+    int64_t queries = attention_queries(d, t), keys = attention_keys(d, t);
+    int64_t floats[REGIONS] = {[PACKED_Q] = queries * d->d,
+                               [PACKED_K] = keys * d->d,
+                               [PACKED_V] = attention_round(d->d, t->nr) * keys,
+                               [PACKED_P] = queries * keys,
+                               [SCORES] = queries * keys,
+                               [OUT] = queries * d->d,
+                               [MAX] = queries,
+                               [TOTAL] = queries};
+    return attention_plan(floats, REGIONS, at);
+}
+
+uint64_t attention_scratch(const AttnDesc *d, const Target *t) {
+    int64_t at[REGIONS];
+    return (uint64_t)plan(d, t, at);
+}
+
+static int64_t query_blocks(const AttnDesc *d, const Target *t) {
+    int64_t queries = attention_queries(d, t);
+    return (d->s + queries - 1) / queries;
+}
+
+uint32_t attention_tiles(const AttnDesc *d, const Target *t) {
+    return (uint32_t)(query_blocks(d, t) * d->b * d->h);
+}
+
+/* Where the tile is; late blocks see most keys and come first, so that threads finish together. */
+static Tile begin(Gen *g, const AttnDesc *d) {
+    Tile t = {.g = g, .d = d};
+    t.queries = attention_queries(d, g->target);
+    t.keys = attention_keys(d, g->target);
+    int64_t at[REGIONS], heads = d->b * d->h;
+    plan(d, g->target, at);
+    for (int i = 0; i < REGIONS; i++) t.at[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, at[i]));
+    LLVMValueRef last = gen_i64(g, query_blocks(d, g->target) - 1), of = gen_mod(g, g->tile, heads);
+    t.batch = gen_div(g, of, d->h);
+    t.head = gen_mod(g, of, d->h);
+    t.q0 = gen_mul(g, gen_sub(g, last, gen_div(g, g->tile, heads)), t.queries);
+    t.nq = gen_min(g, gen_sub(g, gen_i64(g, d->s), t.q0), gen_i64(g, t.queries));
+    return t;
+}
+
+/* Largest scaled score that row i may see, at least `before`. */
+static LLVMValueRef row_max(const Tile *t, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef before) {
+    Gen *g = t->g;
+    int vl = g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
+    LLVMValueRef best = gen_alloca(g, vec, "max"), none = gen_splat(g, gen_f32(g, -1e30), vl);
+    gen_store(g, none, best);
+    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "max");
+    LLVMValueRef s = gen_load(g, vec, gen_at(g, g->f32, row, c.i));
+    s = LLVMBuildFMul(g->b, s, gen_splat(g, gen_f32(g, t->d->scale), vl), "");
+    s = LLVMBuildSelect(g->b, attention_mask(g, c.i, seen), s, none, "");
+    gen_store(g, gen_fmax(g, s, gen_load(g, vec, best)), best);
+    gen_loop_end(g, &c);
+    return gen_fmax(g, gen_reduce_max(g, gen_load(g, vec, best)), before);
+}
+
+/* row = exp(scale * row - max), 0 beyond the keys seen; returns its sum. */
+static LLVMValueRef row_exp(const Tile *t, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef max) {
+    Gen *g = t->g;
+    int vl = g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
+    LLVMValueRef sum = gen_alloca(g, vec, "sum"), shift = gen_splat(g, LLVMBuildFNeg(g->b, max, ""), vl);
+    gen_store(g, LLVMConstNull(vec), sum);
+    Loop c = gen_loop(g, gen_i64(g, 0), t->nk, vl, "exp");
+    LLVMValueRef p = attention_weights(g, t->d->scale, gen_at(g, g->f32, row, c.i), shift, c.i, seen);
+    gen_store(g, p, gen_at(g, g->f32, row, c.i));
+    gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, vec, sum), p, ""), sum);
+    gen_loop_end(g, &c);
+    return gen_reduce_add(g, gen_load(g, vec, sum));
+}
+
+/* to[d] = factor * from[d]. */
+static void scale_row(const Tile *t, LLVMValueRef to, LLVMValueRef from, LLVMValueRef factor) {
+    Gen *g = t->g;
+    int lanes = g->target->vl;
+    while (t->d->d % lanes) lanes /= 2;
+    LLVMTypeRef vec = gen_vec(g, g->f32, lanes);
+    Loop c = gen_loop(g, gen_i64(g, 0), gen_i64(g, t->d->d), lanes, "d");
+    LLVMValueRef x = gen_load(g, vec, gen_at(g, g->f32, from, c.i));
+    gen_store(g, LLVMBuildFMul(g->b, x, gen_splat(g, factor, lanes), ""), gen_at(g, g->f32, to, c.i));
+    gen_loop_end(g, &c);
+}
+
+/* Scores become weights relative to the new maximum; sums so far are brought to it. */
+static void softmax(const Tile *t) {
+    Gen *g = t->g;
+    LLVMValueRef first = gen_add(g, gen_sub(g, t->q0, t->k0), gen_i64(g, 1)); /* keys row 0 sees */
+    Loop i = gen_loop(g, gen_i64(g, 0), t->nq, 1, "row");
+    LLVMValueRef row = gen_at(g, g->f32, t->at[SCORES], gen_mul(g, i.i, t->keys));
+    LLVMValueRef seen = gen_min(g, gen_add(g, first, i.i), t->nk);
+    LLVMValueRef max_at = gen_at(g, g->f32, t->at[MAX], i.i), before = gen_load(g, g->f32, max_at);
+    LLVMValueRef total_at = gen_at(g, g->f32, t->at[TOTAL], i.i);
+    LLVMValueRef max = row_max(t, row, seen, before), sum = row_exp(t, row, seen, max);
+    LLVMValueRef alpha = gen_exp(g, LLVMBuildFSub(g->b, before, max, ""));
+    gen_store(g, max, max_at);
+    gen_store(g, gen_fma(g, gen_load(g, g->f32, total_at), alpha, sum), total_at);
+    LLVMValueRef out = gen_at(g, g->f32, t->at[OUT], gen_mul(g, i.i, t->d->d));
+    scale_row(t, out, out, alpha);
+    gen_loop_end(g, &i);
+}
+
+static void clear(const Tile *t) {
+    Gen *g = t->g;
+    gen_zero(g, t->at[OUT], gen_i64(g, 4 * t->queries * t->d->d));
+    gen_zero(g, t->at[TOTAL], gen_i64(g, 4 * t->queries));
+    Loop i = gen_loop(g, gen_i64(g, 0), t->nq, 1, "clear");
+    gen_store(g, gen_f32(g, -1e30), gen_at(g, g->f32, t->at[MAX], i.i));
+    gen_loop_end(g, &i);
+}
+
+static void key_block(const Tile *t) {
+    Gen *g = t->g;
+    const AttnDesc *d = t->d;
+    int nr = g->target->nr;
+    LLVMValueRef dim = gen_i64(g, d->d), group = gen_div(g, t->head, d->h / d->g);
+    LLVMValueRef k = attention_head(g, d, 1, t->batch, t->k0, group, d->g);
+    LLVMValueRef v = attention_head(g, d, 2, t->batch, t->k0, group, d->g);
+    attention_pack(g, nr, true, t->nk, dim, k, d->g * d->d, t->at[PACKED_K], d->d);
+    attention_pack(g, nr, false, dim, t->nk, v, d->g * d->d, t->at[PACKED_V], t->keys);
+    attention_product(g, t->nq, t->nk, dim, t->at[PACKED_Q], d->d, t->at[PACKED_K], d->d, t->at[SCORES],
+                      t->keys, LLVMConstNull(g->i1));
+    softmax(t);
+    attention_pack(g, g->target->mr, true, t->nq, t->nk, t->at[SCORES], t->keys, t->at[PACKED_P], t->keys);
+    attention_product(g, t->nq, dim, t->nk, t->at[PACKED_P], t->keys, t->at[PACKED_V], t->keys, t->at[OUT],
+                      d->d, LLVMConstAllOnes(g->i1));
+}
+
+static void finish(const Tile *t) {
+    Gen *g = t->g;
+    const AttnDesc *d = t->d;
+    Loop i = gen_loop(g, gen_i64(g, 0), t->nq, 1, "out");
+    LLVMValueRef query = gen_add(g, t->q0, i.i),
+                 total = gen_load(g, g->f32, gen_at(g, g->f32, t->at[TOTAL], i.i));
+    LLVMValueRef from = gen_at(g, g->f32, t->at[OUT], gen_mul(g, i.i, d->d));
+    LLVMValueRef to = attention_head(g, d, 3, t->batch, query, t->head, d->h);
+    scale_row(t, to, from, LLVMBuildFDiv(g->b, gen_f32(g, 1), total, ""));
+    LLVMValueRef max = gen_load(g, g->f32, gen_at(g, g->f32, t->at[MAX], i.i));
+    gen_store(g, LLVMBuildFAdd(g->b, max, gen_log(g, total), ""),
+              attention_stat(g, d, 4, t->batch, query, t->head));
+    gen_loop_end(g, &i);
+}
+
+void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
+    gen_kernel(g, name);
+    Tile t = begin(g, d);
+    clear(&t);
+    LLVMValueRef q = attention_head(g, d, 0, t.batch, t.q0, t.head, d->h);
+    attention_pack(g, g->target->mr, true, t.nq, gen_i64(g, d->d), q, d->h * d->d, t.at[PACKED_Q], d->d);
+    LLVMValueRef end = gen_add(g, t.q0, t.nq);
+    Loop k0 = gen_loop(g, gen_i64(g, 0), end, t.keys, "keys");
+    t.k0 = k0.i;
+    t.nk = gen_min(g, gen_sub(g, end, k0.i), gen_i64(g, t.keys));
+    key_block(&t);
+    gen_loop_end(g, &k0);
+    finish(&t);
+    gen_end(g);
+}

@@ -1,0 +1,34 @@
+/* What the forward (attention.c) and backward (attention_grad.c) attention kernels share: block sizes,
+ * addresses, and calls of packing and products. */
+#ifndef TBC_ATTENTION_H
+#define TBC_ATTENTION_H
+
+#include "gen.h"
+
+int64_t attention_round(int64_t n, int64_t unit); /* n rounded up to a multiple of unit */
+/* Queries and keys in a block: multiples of mr and of nr. */
+int64_t attention_queries(const AttnDesc *, const Target *);
+int64_t attention_keys(const AttnDesc *, const Target *);
+/* Places n regions of so many floats, each 64-byte aligned, at at[i] bytes; returns the bytes of all. */
+int64_t attention_plan(const int64_t *floats, int n, int64_t *at);
+
+/* Address of row [batch, pos, head, :] of buffer `arg`, f32[B,S,heads,D]. */
+LLVMValueRef attention_head(Gen *, const AttnDesc *, unsigned arg, LLVMValueRef batch, LLVMValueRef pos,
+                            LLVMValueRef head, int64_t heads);
+/* Address of [batch, pos, head] of buffer `arg`, f32[B,S,H,1]. */
+LLVMValueRef attention_stat(Gen *, const AttnDesc *, unsigned arg, LLVMValueRef batch, LLVMValueRef pos,
+                            LLVMValueRef head);
+
+/* Lanes i of a vector at column c with c + i < seen. */
+LLVMValueRef attention_mask(Gen *, LLVMValueRef c, LLVMValueRef seen);
+/* exp(scale * scores[..] + shift) for the vector of columns from c on; 0 in columns that are not seen. */
+LLVMValueRef attention_weights(Gen *, double scale, LLVMValueRef scores, LLVMValueRef shift, LLVMValueRef c,
+                               LLVMValueRef seen);
+
+/* Calls of gen_pack's and gen_product's functions. */
+void attention_pack(Gen *, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src, int64_t ld,
+                    LLVMValueRef dst, int64_t depth);
+void attention_product(Gen *, LLVMValueRef m, LLVMValueRef n, LLVMValueRef k, LLVMValueRef a, int64_t a_depth,
+                       LLVMValueRef b, int64_t b_depth, LLVMValueRef c, int64_t ldc, LLVMValueRef add);
+
+#endif

@@ -1,0 +1,67 @@
+/* The parts that forward and backward attention share (attention.h). */
+#include "attention.h"
+
+/* A block of scores and the panels of its operands fit into the second-level cache. */
+enum { QUERIES = 96, KEYS = 128 };
+
+int64_t attention_round(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+int64_t attention_queries(const AttnDesc *d, const Target *t) {
+    return attention_round(d->s < QUERIES ? d->s : QUERIES, t->mr);
+}
+
+int64_t attention_keys(const AttnDesc *d, const Target *t) {
+    return attention_round(d->s < KEYS ? d->s : KEYS, t->nr);
+}
+
+int64_t attention_plan(const int64_t *floats, int n, int64_t *at) {
+    int64_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        at[i] = bytes;
+        bytes += attention_round(4 * floats[i], 64);
+    }
+    return bytes;
+}
+
+LLVMValueRef attention_stat(Gen *g, const AttnDesc *d, unsigned arg, LLVMValueRef batch, LLVMValueRef pos,
+                            LLVMValueRef head) {
+    LLVMValueRef row = gen_add(g, gen_mul(g, batch, d->s), pos);
+    return gen_at(g, g->f32, gen_buffer(g, arg), gen_add(g, gen_mul(g, row, d->h), head));
+}
+
+LLVMValueRef attention_head(Gen *g, const AttnDesc *d, unsigned arg, LLVMValueRef batch, LLVMValueRef pos,
+                            LLVMValueRef head, int64_t heads) {
+    LLVMValueRef row = gen_add(g, gen_mul(g, batch, d->s), pos);
+    LLVMValueRef vector = gen_add(g, gen_mul(g, row, heads), head);
+    return gen_at(g, g->f32, gen_buffer(g, arg), gen_mul(g, vector, d->d));
+}
+
+LLVMValueRef attention_mask(Gen *g, LLVMValueRef c, LLVMValueRef seen) {
+    int vl = g->target->vl;
+    LLVMValueRef left = LLVMBuildTrunc(g->b, gen_sub(g, seen, c), g->i32, "");
+    return LLVMBuildICmp(g->b, LLVMIntSLT, gen_iota(g, g->i32, vl), gen_splat(g, left, vl), "");
+}
+
+LLVMValueRef attention_weights(Gen *g, double scale, LLVMValueRef scores, LLVMValueRef shift, LLVMValueRef c,
+                               LLVMValueRef seen) {
+    int vl = g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
+    LLVMValueRef s = gen_load(g, vec, scores);
+    LLVMValueRef p = gen_exp(g, gen_fma(g, s, gen_splat(g, gen_f32(g, scale), vl), shift));
+    return LLVMBuildSelect(g->b, attention_mask(g, c, seen), p, LLVMConstNull(vec), "");
+}
+
+void attention_pack(Gen *g, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src,
+                    int64_t ld, LLVMValueRef dst, int64_t depth) {
+    LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};
+    gen_call(g, gen_pack(g, width, rows), args, 6);
+}
+
+void attention_product(Gen *g, LLVMValueRef m, LLVMValueRef n, LLVMValueRef k, LLVMValueRef a,
+                       int64_t a_depth, LLVMValueRef b, int64_t b_depth, LLVMValueRef c, int64_t ldc,
+                       LLVMValueRef add) {
+    LLVMValueRef args[] = {m, n, k, a, gen_i64(g, a_depth), b, gen_i64(g, b_depth), c, gen_i64(g, ldc), add};
+    gen_call(g, gen_product(g), args, 10);
+}

@@ -1,0 +1,194 @@
+/* Gradients of causal attention (attention.c), by blocks; the weights P are computed again from the saved
+ * log-sum-exp. With delta = rowsum(dout * out):
+ *
+ *     P  = exp(c Q K^T - lse)         dV += P^T dO
+ *     dS = c P (dO V^T - delta)       dK += dS^T Q       dQ += dS K
+ *
+ * A tile is one head of keys and values of one sequence with all heads of queries that use it, so no two
+ * tiles add to the same gradient. It goes over blocks of keys, and for each over the blocks of queries
+ * that see them: those from the diagonal on. */
+#include "attention.h"
+
+enum {
+    ROWS_Q,
+    ROWS_DOUT, /* the block's queries as rows of A .. */
+    COLS_Q,
+    COLS_DOUT, /* .. and as columns of B */
+    ROWS_K,
+    ROWS_V, /* keys, transposed, as columns of B */
+    COLS_K, /* keys as columns of B */
+    LEFT,   /* P^T, dS^T, dS as A, one after the other */
+    WEIGHTS,
+    DSCORES, /* P (first S) and dS (first dP) */
+    REGIONS
+};
+enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
+
+typedef struct Tile {
+    Gen *g;
+    const AttnDesc *d;
+    int64_t queries, keys; /* of a block */
+    LLVMValueRef at[REGIONS];
+    LLVMValueRef batch, group;
+    LLVMValueRef k0, nk;       /* the block of keys */
+    LLVMValueRef head, q0, nq; /* the block of queries */
+    LLVMValueRef near;         /* of the nk keys those that some query of the block sees */
+} Tile;
+
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t plan(const AttnDesc *d, const Target *t, int64_t *at) {
+    int64_t queries = attention_queries(d, t), keys = attention_keys(d, t),
+            dim = attention_round(d->d, t->nr);
+    int64_t floats[REGIONS] = {
+        [ROWS_Q] = queries * d->d,  [ROWS_DOUT] = queries * d->d,
+        [COLS_Q] = dim * queries,   [COLS_DOUT] = dim * queries,
+        [ROWS_K] = keys * d->d,     [ROWS_V] = keys * d->d,
+        [COLS_K] = dim * keys,      [LEFT] = max64(queries * keys, attention_round(keys, t->mr) * queries),
+        [WEIGHTS] = queries * keys, [DSCORES] = queries * keys};
+    return attention_plan(floats, REGIONS, at);
+}
+
+uint64_t attention_grad_scratch(const AttnDesc *d, const Target *t) {
+    int64_t at[REGIONS];
+    return (uint64_t)plan(d, t, at);
+}
+
+uint32_t attention_grad_tiles(const AttnDesc *d, const Target *t) {
+    (void)t;
+    return (uint32_t)(d->b * d->g);
+}
+
+static Tile begin(Gen *g, const AttnDesc *d) {
+    Tile t = {.g = g, .d = d};
+    t.queries = attention_queries(d, g->target);
+    t.keys = attention_keys(d, g->target);
+    int64_t at[REGIONS];
+    plan(d, g->target, at);
+    for (int i = 0; i < REGIONS; i++) t.at[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, at[i]));
+    t.batch = gen_div(g, g->tile, d->g);
+    t.group = gen_mod(g, g->tile, d->g);
+    return t;
+}
+
+/* Row of the block at work in q, dout, dq (of queries) or k, v, dk, dv (of keys). */
+static LLVMValueRef queries_of(const Tile *t, unsigned arg) {
+    return attention_head(t->g, t->d, arg, t->batch, t->q0, t->head, t->d->h);
+}
+static LLVMValueRef keys_of(const Tile *t, unsigned arg) {
+    return attention_head(t->g, t->d, arg, t->batch, t->k0, t->group, t->d->g);
+}
+
+/* dk and dv of the block are added up query block by query block. */
+static void clear_keys(const Tile *t, unsigned arg) {
+    Gen *g = t->g;
+    Loop i = gen_loop(g, gen_i64(g, 0), t->nk, 1, "clear");
+    gen_zero(g, gen_at(g, g->f32, keys_of(t, arg), gen_mul(g, i.i, t->d->g * t->d->d)),
+             gen_i64(g, 4 * t->d->d));
+    gen_loop_end(g, &i);
+}
+
+static void pack_keys(const Tile *t) {
+    Gen *g = t->g;
+    int64_t dim = t->d->d, ld = t->d->g * dim;
+    int nr = g->target->nr;
+    attention_pack(g, nr, true, t->nk, gen_i64(g, dim), keys_of(t, K), ld, t->at[ROWS_K], dim);
+    attention_pack(g, nr, true, t->nk, gen_i64(g, dim), keys_of(t, V), ld, t->at[ROWS_V], dim);
+    attention_pack(g, nr, false, gen_i64(g, dim), t->nk, keys_of(t, K), ld, t->at[COLS_K], t->keys);
+}
+
+static void pack_queries(const Tile *t, unsigned arg, int rows, int cols) {
+    Gen *g = t->g;
+    int64_t dim = t->d->d, ld = t->d->h * dim;
+    attention_pack(g, g->target->mr, true, t->nq, gen_i64(g, dim), queries_of(t, arg), ld, t->at[rows], dim);
+    attention_pack(g, g->target->nr, false, gen_i64(g, dim), t->nq, queries_of(t, arg), ld, t->at[cols],
+                   t->queries);
+}
+
+/* to[nq,near] = A of queries times B of keys, over D. */
+static void scores(const Tile *t, int a, int b, int to) {
+    Gen *g = t->g;
+    int64_t dim = t->d->d;
+    attention_product(g, t->nq, t->near, gen_i64(g, dim), t->at[a], dim, t->at[b], dim, t->at[to], t->keys,
+                      LLVMConstNull(g->i1));
+}
+
+/* S and dP become P and dS, in place. */
+static void weights(const Tile *t) {
+    Gen *g = t->g;
+    int vl = g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
+    LLVMValueRef first = gen_add(g, gen_sub(g, t->q0, t->k0), gen_i64(g, 1)); /* keys row 0 sees */
+    Loop i = gen_loop(g, gen_i64(g, 0), t->nq, 1, "row");
+    LLVMValueRef query = gen_add(g, t->q0, i.i), row = gen_mul(g, i.i, t->keys),
+                 seen = gen_add(g, first, i.i);
+    LLVMValueRef lse = gen_load(g, g->f32, attention_stat(g, t->d, LSE, t->batch, query, t->head));
+    LLVMValueRef delta = gen_load(g, g->f32, attention_stat(g, t->d, DELTA, t->batch, query, t->head));
+    LLVMValueRef shift = gen_splat(g, LLVMBuildFNeg(g->b, lse, ""), vl);
+    Loop c = gen_loop(g, gen_i64(g, 0), t->near, vl, "weights");
+    LLVMValueRef at = gen_add(g, row, c.i), p_at = gen_at(g, g->f32, t->at[WEIGHTS], at);
+    LLVMValueRef ds_at = gen_at(g, g->f32, t->at[DSCORES], at);
+    LLVMValueRef p = attention_weights(g, t->d->scale, p_at, shift, c.i, seen);
+    LLVMValueRef dp = LLVMBuildFSub(g->b, gen_load(g, vec, ds_at), gen_splat(g, delta, vl), "");
+    LLVMValueRef scaled = LLVMBuildFMul(g->b, p, gen_splat(g, gen_f32(g, t->d->scale), vl), "");
+    gen_store(g, p, p_at);
+    gen_store(g, LLVMBuildFMul(g->b, scaled, dp, ""), ds_at);
+    gen_loop_end(g, &c);
+    gen_loop_end(g, &i);
+}
+
+/* dk or dv += P^T or dS^T times the block's q or dout. */
+static void add_to_keys(const Tile *t, int left, int right, unsigned arg) {
+    Gen *g = t->g;
+    int64_t dim = t->d->d;
+    attention_pack(g, g->target->mr, false, t->near, t->nq, t->at[left], t->keys, t->at[LEFT], t->queries);
+    attention_product(g, t->near, gen_i64(g, dim), t->nq, t->at[LEFT], t->queries, t->at[right], t->queries,
+                      keys_of(t, arg), t->d->g * dim, LLVMConstAllOnes(g->i1));
+}
+
+/* dq = or += dS K; every query sees the first block of keys, which comes first. */
+static void add_to_queries(const Tile *t) {
+    Gen *g = t->g;
+    int64_t dim = t->d->d;
+    LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, t->k0, gen_i64(g, 0), "");
+    attention_pack(g, g->target->mr, true, t->nq, t->near, t->at[DSCORES], t->keys, t->at[LEFT], t->keys);
+    attention_product(g, t->nq, gen_i64(g, dim), t->near, t->at[LEFT], t->keys, t->at[COLS_K], t->keys,
+                      queries_of(t, DQ), t->d->h * dim, later);
+}
+
+static void query_block(const Tile *t) {
+    pack_queries(t, Q, ROWS_Q, COLS_Q);
+    pack_queries(t, DOUT, ROWS_DOUT, COLS_DOUT);
+    scores(t, ROWS_Q, ROWS_K, WEIGHTS);
+    scores(t, ROWS_DOUT, ROWS_V, DSCORES);
+    weights(t);
+    add_to_keys(t, WEIGHTS, COLS_DOUT, DV);
+    add_to_keys(t, DSCORES, COLS_Q, DK);
+    add_to_queries(t);
+}
+
+void gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
+    gen_kernel(g, name);
+    Tile t = begin(g, d);
+    LLVMValueRef s = gen_i64(g, d->s);
+    Loop k0 = gen_loop(g, gen_i64(g, 0), s, t.keys, "keys");
+    t.k0 = k0.i;
+    t.nk = gen_min(g, gen_sub(g, s, k0.i), gen_i64(g, t.keys));
+    clear_keys(&t, DK);
+    clear_keys(&t, DV);
+    pack_keys(&t);
+    Loop head = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->h / d->g), 1, "head");
+    t.head = gen_add(g, gen_mul(g, t.group, d->h / d->g), head.i);
+    LLVMValueRef diagonal = gen_mul(g, gen_div(g, t.k0, t.queries), t.queries);
+    Loop q0 = gen_loop(g, diagonal, s, t.queries, "queries");
+    t.q0 = q0.i;
+    t.nq = gen_min(g, gen_sub(g, s, q0.i), gen_i64(g, t.queries));
+    t.near = gen_min(g, gen_sub(g, gen_add(g, t.q0, t.nq), t.k0), t.nk);
+    query_block(&t);
+    gen_loop_end(g, &q0);
+    gen_loop_end(g, &head);
+    gen_loop_end(g, &k0);
+    gen_end(g);
+}

@@ -1,0 +1,241 @@
+/* How fast the generated kernels are on this machine, against the FMA peak measured in the same run.
+ *
+ *     bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...
+ *
+ * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
+ * forward y = x w^T, dX = dy w (both decode packed 2-bit weights) and dW = dy^T x (f32).
+ * Times are the best of several runs. */
+#include "../kernel_test.h"
+#include <getopt.h>
+#include <omp.h>
+#include <time.h>
+
+enum { MAX_SHAPES = 32, MIN_RUNS = 3, PEAK_STEPS = 1 << 22 };
+static const double min_seconds = 0.5;
+
+typedef struct Shape {
+    bool attention;
+    int64_t v[5];
+} Shape;
+
+typedef struct Options {
+    bool json;
+    int threads;
+    int shapes;
+    Shape shape[MAX_SHAPES];
+} Options;
+
+typedef struct Report {
+    const Options *options;
+    double peak; /* FLOP/s of all threads */
+    bool first;
+} Report;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Best seconds of a launch, its tiles shared by `threads` threads. */
+static double time_launch(tbc_kernel_fn *fn, const TestArgs *a, uint32_t tiles, uint64_t scratch,
+                          int threads) {
+    double best = INFINITY, begin = now();
+    for (int run = 0; run < MIN_RUNS || now() - begin < min_seconds; run++) {
+        double start = now();
+#pragma omp parallel num_threads(threads)
+        {
+            char *memory = aligned_alloc(64, scratch / 64 * 64 + 64);
+#pragma omp for schedule(dynamic, 1)
+            for (uint32_t tile = 0; tile < tiles; tile++) fn(a->arena, a->at, tile, memory);
+            free(memory);
+        }
+        best = fmin(best, now() - start);
+    }
+    return best;
+}
+
+static void report(Report *r, const char *name, double flops, double seconds) {
+    double rate = flops / seconds / 1e9, share = 100 * flops / seconds / r->peak;
+    if (r->options->json)
+        printf("%s\n  {\"name\": \"%s\", \"gflop\": %.4f, \"ms\": %.4f, \"gflops\": %.2f, \"percent\": %.2f}",
+               r->first ? "" : ",", name, flops / 1e9, seconds * 1e3, rate, share);
+    else
+        printf("%-40s %9.3f %10.3f %9.1f %7.1f %%\n", name, flops / 1e9, seconds * 1e3, rate, share);
+    r->first = false;
+    fflush(stdout);
+}
+
+/* A kernel that does nothing but PEAK_STEPS fused multiply-adds on each of as many accumulators as the
+ * micro-kernel has. */
+static void gen_peak(Gen *g) {
+    int count = g->target->mr * g->target->nr / g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, g->target->vl);
+    LLVMValueRef acc[64];
+    gen_kernel(g, "peak");
+    LLVMValueRef out = gen_buffer(g, 0), x = gen_load(g, vec, out);
+    for (int i = 0; i < count; i++) gen_store(g, x, acc[i] = gen_alloca(g, vec, "acc"));
+    Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, PEAK_STEPS), 1, "step");
+    for (int i = 0; i < count; i++) gen_store(g, gen_fma(g, x, x, gen_load(g, vec, acc[i])), acc[i]);
+    gen_loop_end(g, &loop);
+    for (int i = 1; i < count; i++)
+        gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, vec, acc[0]), gen_load(g, vec, acc[i]), ""), acc[0]);
+    LLVMValueRef lane = gen_mul(g, gen_add(g, g->tile, gen_i64(g, 1)), g->target->vl);
+    gen_store(g, gen_load(g, vec, acc[0]), gen_at(g, g->f32, out, lane));
+    gen_end(g);
+}
+
+static double bench_peak(const Target *t, int threads) {
+    Gen *g = gen_new(t, "bench");
+    gen_peak(g);
+    void *so = test_load(g);
+    TestArgs a = test_args(1 << 16);
+    test_arg(&a, (uint64_t)(4 * t->vl * (threads + 1)));
+    double seconds = time_launch(test_kernel(so, "peak"), &a, (uint32_t)threads, 0, threads);
+    test_args_free(&a);
+    dlclose(so);
+    return 2.0 * t->mr * t->nr * PEAK_STEPS * threads / seconds;
+}
+
+/* Fills the buffer with random numbers; as packed ternary weights where `group` is not 0. */
+static void add_matrix(TestArgs *a, int64_t rows, int64_t cols, int64_t group, uint64_t *state) {
+    if (!group) {
+        test_fill(test_arg(a, (uint64_t)(4 * rows * cols)), rows * cols, state);
+        return;
+    }
+    TernaryLayout l = ternary_layout(rows, cols, group);
+    unsigned char *at = test_arg(a, (uint64_t)l.bytes);
+    for (int64_t i = 0; i < rows * l.row_bytes; i++) at[i] = 0x98; /* codes -1, 1, 0, 1 */
+    uint16_t half = 0x2c00;                                        /* 1/16 */
+    for (int64_t i = 0; i < rows * l.groups; i++) memcpy(at + l.scales_at + 2 * i, &half, 2);
+}
+
+static void bench_gemm(Report *r, const Target *t, const char *what, const GemmDesc *d) {
+    Gen *g = gen_new(t, "bench");
+    gen_gemm(g, "gemm", d);
+    void *so = test_load(g);
+    bool nk = d->b == GEMM_B_T2_NK;
+    uint64_t state = 1;
+    TestArgs a = test_args((uint64_t)(4 * (d->m * d->k + d->k * d->n + d->m * d->n) + (1 << 16)));
+    add_matrix(&a, d->m, d->k, 0, &state);
+    add_matrix(&a, nk ? d->n : d->k, nk ? d->k : d->n, d->group, &state);
+    add_matrix(&a, d->m, d->n, 0, &state);
+    double seconds =
+        time_launch(test_kernel(so, "gemm"), &a, gemm_tiles(d, t), gemm_scratch(d, t), r->options->threads);
+    char name[96];
+    snprintf(name, sizeof name, "%s %lldx%lldx%lld", what, (long long)d->m, (long long)d->k, (long long)d->n);
+    report(r, name, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds);
+    test_args_free(&a);
+    dlclose(so);
+}
+
+static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, int64_t out) {
+    bench_gemm(r, t, "forward", &(GemmDesc){tokens, out, in, false, GEMM_B_T2_NK, 128, false});
+    bench_gemm(r, t, "dX", &(GemmDesc){tokens, in, out, false, GEMM_B_T2_KN, 128, false});
+    bench_gemm(r, t, "dW", &(GemmDesc){out, in, tokens, true, GEMM_B_KN, 0, false});
+}
+
+/* Causal attention: half of the scores, two products forward, five backward. */
+static void bench_attention(Report *r, const Target *t, const AttnDesc *d) {
+    Gen *g = gen_new(t, "bench");
+    gen_attention(g, "forward", d);
+    gen_attention_grad(g, "grad", d);
+    void *so = test_load(g);
+    int64_t rows = d->b * d->s, q = rows * d->h * d->d, kv = rows * d->g * d->d, stats = rows * d->h;
+    TestArgs forward = test_args((uint64_t)(4 * (2 * q + 2 * kv + stats) + (1 << 16)));
+    TestArgs grad = test_args((uint64_t)(4 * (3 * q + 4 * kv + 2 * stats) + (1 << 16)));
+    uint64_t state = 1;
+    const int64_t sizes[] = {q, kv, kv, q, stats}, grad_sizes[] = {q, kv, kv, stats, q, stats, q, kv, kv};
+    for (int i = 0; i < 5; i++) add_matrix(&forward, sizes[i], 1, 0, &state);
+    for (int i = 0; i < 9; i++) add_matrix(&grad, grad_sizes[i], 1, 0, &state);
+    for (int64_t i = 0; i < stats; i++) ((float *)(grad.arena + grad.at[3]))[i] = 7;
+    double product = (double)(d->b * d->h * d->d) * (double)d->s * (double)(d->s + 1);
+    char name[96];
+    snprintf(name, sizeof name, "b%lld s%lld h%lld g%lld d%lld", (long long)d->b, (long long)d->s,
+             (long long)d->h, (long long)d->g, (long long)d->d);
+    char title[128];
+    snprintf(title, sizeof title, "attention %s", name);
+    report(r, title, 2 * product,
+           time_launch(test_kernel(so, "forward"), &forward, attention_tiles(d, t), attention_scratch(d, t),
+                       r->options->threads));
+    snprintf(title, sizeof title, "attention_grad %s", name);
+    report(r, title, 5 * product,
+           time_launch(test_kernel(so, "grad"), &grad, attention_grad_tiles(d, t),
+                       attention_grad_scratch(d, t), r->options->threads));
+    test_args_free(&forward);
+    test_args_free(&grad);
+    dlclose(so);
+}
+
+static void usage(void) {
+    fprintf(stderr, "usage: bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...\n");
+    exit(2);
+}
+
+/* "1,2,3" into n positive numbers. */
+static void parse_shape(Options *o, bool attention, const char *text) {
+    int n = attention ? 5 : 3;
+    if (o->shapes == MAX_SHAPES) usage();
+    Shape *s = &o->shape[o->shapes++];
+    s->attention = attention;
+    for (int i = 0; i < n; i++) {
+        char *end;
+        s->v[i] = strtol(text, &end, 10);
+        if (end == text || s->v[i] < 1 || s->v[i] > 1 << 20 || *end != (i + 1 < n ? ',' : 0)) usage();
+        text = end + 1;
+    }
+}
+
+static Options parse_options(int argc, char **argv) {
+    static const struct option table[] = {{"json", no_argument, NULL, 'j'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"gemm", required_argument, NULL, 'g'},
+                                          {"attention", required_argument, NULL, 'a'},
+                                          {NULL, 0, NULL, 0}};
+    Options o = {.threads = omp_get_max_threads()};
+    for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
+        if (c == 'j')
+            o.json = true;
+        else if (c == 't')
+            o.threads = atoi(optarg);
+        else if (c == 'g' || c == 'a')
+            parse_shape(&o, c == 'a', optarg);
+        else
+            usage();
+    }
+    if (optind < argc || o.threads < 1 || o.threads > 256) usage();
+    if (o.shapes == 0) {
+        parse_shape(&o, false, "1024,1024,3072");
+        parse_shape(&o, false, "2048,512,1536");
+        parse_shape(&o, true, "2,512,16,8,128");
+        parse_shape(&o, true, "8,256,8,4,64");
+    }
+    return o;
+}
+
+int main(int argc, char **argv) {
+    Options o = parse_options(argc, argv);
+    const Target *t = test_target(NULL);
+    Report r = {.options = &o, .first = true};
+    double one = bench_peak(t, 1);
+    r.peak = o.threads == 1 ? one : bench_peak(t, o.threads);
+    if (o.json)
+        printf("{\"cpu\": \"%s\", \"level\": \"%s\", \"threads\": %d, \"peak_gflops_1\": %.2f, "
+               "\"peak_gflops\": %.2f, "
+               "\"kernels\": [",
+               t->cpu, t->level, o.threads, one / 1e9, r.peak / 1e9);
+    else
+        printf(
+            "%s (%s), FMA peak: 1 thread %.1f GFLOP/s, %d threads %.1f GFLOP/s\n\n%-40s %9s %10s %9s %9s\n",
+            t->cpu, t->level, one / 1e9, o.threads, r.peak / 1e9, "kernel", "GFLOP", "ms", "GFLOP/s",
+            "of peak");
+    for (int i = 0; i < o.shapes; i++) {
+        const int64_t *v = o.shape[i].v;
+        if (o.shape[i].attention)
+            bench_attention(&r, t, &(AttnDesc){v[0], v[1], v[2], v[3], v[4], 1 / sqrt((double)v[4])});
+        else
+            bench_layer(&r, t, v[0], v[1], v[2]);
+    }
+    if (o.json) printf("\n]}\n");
+    return 0;
+}

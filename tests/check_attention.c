@@ -1,0 +1,169 @@
+/* Causal attention and its gradients against plain loops in f64: odd lengths, grouped and single key
+ * heads, head dims around the register tiles. */
+#include "kernel_test.h"
+#include <check.h>
+
+static const AttnDesc cases[] = {
+    /* b, s, h, g, d, scale */
+    {1, 1, 1, 1, 2, 0.7},       {2, 1, 4, 2, 8, 0.35},     {1, 5, 2, 1, 10, 0.3},
+    {2, 45, 4, 2, 16, 0.25},    {1, 45, 4, 1, 64, 0.125},  {2, 96, 2, 2, 32, 0.18},
+    {1, 97, 2, 1, 32, 0.18},    {1, 128, 2, 2, 80, 0.11},  {1, 129, 6, 2, 64, 0.125},
+    {1, 300, 2, 1, 128, 0.088}, {3, 17, 3, 3, 34, -0.171}, {1, 224, 1, 1, 12, 2.0},
+};
+enum { CASES = sizeof cases / sizeof *cases, ARGS = 9 };
+enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV, OUT };
+
+/* The same problem in f64. */
+typedef struct Problem {
+    const AttnDesc *d;
+    int64_t count[10];
+    double *x[10];
+} Problem;
+
+static Problem problem_new(const AttnDesc *d, uint64_t *state) {
+    int64_t q = d->b * d->s * d->h * d->d, kv = d->b * d->s * d->g * d->d, stats = d->b * d->s * d->h;
+    Problem p = {.d = d, .count = {q, kv, kv, stats, q, stats, q, kv, kv, q}};
+    for (int i = 0; i < 10; i++) {
+        p.x[i] = xcalloc((size_t)p.count[i], sizeof(double));
+        if (i == Q || i == K || i == V || i == DOUT)
+            for (int64_t j = 0; j < p.count[i]; j++) p.x[i][j] = 2 * test_random(state);
+    }
+    return p;
+}
+
+static void problem_free(Problem *p) {
+    for (int i = 0; i < 10; i++) free(p->x[i]);
+}
+
+static double *vector_of(const Problem *p, int which, int64_t b, int64_t s, int64_t head) {
+    int64_t heads = which == K || which == V || which == DK || which == DV ? p->d->g : p->d->h;
+    return p->x[which] + ((b * p->d->s + s) * heads + head) * p->d->d;
+}
+
+static double dot(const double *a, const double *b, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void add_scaled(double *y, double c, const double *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] += c * x[i];
+}
+
+/* Output, log-sum-exp and all gradients for one query of one head. */
+static void solve_query(Problem *p, int64_t b, int64_t i, int64_t h) {
+    const AttnDesc *d = p->d;
+    int64_t g = h / (d->h / d->g), stat = (b * d->s + i) * d->h + h;
+    double *q = vector_of(p, Q, b, i, h), *out = vector_of(p, OUT, b, i, h),
+           *dout = vector_of(p, DOUT, b, i, h);
+    double total = 0, *w = xcalloc((size_t)i + 1, sizeof *w);
+    for (int64_t j = 0; j <= i; j++) total += w[j] = exp(d->scale * dot(q, vector_of(p, K, b, j, g), d->d));
+    for (int64_t j = 0; j <= i; j++) add_scaled(out, w[j] /= total, vector_of(p, V, b, j, g), d->d);
+    double delta = dot(out, dout, d->d);
+    p->x[LSE][stat] = log(total);
+    p->x[DELTA][stat] = delta;
+    for (int64_t j = 0; j <= i; j++) {
+        double ds = d->scale * w[j] * (dot(dout, vector_of(p, V, b, j, g), d->d) - delta);
+        add_scaled(vector_of(p, DV, b, j, g), w[j], dout, d->d);
+        add_scaled(vector_of(p, DK, b, j, g), ds, q, d->d);
+        add_scaled(vector_of(p, DQ, b, i, h), ds, vector_of(p, K, b, j, g), d->d);
+    }
+    free(w);
+}
+
+static float *add_arg(TestArgs *a, const Problem *p, int which, bool filled) {
+    float *x = test_arg(a, (uint64_t)(4 * p->count[which]));
+    for (int64_t i = 0; i < p->count[which]; i++) x[i] = filled ? (float)p->x[which][i] : NAN;
+    return x;
+}
+
+static void expect(const Problem *p, const char *name, int which, const float *x) {
+    /* dq and dk of a single key are 0 but for rounding */
+    double norm = sqrt(dot(p->x[which], p->x[which], p->count[which]));
+    double error = test_error(x, p->x[which], p->count[which]);
+    if (norm < 1e-9) error = test_error(x, xcalloc((size_t)p->count[which], sizeof(double)), p->count[which]);
+    ck_assert_msg(error < 2e-6, "%s b%d s%d h%d g%d d%d: error %g of norm %g", name, (int)p->d->b,
+                  (int)p->d->s, (int)p->d->h, (int)p->d->g, (int)p->d->d, error, norm);
+}
+
+static void check_case(void *so, int index, const Target *t) {
+    uint64_t state = (uint64_t)index;
+    const AttnDesc *d = &cases[index];
+    Problem p = problem_new(d, &state);
+    /* inputs as the kernels see them */
+    for (int i = 0; i < 10; i++)
+        for (int64_t j = 0; j < p.count[i]; j++) p.x[i][j] = (float)p.x[i][j];
+    for (int64_t b = 0; b < d->b; b++)
+        for (int64_t s = 0; s < d->s; s++)
+            for (int64_t h = 0; h < d->h; h++) solve_query(&p, b, s, h);
+    char name[32];
+    TestArgs a = test_args(1 << 24);
+    for (int i = Q; i <= V; i++) add_arg(&a, &p, i, true);
+    float *out = add_arg(&a, &p, OUT, false), *lse = add_arg(&a, &p, LSE, false);
+    snprintf(name, sizeof name, "attention%d", index);
+    test_run(so, name, &a, attention_tiles(d, t), attention_scratch(d, t));
+    expect(&p, name, OUT, out);
+    expect(&p, name, LSE, lse);
+    test_args_free(&a);
+
+    a = test_args(1 << 24);
+    float *x[ARGS];
+    for (int i = 0; i < ARGS; i++) x[i] = add_arg(&a, &p, i, i <= DELTA);
+    snprintf(name, sizeof name, "attention_grad%d", index);
+    test_run(so, name, &a, attention_grad_tiles(d, t), attention_grad_scratch(d, t));
+    for (int i = DQ; i <= DV; i++) expect(&p, i == DQ ? "dq" : i == DK ? "dk" : "dv", i, x[i]);
+    test_args_free(&a);
+    problem_free(&p);
+}
+
+static Gen *emit_all(const char *cpu) {
+    Gen *g = test_gen(cpu);
+    for (int i = 0; i < CASES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "attention%d", i);
+        gen_attention(g, name, &cases[i]);
+        snprintf(name, sizeof name, "attention_grad%d", i);
+        gen_attention_grad(g, name, &cases[i]);
+    }
+    return g;
+}
+
+START_TEST(attention_and_gradients) {
+    void *so = test_load(emit_all(NULL));
+    for (int i = 0; i < CASES; i++) check_case(so, i, test_target(NULL));
+    dlclose(so);
+}
+END_TEST
+
+START_TEST(compiles_for_avx512) {
+    static const char *const cpus[] = {"znver4", "sapphirerapids"};
+    char *text = test_compile(emit_all(cpus[_i]));
+    ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
+    free(text);
+}
+END_TEST
+
+/* Scratch is blocks, not S x S. */
+START_TEST(scratch_does_not_grow_with_length) {
+    const Target *t = test_target(NULL);
+    AttnDesc small = {1, 256, 2, 1, 128, 1}, large = {1, 65536, 2, 1, 128, 1};
+    ck_assert_uint_eq(attention_scratch(&small, t), attention_scratch(&large, t));
+    ck_assert_uint_eq(attention_grad_scratch(&small, t), attention_grad_scratch(&large, t));
+    ck_assert_uint_le(attention_grad_scratch(&large, t), 2 << 20);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("attention");
+    TCase *c = tcase_create("attention");
+    tcase_set_timeout(c, 300);
+    tcase_add_test(c, attention_and_gradients);
+    tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
+    tcase_add_test(c, scratch_does_not_grow_with_length);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
