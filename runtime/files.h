@@ -22,8 +22,8 @@ bool file_is_dir(const char *path);
 bool file_exists(const char *path);                 /* anything but a directory */
 char *file_join(const char *dir, const char *name); /* heap: DIR/NAME */
 
-/* A file being written beside its final place, as PATH.tmp. Protocol: open; write to ->file; close (flushes
- * to disk); commit (renames). Each prints an error and returns false on failure, with the temporary removed
+/* A file being written beside its final place, as PATH.tmp. Protocol: open; write; close (flushes to
+ * disk); commit (renames). Each prints an error and returns false on failure, with the temporary removed
  * then. discard removes the temporary at any point before commit; after commit it does nothing. */
 typedef struct NewFile {
     char *path, *temp;
