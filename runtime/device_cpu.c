@@ -1,49 +1,12 @@
-/* The CPU device: memory by mmap, launches by OpenMP. All parallelism of training goes through for_tiles,
- * the one place that has to be right about threads. */
+/* The CPU device: memory by mmap, launches by the parallel loop over their tiles. */
 #include "device_cpu.h"
 #include "error.h"
+#include "parallel.h"
 #include <inttypes.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-/* ThreadSanitizer does not see the barriers of GCC's libgomp, which is not instrumented. So that it can see
- * real races and nothing else, for_tiles states the two edges that the barriers give: what came before the
- * loop happens before each tile, and each tile before what follows. The variables that the compiler passes
- * into the outlined loop body are read before the first edge can be stated, hence the suppression of reports
- * whose top frame is that body; kernels and everything else they call stay checked. */
-#ifdef __SANITIZE_THREAD__
-#include <sanitizer/tsan_interface.h>
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void) {
-    return "race_top:_omp_fn\n";
-}
-#define HAPPENS_BEFORE(edge) __tsan_release(edge)
-#define HAPPENS_AFTER(edge)  __tsan_acquire(edge)
-#else
-#define HAPPENS_BEFORE(edge) (void)(edge)
-#define HAPPENS_AFTER(edge)  (void)(edge)
-#endif
-
-typedef void tile_fn(void *context, uint64_t tile, int thread);
-
-static void for_tiles(int threads, uint64_t tiles, tile_fn *run, void *context) {
-    if (tiles == 1 || threads == 1) { /* not worth waking anybody */
-        for (uint64_t tile = 0; tile < tiles; tile++) run(context, tile, 0);
-        return;
-    }
-    static char fork, join;
-    HAPPENS_BEFORE(&fork);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (uint64_t tile = 0; tile < tiles; tile++) {
-        HAPPENS_AFTER(&fork);
-        run(context, tile, omp_get_thread_num());
-        HAPPENS_BEFORE(&join);
-    }
-    HAPPENS_AFTER(&join);
-}
 
 /* ---- memory */
 
@@ -85,7 +48,7 @@ static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t avail
 
 bool device_open(Device *d, const LoadedModule *m, int threads) {
     const tbc_module_t *desc = m->desc;
-    *d = (Device){.module = m, .threads = threads > 0 ? threads : omp_get_num_procs()};
+    *d = (Device){.module = m, .threads = threads > 0 ? threads : parallel_all()};
     d->arena_bytes = round_up(desc->arena_bytes + 1, 64);
     d->scratch_slice = round_up(desc->scratch_bytes + 1, 64);
     uint64_t scratch = (uint64_t)d->threads * d->scratch_slice;
@@ -127,7 +90,7 @@ void device_run(Device *d, const tbc_table *table) {
         const tbc_launch *l = &m->launches[table->first + i];
         Launch launch = {d, m->kernels[l->kernel].run, m->args + l->args};
         double start = d->profile ? seconds_now() : 0;
-        for_tiles(d->threads, l->tiles, run_tile, &launch);
+        parallel_tiles(d->threads, l->tiles, run_tile, &launch);
         if (d->profile) profile_add(d->profile, l, seconds_now() - start);
     }
 }
@@ -156,7 +119,7 @@ static void zero_block(void *context, uint64_t tile, int thread) {
 
 void device_zero(Device *d, float *at, int64_t n) {
     Blocks b = {.out = at, .n = n};
-    for_tiles(d->threads, (uint64_t)((n + BLOCK - 1) / BLOCK), zero_block, &b);
+    parallel_tiles(d->threads, (uint64_t)((n + BLOCK - 1) / BLOCK), zero_block, &b);
 }
 
 static void square_block(void *context, uint64_t tile, int thread) {
@@ -171,7 +134,7 @@ static void square_block(void *context, uint64_t tile, int thread) {
 double device_sum_squares(Device *d, const float *at, int64_t n) {
     int64_t blocks = (n + BLOCK - 1) / BLOCK;
     Blocks b = {.in = at, .n = n, .sums = rt_calloc((size_t)blocks, sizeof(double))};
-    for_tiles(d->threads, (uint64_t)blocks, square_block, &b);
+    parallel_tiles(d->threads, (uint64_t)blocks, square_block, &b);
     double sum = 0;
     for (int64_t i = 0; i < blocks; i++) sum += b.sums[i];
     free(b.sums);

@@ -78,7 +78,7 @@ static bool continue_text(Session *s, Window *w) {
     const tbc_table *table = module_table(&s->module, "decode");
     /* A model may have more tokens than the tokenizer has texts for. */
     int64_t known = tokenizer_vocab(s->tokenizer), vocab = known < s->module.vocab ? known : s->module.vocab;
-    uint64_t stream = rng_stream("sample"), seed = (uint64_t)s->state.seed;
+    uint64_t stream = rng_stream("sample"), seed = (uint64_t)(o->seed >= 0 ? o->seed : s->state.seed);
 
     for (int64_t i = 0; i < o->max_tokens; i++) {
         int64_t token =

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 Progress progress_start(bool quiet) {
-    return (Progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO)};
+    return (Progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO), .shown = seconds_now()};
 }
 
 bool progress_due(const Progress *p) {

@@ -8,7 +8,7 @@
 typedef struct Progress {
     bool quiet, terminal;
     bool live;    /* a live line is on the terminal */
-    double shown; /* when the last line was shown, seconds_now; 0: never */
+    double shown; /* when the last line was shown, at first when this began (seconds_now) */
 } Progress;
 
 Progress progress_start(bool quiet);

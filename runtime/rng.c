@@ -1,5 +1,6 @@
 /* Philox4x32-10, and what is drawn with it: initial weights and the order of the examples. */
 #include "rng.h"
+#include "parallel.h"
 #include <math.h>
 
 uint64_t rng_stream(const char *name) {
@@ -43,17 +44,33 @@ double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter) {
     return fraction((uint32_t)bits, (uint32_t)(bits >> 32));
 }
 
+typedef struct Normals {
+    uint64_t seed, stream;
+    double std;
+    float *out;
+    int64_t n;
+} Normals;
+
+enum { TILE = 1 << 14 }; /* values; even */
+
 /* Block i gives values 2i and 2i+1. */
-void rng_normals(uint64_t seed, uint64_t stream, double std, float *out, int64_t n) {
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < n; i += 2) {
+static void normals_tile(void *context, uint64_t tile, int thread) {
+    (void)thread;
+    const Normals *to = context;
+    int64_t begin = (int64_t)tile * TILE, end = to->n - begin < TILE ? to->n : begin + TILE;
+    for (int64_t i = begin; i < end; i += 2) {
         uint32_t b[4];
-        rng_block(seed, stream, (uint64_t)i / 2, b);
-        double radius = std * sqrt(-2.0 * log(1.0 - fraction(b[0], b[1]))); /* 1 - u is never 0 */
+        rng_block(to->seed, to->stream, (uint64_t)i / 2, b);
+        double radius = to->std * sqrt(-2.0 * log(1.0 - fraction(b[0], b[1]))); /* 1 - u is never 0 */
         double angle = 2.0 * M_PI * fraction(b[2], b[3]);
-        out[i] = (float)(radius * cos(angle));
-        if (i + 1 < n) out[i + 1] = (float)(radius * sin(angle));
+        to->out[i] = (float)(radius * cos(angle));
+        if (i + 1 < end) to->out[i + 1] = (float)(radius * sin(angle));
     }
+}
+
+void rng_normals(uint64_t seed, uint64_t stream, double std, float *out, int64_t n) {
+    Normals to = {seed, stream, std, out, n};
+    parallel_tiles(0, (uint64_t)(n + TILE - 1) / TILE, normals_tile, &to);
 }
 
 void rng_init_tensor(uint64_t seed, const char *name, uint32_t rank, const int64_t *dim, float *out) {

@@ -19,7 +19,7 @@ uint64_t rng_bits(uint64_t seed, uint64_t stream, uint64_t counter);  /* 64 bits
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t counter); /* in [0, 1), 53 bits */
 
 /* Fills out[0..n) with N(0, std^2), Box-Muller in double; value i depends on (seed, stream, i, std) alone.
- * Runs on all OpenMP threads. */
+ * Runs on all threads that the process may use. */
 void rng_normals(uint64_t seed, uint64_t stream, double std, float *out, int64_t n);
 
 /* The initial value of a parameter: rank >= 2: N(0, fan_in^-0.5) with fan_in its last dimension, stream its

@@ -66,9 +66,9 @@ static void list_tensors(Session *s) {
 static bool check_resumed(const Session *s, int64_t rows, int64_t fingerprint) {
     const Options *o = s->options;
     const TrainState *st = &s->state;
+    if (!o->train) return true;
     if (o->seed >= 0 && o->seed != st->seed)
         return rt_error(o->resume, "was trained with --seed %" PRId64 " (leave --seed out)", st->seed);
-    if (!o->train) return true;
     if (o->no_shuffle && st->shuffle)
         return rt_error(o->resume, "was trained on shuffled data (leave --no-shuffle out)");
     if (st->rows != rows || st->data != fingerprint)
