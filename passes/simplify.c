@@ -246,7 +246,7 @@ static Val simplify_take_row(Simplify *s, const Expr *e) {
                            .type = e->type});
 }
 
-/* ---- the pass */
+/* ---- the rules together */
 
 static Val rewrite(Simplify *s, const Expr *e) {
     Val v = fold_constants(s, e);
@@ -288,29 +288,61 @@ static Val make(Simplify *s, const Expr *e) {
     return v;
 }
 
-/* Whether sum = x + y can be y's product with x as its sum so far. Both have no other use, x owns its
- * storage, and y is a weight gradient: other products stay, so that a residual add joins a row region. */
-static bool accumulates(const Graph *g, const uint32_t *uses, Val x, Val y) {
-    const Node *product = val_node(g, y), *sum = val_node(g, x);
-    bool gradient = (product->op == OP_matmul && product->attrs.ta) || product->op == OP_embedding_grad;
-    bool owned = sum->op == OP_state || !(op_info[sum->op].flags & (SOURCE | VIEW));
-    return gradient && product->nin == 2 && owned && uses[x] == 1 && uses[y] == 1 &&
-           type_equal(val_type(g, x), val_type(g, y));
+/* ---- accumulation */
+
+/* What a sweep does about sums x + y of which y is a weight gradient: y's product starts from x, and the
+ * sum is y. Other products stay, so that a residual add joins a row region. */
+typedef struct Accumulation {
+    Val *start; /* by result of a product: the sum so far that it is to take over, or VAL_NONE */
+    Val *same;  /* by result of an add: the value that it becomes, or VAL_NONE */
+} Accumulation;
+
+static bool is_weight_gradient(const Node *n) {
+    return (n->op == OP_matmul && n->attrs.ta) || n->op == OP_embedding_grad;
 }
 
-static Val accumulate(Simplify *s, const Graph *from, const uint32_t *uses, const Node *n, const Val *map) {
-    if (n->op != OP_add) return VAL_NONE;
-    for (uint32_t i = 0; i < 2; i++) {
-        Val x = n->in[i], y = n->in[1 - i];
-        if (!accumulates(from, uses, x, y)) continue;
-        const Node *product = val_node(from, y);
-        Val in[3] = {map[product->in[0]], map[product->in[1]], map[x]};
-        s->changed = true;
-        return graph_add(s->g, NULL, NULL, product->loc, product->op, val_type(from, y), in, 3,
-                         &product->attrs);
+/* y, or what stands first in the chain of products that y adds up; VAL_NONE if it is no such chain. */
+static Val first_product(const Graph *g, const uint32_t *uses, Val y) {
+    for (;;) {
+        const Node *n = val_node(g, y);
+        if (!is_weight_gradient(n) || uses[y] != 1) return VAL_NONE;
+        if (n->nin == 2) return y;
+        y = n->in[2];
     }
-    return VAL_NONE;
 }
+
+/* x may be taken over: it has no other use and storage of its own. */
+static bool may_take(const Graph *g, const uint32_t *uses, Val x) {
+    const Node *n = val_node(g, x);
+    return uses[x] == 1 && (n->op == OP_state || !(op_info[n->op].flags & (SOURCE | VIEW)));
+}
+
+static Accumulation find_accumulation(PassCtx *ctx, const Graph *g) {
+    Accumulation acc = {pass_map(ctx, g), pass_map(ctx, g)};
+    const uint32_t *uses = graph_uses(g, ctx->scratch);
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if (n->op != OP_add) continue;
+        for (uint32_t k = 0; k < 2; k++) {
+            Val x = n->in[k], y = n->in[1 - k], first = first_product(g, uses, y);
+            if (first == VAL_NONE || x > first || acc.start[first] != VAL_NONE) continue;
+            if (!may_take(g, uses, x) || !type_equal(val_type(g, x), val_type(g, y))) continue;
+            acc.start[first] = x;
+            acc.same[n->out] = y;
+            break;
+        }
+    }
+    return acc;
+}
+
+/* The product n, starting from a sum so far. */
+static Val start_from(Simplify *s, const Graph *from, const Node *n, const Val *map, Val sum) {
+    Val in[3] = {map[n->in[0]], map[n->in[1]], map[sum]};
+    s->changed = true;
+    return graph_add(s->g, NULL, NULL, n->loc, n->op, val_type(from, n->out), in, 3, &n->attrs);
+}
+
+/* ---- the pass */
 
 static Val simplify_node(Simplify *s, const Graph *from, const Node *n, const Val *map) {
     Val *in = arena_array(s->ctx->scratch, Val, n->nin);
@@ -327,15 +359,18 @@ static Graph *sweep(Simplify *s, const Graph *from) {
     s->g = pass_begin(from);
     s->changed = false;
     Val *map = pass_map(s->ctx, from);
-    const uint32_t *uses = graph_uses(from, s->ctx->scratch);
+    const Accumulation acc = find_accumulation(s->ctx, from);
     for (uint32_t i = 0; i < from->nodes.n; i++) {
         const Node *n = &from->nodes.at[i];
-        if (n->nout != 1 || n->body) {
+        Val v = n->out;
+        if (n->nout != 1 || n->body)
             graph_copy_node(s->g, from, n, map);
-            continue;
-        }
-        Val sum = accumulate(s, from, uses, n, map);
-        map[n->out] = sum != VAL_NONE ? sum : simplify_node(s, from, n, map);
+        else if (acc.same[v] != VAL_NONE)
+            map[v] = map[acc.same[v]];
+        else if (acc.start[v] != VAL_NONE)
+            map[v] = start_from(s, from, n, map, acc.start[v]);
+        else
+            map[v] = simplify_node(s, from, n, map);
     }
     return s->g;
 }

@@ -1,0 +1,372 @@
+/* The passes up to fuse-ternary-matmul on random models (random_graph.h): the interpreter gives the same
+ * results before and after each, and the module stays well-formed. What a pass is for, beyond changing
+ * nothing, is tested by its golden files; what is asked of the driver is tested here. */
+#include "../passes/pass.h"
+#include "random_graph.h"
+
+#include <check.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SEEDS = 200 };
+
+static const PassOptions plain = {.verify = true}, buffer = {.verify = true, .grads_buffer = true};
+
+/* Runs the named passes, NULL-terminated; they must succeed. */
+static void run(Module *m, const PassOptions *options, const char *const *names) {
+    Diag diag = {0};
+    for (; *names; names++) {
+        const PassInfo *p = pass_find(*names);
+        ck_assert_msg(p != NULL, "no pass %s", *names);
+        ck_assert_msg(passes_run(m, &diag, options, &p, 1), "%s: %s", *names, diag.text.at);
+    }
+}
+#define RUN(m, options, ...) run(m, options, (const char *const[]){__VA_ARGS__, NULL})
+
+/* The module as it is, against what one more pass makes of it. */
+static void check_pass(Module *m, const char *name, const PassOptions *options, uint64_t seed) {
+    Module *before = module_copy(m);
+    Buf why = {0};
+    RUN(m, options, name);
+    ck_assert_msg(modules_agree(before, m, seed, 1e-9, &why), "seed %llu, %s: %s", (unsigned long long)seed,
+                  name, why.at);
+    module_free(before);
+}
+
+static void check_valid(const Module *m, uint64_t seed) {
+    Diag diag = {0};
+    ck_assert_msg(verify(m, &diag), "seed %llu: %s", (unsigned long long)seed, diag.text.at);
+}
+
+/* Every pass of the pipeline that may not change results, after every other. */
+static void check_pipeline(uint64_t seed, const PassOptions *options) {
+    Module *m = random_module(seed);
+    check_valid(m, seed);
+    check_pass(m, "simplify", options, seed);
+    RUN(m, options, "insert-ste", "autodiff");
+    check_pass(m, "cse", options, seed);
+    check_pass(m, "simplify", options, seed);
+    RUN(m, options, "optimizer");
+    static const char *const rest[] = {"simplify", "cse",      "dce", "fuse-ternary-matmul",
+                                       "cse",      "simplify", "dce"};
+    for (uint32_t i = 0; i < sizeof rest / sizeof *rest; i++) check_pass(m, rest[i], options, seed);
+    module_free(m);
+}
+
+START_TEST(pipeline_keeps_results) {
+    check_pipeline((uint64_t)_i, _i % 2 ? &buffer : &plain);
+}
+END_TEST
+
+/* ---- insert-ste */
+
+static uint32_t count(const Graph *g, Op op) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->nodes.n; i++) n += g->nodes.at[i].op == op;
+    return n;
+}
+
+/* The values of a random model's ternary parameters, projected by hand, as full-precision ones. */
+static void project(Bindings *in, const Graph *g) {
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if (n->op != OP_param || !n->attrs.group) continue;
+        Tensor *t = (Tensor *)find_tensor(in, n->attrs.name);
+        int64_t cols = type_cols(&t->type), group = n->attrs.group;
+        for (int64_t at = 0, len; at < type_count(&t->type); at += len) {
+            float w[64];
+            int8_t codes[64];
+            len = group < cols - at % cols ? group : cols - at % cols;
+            for (int64_t k = 0; k < len; k++) w[k] = (float)t->at[at + k];
+            float scale = ternary_group(w, len, codes);
+            for (int64_t k = 0; k < len; k++) t->at[at + k] = codes[k] * (double)scale;
+        }
+    }
+}
+
+/* With the projections in the graph, the latent weights give what projected weights gave without. */
+START_TEST(insert_ste_projects_every_use) {
+    Module *m = random_module((uint64_t)_i), *before = module_copy(m);
+    RUN(m, &plain, "insert-ste");
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        const Graph *g = m->graphs.at[i];
+        Arena *arena = arena_new();
+        Diag diag = {0};
+        Buf why = {0};
+        Bindings latent = {0}, projected = {0}, expected = {0}, got = {0};
+        bind_random(g, (uint64_t)_i, arena, &latent);
+        bind_random(g, (uint64_t)_i, arena, &projected);
+        project(&projected, g);
+        ck_assert(
+            eval_graph(before->graphs.at[i], EVAL_F64, projected.at, projected.n, arena, &expected, &diag));
+        ck_assert(eval_graph(g, EVAL_F64, latent.at, latent.n, arena, &got, &diag));
+        for (uint32_t k = 0; k < got.n; k++)
+            ck_assert_msg(tensors_agree(&expected.at[k].tensor, &got.at[k].tensor, 1e-12, &why),
+                          "seed %d: %s", _i, why.at);
+        vec_free(&latent), vec_free(&projected), vec_free(&expected), vec_free(&got);
+        arena_free(arena);
+    }
+    module_free(m);
+    module_free(before);
+}
+END_TEST
+
+START_TEST(insert_ste_is_idempotent) {
+    Module *m = random_module((uint64_t)_i);
+    RUN(m, &plain, "insert-ste");
+    uint32_t n = count(m->graphs.at[0], OP_ste);
+    Buf first = {0}, second = {0};
+    print_module(m, &first);
+    m->props = 0; /* not by its property alone */
+    RUN(m, &plain, "insert-ste");
+    print_module(m, &second);
+    ck_assert_str_eq(first.at, second.at);
+    ck_assert_uint_eq(n, count(m->graphs.at[0], OP_ste));
+    buf_free(&first);
+    buf_free(&second);
+    module_free(m);
+}
+END_TEST
+
+/* ---- optimizer */
+
+static double at(const Bindings *b, const char *param, const char *suffix, int64_t i) {
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", param, suffix);
+    const Tensor *t = find_tensor(b, name);
+    ck_assert_msg(t != NULL, "no tensor %s", name);
+    return t->at[i];
+}
+
+/* What a run of @name of m stores and outputs. */
+static Bindings results_of(const Module *m, const char *name, uint64_t seed, Arena *arena, Bindings *in) {
+    Bindings out = {0};
+    Diag diag = {0};
+    const Graph *g = module_graph(m, name);
+    ck_assert_msg(g != NULL, "no function %s", name);
+    bind_random(g, seed, arena, in);
+    ck_assert_msg(eval_graph(g, EVAL_F64, in->at, in->n, arena, &out, &diag), "%s", diag.text.at);
+    return out;
+}
+
+static void near(double a, double b) {
+    ck_assert_double_le(fabs(a - b), 1e-12 * (1 + fabs(b)));
+}
+
+/* new w, m and v of one element, from the definition of AdamW and from what the graph stored */
+static void check_update(const Bindings *in, const Bindings *out, const char *param, int64_t i, double grad) {
+    const double *hyper = find_tensor(in, "hyper")->at;
+    double g = grad * hyper[3];
+    double m = 0.9 * at(in, param, ".m", i) + 0.1 * g, v = 0.95 * at(in, param, ".v", i) + 0.05 * g * g;
+    double w = at(in, param, "", i) * hyper[0] - hyper[1] * m / (sqrt(v * hyper[2]) + 1e-8);
+    near(at(out, param, ".m", i), m);
+    near(at(out, param, ".v", i), v);
+    near(at(out, param, "", i), w);
+}
+
+START_TEST(optimizer_updates_from_gradients) {
+    bool split = _i % 2;
+    Arena *arena = arena_new();
+    Module *m = random_module((uint64_t)_i);
+    RUN(m, &plain, "insert-ste", "autodiff");
+    Module *grads = module_copy(m);
+    RUN(m, split ? &buffer : &plain, "optimizer");
+    ck_assert_ptr_eq(module_graph(m, split ? "train" : "update"), NULL);
+
+    Bindings gin = {0}, in = {0}, bin = {0}, bout = {0};
+    Bindings g = results_of(grads, "train", (uint64_t)_i, arena, &gin);
+    Bindings out = results_of(m, split ? "update" : "train", (uint64_t)_i, arena, &in);
+    if (split) bout = results_of(m, "backward", (uint64_t)_i, arena, &bin);
+    near(find_tensor(split ? &bout : &out, "loss")->at[0], find_tensor(&g, "loss")->at[0]);
+    const Graph *train = module_graph(grads, "train");
+    for (uint32_t p = 0; p < train->nodes.n && train->nodes.at[p].op == OP_param; p++) {
+        const char *name = train->nodes.at[p].attrs.name;
+        for (int64_t i = 0; i < type_count(val_type(train, train->nodes.at[p].out)); i++) {
+            double grad = at(&g, name, ".grad", i);
+            if (split) near(at(&bout, name, ".grad", i), at(&bin, name, ".grad", i) + grad);
+            check_update(&in, &out, name, i, split ? at(&in, name, ".grad", i) : grad);
+        }
+    }
+    vec_free(&gin), vec_free(&in), vec_free(&bin), vec_free(&g), vec_free(&out), vec_free(&bout);
+    module_free(m);
+    module_free(grads);
+    arena_free(arena);
+}
+END_TEST
+
+/* All functions declare params, then states, then inputs. */
+START_TEST(declarations_keep_their_order) {
+    Module *m = random_module((uint64_t)_i);
+    RUN(m, _i % 2 ? &buffer : &plain, "insert-ste", "autodiff", "optimizer", "simplify", "cse", "dce",
+        "fuse-ternary-matmul");
+    const Graph *first = m->graphs.at[0];
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        const Graph *g = m->graphs.at[i];
+        ck_assert_uint_eq(count(g, OP_param), count(first, OP_param));
+        uint32_t n = count(g, OP_param), states = count(g, OP_state);
+        for (uint32_t k = 0; k < n; k++)
+            ck_assert_str_eq(g->nodes.at[k].attrs.name, first->nodes.at[k].attrs.name);
+        for (uint32_t k = n; k < n + states; k++) ck_assert_int_eq(g->nodes.at[k].op, OP_state);
+    }
+    module_free(m);
+}
+END_TEST
+
+/* ---- cse, simplify */
+
+/* No two nodes of the result are equal: a second run changes nothing. */
+START_TEST(cse_and_simplify_reach_a_fixpoint) {
+    Module *m = random_module((uint64_t)_i);
+    RUN(m, &plain, "insert-ste", "autodiff", "optimizer", "simplify", "cse", "dce");
+    static const char *const again[] = {"cse", "dce", "simplify"};
+    for (uint32_t i = 0; i < 2; i++) {
+        Buf first = {0}, second = {0};
+        print_module(m, &first);
+        RUN(m, &plain, again[i]);
+        print_module(m, &second);
+        ck_assert_str_eq(first.at, second.at);
+        buf_free(&first);
+        buf_free(&second);
+    }
+    module_free(m);
+}
+END_TEST
+
+/* A tied embedding's two gradients share one buffer; no weight gradient needs an add of its own. */
+START_TEST(gradients_accumulate_in_place) {
+    uint32_t merged = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        Module *m = random_module(seed);
+        RUN(m, &buffer, "insert-ste", "autodiff", "optimizer", "simplify");
+        const Graph *g = module_graph(m, "backward");
+        for (uint32_t i = 0; i < g->nodes.n; i++) {
+            const Node *n = &g->nodes.at[i];
+            if ((n->op == OP_matmul || n->op == OP_embedding_grad) && n->nin == 3) merged++;
+            if (n->op != OP_add) continue;
+            for (uint32_t k = 0; k < 2; k++) {
+                const Node *x = val_node(g, n->in[k]);
+                ck_assert_msg(x->op != OP_embedding_grad, "seed %llu: add of an embedding gradient",
+                              (unsigned long long)seed);
+            }
+        }
+        module_free(m);
+    }
+    ck_assert_uint_gt(merged, 20);
+}
+END_TEST
+
+/* ---- the driver */
+
+static Module *parse(const char *text) {
+    Diag diag = {0};
+    Module *m = parse_module(text, "test.tir", &diag);
+    ck_assert_msg(m != NULL, "%s", diag.text.at);
+    return m;
+}
+
+static const char *const tiny = "tbc_ir 1\nmeta \"{}\"\n"
+                                "func @train {\n"
+                                "  %0: f32[2] = param {name=\"w\"}\n"
+                                "  %1: f32[1] = sum %0\n"
+                                "  output %1 {name=\"loss\"}\n"
+                                "}\n";
+
+/* Runs the passes on `tiny`; they must fail with one line that contains `expected`. */
+static void check_fails(const PassOptions *options, const char *const *names, uint32_t n,
+                        const char *expected) {
+    const PassInfo *passes[8];
+    for (uint32_t i = 0; i < n; i++) passes[i] = pass_find(names[i]);
+    Module *m = parse(tiny);
+    Diag diag = {0};
+    ck_assert(!passes_run(m, &diag, options, passes, n));
+    ck_assert_uint_eq(diag.errors, 1);
+    ck_assert_msg(strstr(diag.text.at, expected) != NULL, "'%s' is not in: %s", expected, diag.text.at);
+    buf_free(&diag.text);
+    module_free(m);
+}
+
+START_TEST(needs_are_checked) {
+    check_fails(&plain, (const char *const[]){"autodiff"}, 1, "insert-ste gives it");
+    check_fails(&plain, (const char *const[]){"insert-ste", "optimizer"}, 2, "autodiff gives it");
+    check_fails(&plain, (const char *const[]){"insert-ste", "autodiff", "autodiff"}, 3,
+                "differentiated already");
+    check_fails(&plain, (const char *const[]){"insert-ste", "autodiff", "optimizer", "autodiff"}, 4,
+                "differentiated already");
+}
+END_TEST
+
+START_TEST(stop_after_must_be_in_the_run) {
+    PassOptions o = {.stop_after = "fuse"};
+    check_fails(&o, (const char *const[]){"cse", "dce"}, 2, "'fuse'");
+}
+END_TEST
+
+START_TEST(stop_after_stops) {
+    Module *m = parse(tiny);
+    Diag diag = {0};
+    PassOptions o = {.stop_after = "autodiff", .verify = true};
+    ck_assert(passes_run_all(m, &diag, &o));
+    ck_assert_uint_eq(m->props, P(ste) | P(grads));
+    module_free(m);
+}
+END_TEST
+
+START_TEST(dump_errors_are_diagnostics) {
+    PassOptions missing = {.dump_dir = "/nonexistent/dir/dump"}, file = {.dump_dir = "/dev/null"};
+    check_fails(&missing, (const char *const[]){"cse"}, 1, "No such file or directory");
+    check_fails(&file, (const char *const[]){"cse"}, 1, "/dev/null");
+}
+END_TEST
+
+/* 00-frontend.tir is the input, NN-PASS.tir what each pass made; each reads back as it was. */
+START_TEST(dumps_are_complete) {
+    char dir[] = "/tmp/check_passes_XXXXXX";
+    ck_assert_ptr_ne(mkdtemp(dir), NULL);
+    const PassInfo *passes[] = {pass_find("insert-ste"), pass_find("autodiff")};
+    PassOptions o = {.dump_dir = dir, .verify = true};
+    Module *m = parse(tiny);
+    Diag diag = {0};
+    ck_assert(passes_run(m, &diag, &o, passes, 2));
+    static const char *const names[] = {"00-frontend.tir", "01-insert-ste.tir", "02-autodiff.tir"};
+    for (uint32_t i = 0; i < 3; i++) {
+        Buf path = {0}, again = {0};
+        buf_printf(&path, "%s/%s", dir, names[i]);
+        char *text = read_file(path.at, NULL);
+        ck_assert_msg(text != NULL, "no %s", path.at);
+        Module *back = parse(text);
+        print_module(back, &again);
+        ck_assert_str_eq(text, again.at);
+        ck_assert(i > 0 || strcmp(text, tiny) == 0);
+        unlink(path.at);
+        module_free(back), buf_free(&path), buf_free(&again), free(text);
+    }
+    ck_assert_int_eq(rmdir(dir), 0); /* nothing else is left in it */
+    module_free(m);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("passes");
+    TCase *t = tcase_create("random models");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, pipeline_keeps_results, 0, SEEDS);
+    tcase_add_loop_test(t, insert_ste_projects_every_use, 0, SEEDS);
+    tcase_add_loop_test(t, insert_ste_is_idempotent, 0, 20);
+    tcase_add_loop_test(t, optimizer_updates_from_gradients, 0, SEEDS);
+    tcase_add_loop_test(t, declarations_keep_their_order, 0, 20);
+    tcase_add_loop_test(t, cse_and_simplify_reach_a_fixpoint, 0, 50);
+    tcase_add_test(t, gradients_accumulate_in_place);
+    suite_add_tcase(s, t);
+    TCase *d = tcase_create("driver");
+    tcase_add_test(d, needs_are_checked);
+    tcase_add_test(d, stop_after_must_be_in_the_run);
+    tcase_add_test(d, stop_after_stops);
+    tcase_add_test(d, dump_errors_are_diagnostics);
+    tcase_add_test(d, dumps_are_complete);
+    suite_add_tcase(s, d);
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
