@@ -2,6 +2,7 @@
  * get. Strings "{expression}" of the spec's config template become numbers, booleans or consts. */
 #include "build.h"
 
+#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,4 +111,20 @@ const char *build_meta(const Spec *spec, int64_t vocab, Arena *arena) {
     buf_free(&m.out);
     free(m.scope.at);
     return text;
+}
+
+bool meta_set(Module *m, const char *const *pairs) {
+    cJSON *meta = cJSON_Parse(m->meta);
+    bool ok = cJSON_IsObject(meta);
+    for (; ok && *pairs; pairs += 2) {
+        cJSON_DeleteItemFromObjectCaseSensitive(meta, pairs[0]);
+        cJSON_AddStringToObject(meta, pairs[0], pairs[1]);
+    }
+    if (ok) {
+        char *text = cJSON_PrintUnformatted(meta);
+        m->meta = arena_strdup(m->arena, text);
+        cJSON_free(text);
+    }
+    cJSON_Delete(meta);
+    return ok;
 }

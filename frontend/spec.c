@@ -7,6 +7,7 @@
 
 #define MAX_DIM ((int64_t)1 << 53) /* integers that JSON numbers hold exactly */
 
+const char *const spec_key[SPEC_KEYS] = {"weight", "shape", "eps", "theta", "scale"};
 const SpecOpInfo spec_op_info[SPEC_OP_COUNT] = {
 #define SPEC_OP(name, min, max, required, optional, args, help)                                              \
     {#name, min, max, required, optional, args, help},
@@ -213,14 +214,13 @@ static void check_args(Spec *s, Stmt *st) {
 }
 
 static void check_op_keys(Spec *s, Stmt *st) {
-    static const char *const keys[] = {"weight", "shape", "eps", "theta", "scale"};
     const SpecOpInfo *op = &spec_op_info[st->op];
     const char *known[10] = {"op", "args", "comment"};
     uint32_t n = 3;
     if (st->op != SPEC_cross_entropy) known[n++] = "let";
-    for (uint32_t i = 0; i < 5; i++) {
-        if ((op->required | op->optional) >> i & 1) known[n++] = keys[i];
-        if ((op->required >> i & 1) && !need(s, st->at, keys[i])) st->failed = true;
+    for (uint32_t i = 0; i < SPEC_KEYS; i++) {
+        if ((op->required | op->optional) >> i & 1) known[n++] = spec_key[i];
+        if ((op->required >> i & 1) && !need(s, st->at, spec_key[i])) st->failed = true;
     }
     if (!json_known_keys(s->src, st->at, known)) st->failed = true;
 }

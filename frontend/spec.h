@@ -17,7 +17,9 @@ typedef enum SpecOp {
 } SpecOp;
 
 enum SpecKeyBit { KEY_weight = 1, KEY_shape = 2, KEY_eps = 4, KEY_theta = 8, KEY_scale = 16 };
-#define K(key) KEY_##key
+#define K(key)    KEY_##key
+#define SPEC_KEYS 5
+extern const char *const spec_key[SPEC_KEYS]; /* their names, bit by bit */
 
 typedef struct SpecOpInfo {
     const char *name;

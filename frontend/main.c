@@ -1,0 +1,376 @@
+/* tbc: the command line of the compiler, and the only file that sees all of its parts.
+ *
+ *     compile   spec, config.json or .tir -> frontend -> passes -> codegen -> train.so
+ *     opt       .tir -> chosen passes -> .tir
+ *     inspect   what is in a train.so
+ *     ops, passes   the tables as Markdown
+ *
+ * Exit status: 0 done, 1 an error in the input or while working, 2 wrong usage. */
+#include "../codegen/codegen.h"
+#include "../passes/pass.h"
+#include "args.h"
+#include "build.h"
+#include "help.h"
+#include "inspect.h"
+#include "suggest.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DONE = 0, FAILED = 1, USAGE = 2 };
+
+TBC_PRINTF(1, 2) static int usage_error(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("tbc: error: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputs(" (tbc --help says how)\n", stderr);
+    va_end(ap);
+    return USAGE;
+}
+
+/* Reads a subcommand's arguments; DONE, or USAGE after a message. */
+static int parse(int argc, char **argv, const ArgOption *options, const char **file, const char *file_name) {
+    Buf error = {0};
+    bool ok = args_parse(argc, argv, options, file, 1, file_name, &error);
+    int status = ok ? DONE : usage_error("%s", error.at);
+    buf_free(&error);
+    return status;
+}
+
+static int unknown_pass(const char *name) {
+    const char **known = xcalloc(pass_count, sizeof *known);
+    for (uint32_t i = 0; i < pass_count; i++) known[i] = pass_info[i].name;
+    const char *near = suggest(name, known, pass_count);
+    free(known);
+    if (near) return usage_error("unknown pass '%s' (did you mean '%s'?)", name, near);
+    return usage_error("unknown pass '%s' (tbc passes lists them)", name);
+}
+
+/* ---- modules in and out */
+
+/* Is the file the IR's text form? By its name, else by how it begins. */
+static bool is_tir(const char *path) {
+    const char *dot = strrchr(path, '.');
+    if (dot && strcmp(dot, ".tir") == 0) return true;
+    if (dot && strcmp(dot, ".json") == 0) return false;
+    char start[6] = {0};
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    size_t n = fread(start, 1, sizeof start, f);
+    fclose(f);
+    return n == sizeof start && memcmp(start, "tbc_ir", n) == 0;
+}
+
+static Module *load_tir(const char *path, Diag *diag) {
+    size_t n;
+    char *text = read_file(path, &n);
+    if (!text) {
+        diag_error(diag, path, 0, 0, "cannot read the file: %s", strerror(errno));
+        return NULL;
+    }
+    Module *m = NULL;
+    if (memchr(text, 0, n))
+        diag_error(diag, path, 0, 0, "the file is not text (IR in text form was expected)");
+    else
+        m = parse_module(text, path, diag);
+    free(text);
+    return m;
+}
+
+static Module *load_spec(const char *name, const SpecOptions *options, Diag *diag) {
+    Sources src = {.arena = arena_new(), .diag = diag};
+    Spec *spec = spec_load(&src, name, options);
+    Module *m = spec ? build_module(spec) : NULL;
+    spec_free(spec);
+    vec_free(&src.files);
+    arena_free(src.arena);
+    return m;
+}
+
+/* Writes text to path, or to stdout if path is NULL or "-". */
+static bool write_text(const char *path, const char *text, size_t n, Diag *diag) {
+    if (!path || strcmp(path, "-") == 0) {
+        fwrite(text, 1, n, stdout); /* main looks for errors */
+        return true;
+    }
+    if (write_file(path, text, n)) return true;
+    diag_error(diag, path, 0, 0, "cannot write the file: %s", strerror(errno));
+    return false;
+}
+
+static bool write_tir(const Module *m, const char *path, Diag *diag) {
+    Buf text = {0};
+    print_module(m, &text);
+    bool ok = write_text(path, text.at, text.n, diag);
+    buf_free(&text);
+    return ok;
+}
+
+/* ---- tbc compile */
+
+typedef struct Compile {
+    const char *input, *out, *target, *cpu, *gpu, *precision, *grads, *emit;
+    SpecOptions sizes;
+    ArgList print_after;
+    PassOptions passes;
+} Compile;
+
+static int check_passes(Compile *c) {
+    for (uint32_t i = 0; i < c->print_after.n; i++) {
+        if (!pass_find(c->print_after.at[i])) return unknown_pass(c->print_after.at[i]);
+    }
+    vec_push(&c->print_after, NULL);
+    c->passes.print_after = c->print_after.at;
+    const char *stop = c->passes.stop_after;
+    if (!stop) return DONE;
+    const PassInfo *pass = pass_find(stop);
+    if (!pass) return unknown_pass(stop);
+    if (pass == &pass_info[pass_count - 1]) return DONE;
+    if (!c->emit) c->emit = "tir";
+    if (strcmp(c->emit, "tir") == 0) return DONE;
+    return usage_error("--emit %s needs all passes, --stop-after %s leaves some out", c->emit, stop);
+}
+
+static int parse_compile(int argc, char **argv, Compile *c) {
+    const ArgOption options[] = {
+        {"-o", ARG_TEXT, &c->out, NULL},
+        {"--target", ARG_TEXT, &c->target, "x86-64|nvptx64"},
+        {"--cpu", ARG_TEXT, &c->cpu, NULL},
+        {"--gpu", ARG_TEXT, &c->gpu, NULL},
+        {"--precision", ARG_TEXT, &c->precision, "f32|i16|bf16"},
+        {"--batch", ARG_COUNT, &c->sizes.batch, NULL},
+        {"--seq", ARG_COUNT, &c->sizes.seq, NULL},
+        {"--grads", ARG_TEXT, &c->grads, "fused|buffer"},
+        {"--emit", ARG_TEXT, &c->emit, "so|tir|ll|asm|ptx"},
+        {"--dump-ir", ARG_TEXT, &c->passes.dump_dir, NULL},
+        {"--print-after", ARG_LIST, &c->print_after, NULL},
+        {"--stop-after", ARG_TEXT, &c->passes.stop_after, NULL},
+        {"--time-passes", ARG_FLAG, &c->passes.time, NULL},
+        {NULL, ARG_FLAG, NULL, NULL},
+    };
+    int status = parse(argc, argv, options, &c->input, "a model spec");
+    if (!status) status = check_passes(c);
+    if (status) return status;
+    if (c->sizes.batch > MAX_BATCH) return usage_error("--batch: %lld at most", (long long)MAX_BATCH);
+    if (c->sizes.seq > MAX_SEQ) return usage_error("--seq: %lld at most", (long long)MAX_SEQ);
+    if (!c->emit) c->emit = "so";
+    if (!c->out && strcmp(c->emit, "so") == 0) c->out = "train.so";
+    return DONE;
+}
+
+/* What the command line knows and this version does not make. */
+static bool is_supported(const Compile *c, Diag *diag) {
+    const char *option = NULL, *value = NULL;
+    if (c->precision && strcmp(c->precision, "f32") != 0) option = "--precision", value = c->precision;
+    if (c->target && strcmp(c->target, "x86-64") != 0) option = "--target", value = c->target;
+    if (strcmp(c->emit, "ptx") == 0) option = "--emit", value = c->emit;
+    if (c->gpu) option = "--gpu", value = c->gpu;
+    if (!option) return true;
+    diag_error(diag, NULL, 0, 0, "%s %s: this version generates f32 code for x86-64 only", option, value);
+    return false;
+}
+
+static Module *load_input(const Compile *c, bool tir, Diag *diag) {
+    if (!tir) return load_spec(c->input, &c->sizes, diag);
+    return load_tir(c->input, diag);
+}
+
+/* Completes the meta of a module that is about to go through the passes. */
+static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *diag) {
+    bool buffer = module_graph(m, "backward") || c->passes.grads_buffer;
+    const char *const pairs[] = {
+        "grads",    buffer ? "buffer" : "fused", "precision", "f32",  "target", "x86-64",
+        "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu, NULL};
+    if (meta_set(m, pairs)) return true;
+    diag_error(diag, c->input, 0, 0, "the module's meta is no JSON object");
+    return false;
+}
+
+/* The rest of the pipeline: a dump goes on after the last pass whose gifts it has. */
+static bool run_passes(Module *m, const PassOptions *options, Diag *diag) {
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < pass_count; i++) {
+        uint32_t gives = pass_info[i].gives;
+        if (gives && (m->props & gives) == gives) first = i + 1;
+    }
+    const PassInfo **rest = xcalloc(pass_count, sizeof *rest);
+    for (uint32_t i = first; i < pass_count; i++) rest[i - first] = &pass_info[i];
+    bool ok = passes_run(m, diag, options, rest, pass_count - first);
+    free(rest);
+    return ok;
+}
+
+/* LLVM IR or assembly on stdout: codegen writes files, so through a temporary one. */
+static bool emit_to_stdout(const Module *m, const Target *t, EmitKind kind, Diag *diag) {
+    const char *dir = getenv("TMPDIR");
+    Buf path = {0};
+    buf_printf(&path, "%s/tbc-XXXXXX", dir && *dir ? dir : "/tmp");
+    int fd = mkstemp(path.at);
+    bool ok = fd >= 0;
+    if (!ok) diag_error(diag, path.at, 0, 0, "cannot make a temporary file: %s", strerror(errno));
+    if (ok) {
+        close(fd);
+        size_t n = 0;
+        ok = codegen_emit(m, t, kind, path.at, diag);
+        char *text = ok ? read_file(path.at, &n) : NULL;
+        if (text) fwrite(text, 1, n, stdout);
+        free(text);
+        unlink(path.at);
+    }
+    buf_free(&path);
+    return ok;
+}
+
+static bool emit(const Module *m, const Compile *c, const Target *t, Diag *diag) {
+    if (strcmp(c->emit, "tir") == 0) return write_tir(m, c->out, diag);
+    EmitKind kind = strcmp(c->emit, "so") == 0 ? EMIT_SO : strcmp(c->emit, "ll") == 0 ? EMIT_LL : EMIT_ASM;
+    if (kind != EMIT_SO && (!c->out || strcmp(c->out, "-") == 0)) return emit_to_stdout(m, t, kind, diag);
+    return codegen_emit(m, t, kind, c->out, diag);
+}
+
+static bool compile(Compile *c, bool tir, Diag *diag) {
+    Arena *arena = arena_new();
+    Target target = {0};
+    Module *m = NULL;
+    bool ok = is_supported(c, diag) && target_init(&target, c->cpu, arena, diag);
+    ok = ok && (m = load_input(c, tir, diag)) != NULL;
+    c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
+    ok = ok && complete_meta(m, c, &target, diag) && run_passes(m, &c->passes, diag) &&
+         emit(m, c, &target, diag);
+    module_free(m);
+    arena_free(arena);
+    return ok;
+}
+
+static int cmd_compile(int argc, char **argv, Diag *diag) {
+    Compile c = {0};
+#ifndef NDEBUG
+    c.passes.verify = true;
+#endif
+    int status = parse_compile(argc, argv, &c);
+    bool tir = !status && is_tir(c.input);
+    if (tir && (c.sizes.batch || c.sizes.seq))
+        status = usage_error("--batch and --seq need a spec, not a .tir file");
+    if (!status && !compile(&c, tir, diag)) status = FAILED;
+    vec_free(&c.print_after);
+    return status;
+}
+
+/* ---- tbc opt */
+
+/* The comma-separated names in `list`; DONE, or USAGE after a message. */
+static int parse_passes(const char *list, const PassInfo **passes, uint32_t max, uint32_t *n) {
+    for (const char *c = list; *c;) {
+        size_t length = strcspn(c, ",");
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), c);
+        if (*n == max) return usage_error("more than %u passes", max);
+        passes[*n] = pass_find(name);
+        if (!passes[(*n)++]) return unknown_pass(name);
+        c += length;
+        if (*c == ',' && !*++c) return usage_error("a pass is missing after ',' in --passes %s", list);
+    }
+    return DONE;
+}
+
+static int cmd_opt(int argc, char **argv, Diag *diag) {
+    enum { MAX_PASSES = 100 };
+    const char *input, *list = "", *out = NULL, *grads = NULL;
+    PassOptions options = {.verify = true};
+    const ArgOption table[] = {{"--passes", ARG_TEXT, &list, NULL},
+                               {"-o", ARG_TEXT, &out, NULL},
+                               {"--grads", ARG_TEXT, &grads, "fused|buffer"},
+                               {"--time-passes", ARG_FLAG, &options.time, NULL},
+                               {NULL, ARG_FLAG, NULL, NULL}};
+    const PassInfo *passes[MAX_PASSES];
+    uint32_t n = 0;
+    int status = parse(argc, argv, table, &input, "a .tir file");
+    if (!status) status = parse_passes(list, passes, MAX_PASSES, &n);
+    if (status) return status;
+    options.grads_buffer = grads && strcmp(grads, "buffer") == 0;
+    Module *m = load_tir(input, diag);
+    bool ok = m && verify(m, diag) && (n == 0 || passes_run(m, diag, &options, passes, n));
+    ok = ok && write_tir(m, out, diag);
+    module_free(m);
+    return ok ? DONE : FAILED;
+}
+
+/* ---- tbc inspect, ops, passes */
+
+static int cmd_inspect(int argc, char **argv, Diag *diag) {
+    const char *input;
+    bool json = false;
+    const ArgOption options[] = {{"--json", ARG_FLAG, &json, NULL}, {NULL, ARG_FLAG, NULL, NULL}};
+    int status = parse(argc, argv, options, &input, "a compiled module");
+    if (status) return status;
+    return inspect_module(input, json, stdout, diag) ? DONE : FAILED;
+}
+
+static void print_props(uint32_t props) {
+    static const char *const name[PROP_COUNT] = {
+#define PROP(name, help) #name,
+#include "../ir/props.def"
+#undef PROP
+    };
+    for (uint32_t i = 0, first = 1; i < PROP_COUNT; i++) {
+        if (!(props >> i & 1)) continue;
+        printf("%s%s", first ? "" : ", ", name[i]);
+        first = 0;
+    }
+}
+
+static void print_passes(void) {
+    printf("| pass | needs | gives | breaks | what it does |\n|---|---|---|---|---|\n");
+    for (uint32_t i = 0; i < pass_count; i++) {
+        const PassInfo *p = &pass_info[i];
+        printf("| %s | ", p->name);
+        print_props(p->needs);
+        printf(" | ");
+        print_props(p->gives);
+        printf(" | ");
+        print_props(p->breaks);
+        printf(" | %s |\n", p->help);
+    }
+}
+
+static int cmd_table(int argc, const char *name, void (*print)(void)) {
+    if (argc) return usage_error("tbc %s takes no arguments", name);
+    print();
+    return DONE;
+}
+
+/* ---- dispatch */
+
+static int dispatch(int argc, char **argv, Diag *diag) {
+    if (argc < 2) return usage_error("a command is missing: compile, opt, inspect, ops or passes");
+    const char *command = argv[1];
+    int n = argc - 2;
+    char **rest = argv + 2;
+    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) return fputs(help_all, stdout), DONE;
+    if (strcmp(command, "--version") == 0) return puts("tbc " TBC_VERSION), DONE;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(rest[i], "--help") == 0 || strcmp(rest[i], "-h") == 0)
+            return fputs(help_all, stdout), DONE;
+    }
+    if (strcmp(command, "compile") == 0) return cmd_compile(n, rest, diag);
+    if (strcmp(command, "opt") == 0) return cmd_opt(n, rest, diag);
+    if (strcmp(command, "inspect") == 0) return cmd_inspect(n, rest, diag);
+    if (strcmp(command, "ops") == 0) return cmd_table(n, "ops", print_ops);
+    if (strcmp(command, "passes") == 0) return cmd_table(n, "passes", print_passes);
+    return usage_error("unknown command '%s'", command);
+}
+
+int main(int argc, char **argv) {
+    Diag diag = {.out = stderr};
+    int status = dispatch(argc, argv, &diag);
+    if ((fflush(stdout) || ferror(stdout)) && status == DONE) {
+        diag_error(&diag, NULL, 0, 0, "cannot write to standard output: %s", strerror(errno));
+        status = FAILED;
+    }
+    if (diag.errors > 20) fprintf(stderr, "tbc: %u errors in all, 20 shown\n", diag.errors);
+    buf_free(&diag.text);
+    return status;
+}
