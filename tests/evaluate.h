@@ -65,7 +65,7 @@ static inline void bind_random(const Graph *g, uint64_t seed, Arena *arena, Bind
     for (uint32_t i = 0; i < g->nodes.n; i++) {
         const Node *n = &g->nodes.at[i];
         if (n->op != OP_input && n->op != OP_param && n->op != OP_state) continue;
-        Binding b = {n->attrs.name, tensor_new(arena, val_type(g, n->out))};
+        Binding b = {arena_strdup(arena, n->attrs.name), tensor_new(arena, val_type(g, n->out))};
         fill_random(&b.tensor, b.name, n->op, seed);
         vec_push(in, b);
     }

@@ -17,6 +17,7 @@ enum { MAX_PARAMS = 16, MAX_POOL = 64 };
 
 typedef struct RandomModel {
     Rng rng;
+    bool no_stop; /* no stop but where it changes no gradient: finite differences do not see it */
     int64_t batch, seq, width, heads, groups, head; /* width = heads * head */
     uint32_t nparams;
     struct {
@@ -203,7 +204,7 @@ static inline Val some_unary(RandomBody *b, Val x) {
     case 4:
         return ir_unary(g, no_loc, OP_sigmoid, x);
     case 5:
-        return ir_unary(g, no_loc, OP_stop, x);
+        return ir_unary(g, no_loc, b->model->no_stop ? OP_neg : OP_stop, x);
     case 6:
         return ir_unary(g, no_loc, OP_rotate_half, x);
     default:
@@ -357,9 +358,7 @@ static inline Graph *random_decode(RandomModel *m, uint32_t steps) {
     return b.g;
 }
 
-/* A module of three functions; free it with module_free. */
-static inline Module *random_module(uint64_t seed) {
-    RandomModel model = {.rng = {seed * 0x9e3779b97f4a7c15u + 1}};
+static inline Module *random_module_of(RandomModel model) {
     random_params(&model);
     Module *m = module_new();
     uint32_t steps = 1 + rng_below(&model.rng, 8);
@@ -367,6 +366,16 @@ static inline Module *random_module(uint64_t seed) {
     vec_push(&m->graphs, random_eval(&model, steps));
     vec_push(&m->graphs, random_decode(&model, steps));
     return m;
+}
+
+/* A module of three functions; free it with module_free. */
+static inline Module *random_module(uint64_t seed) {
+    return random_module_of((RandomModel){.rng = {seed * 0x9e3779b97f4a7c15u + 1}});
+}
+
+/* One whose gradients can be compared with finite differences. */
+static inline Module *random_smooth_module(uint64_t seed) {
+    return random_module_of((RandomModel){.rng = {seed * 0x9e3779b97f4a7c15u + 1}, .no_stop = true});
 }
 
 #endif
