@@ -1,0 +1,68 @@
+/* Orders and storage: topological orders of groups of nodes, in-place operands, views, readers. */
+#include "order.h"
+
+/* ---- orders of groups */
+
+typedef struct Visit {
+    const Graph *g;
+    const uint32_t *group;
+    uint32_t *member, *next; /* first node of a group, following node of the same group */
+    bool *seen;
+    uint32_t *order, count;
+} Visit;
+
+static void visit(Visit *v, uint32_t group) {
+    if (v->seen[group]) return;
+    v->seen[group] = true;
+    for (uint32_t i = v->member[group]; i != NONE; i = v->next[i]) {
+        const Node *n = &v->g->nodes.at[i];
+        for (uint32_t k = 0; k < n->nin; k++) visit(v, v->group[v->g->values.at[n->in[k]].node]);
+    }
+    v->order[v->count++] = group;
+}
+
+uint32_t *group_order(const Graph *g, const uint32_t *group, uint32_t groups, const bool *lazy,
+                      Arena *scratch, uint32_t *count) {
+    Visit v = {.g = g,
+               .group = group,
+               .member = arena_array(scratch, uint32_t, groups),
+               .next = arena_array(scratch, uint32_t, g->nodes.n),
+               .seen = arena_array(scratch, bool, groups),
+               .order = arena_array(scratch, uint32_t, groups)};
+    for (uint32_t i = 0; i < groups; i++) v.member[i] = NONE;
+    for (uint32_t i = g->nodes.n; i-- > 0;) {
+        v.next[i] = v.member[group[i]];
+        v.member[group[i]] = i;
+    }
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (!lazy[group[i]]) visit(&v, group[i]);
+    *count = v.count;
+    return v.order;
+}
+
+/* ---- storage */
+
+uint32_t inplace_operand(const Node *n, uint32_t result) {
+    static const uint32_t adamw[] = {0, 2, 3};
+    if (n->op == OP_adamw) return adamw[result];
+    if ((n->op == OP_matmul || n->op == OP_embedding_grad) && n->nin == 3) return 2;
+    return NONE;
+}
+
+Val view_root(const Graph *g, Val v) {
+    while (op_info[val_node(g, v)->op].flags & VIEW) v = val_node(g, v)->in[0];
+    return v;
+}
+
+/* ---- readers */
+
+Readers graph_readers(const Graph *g, Arena *scratch) {
+    uint32_t *first = arena_array(scratch, uint32_t, g->values.n + 2);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        for (uint32_t k = 0; k < g->nodes.at[i].nin; k++) first[g->nodes.at[i].in[k] + 2]++;
+    for (uint32_t v = 2; v < g->values.n + 2; v++) first[v] += first[v - 1];
+    uint32_t *at = arena_array(scratch, uint32_t, first[g->values.n + 1]);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        for (uint32_t k = 0; k < g->nodes.at[i].nin; k++) at[first[g->nodes.at[i].in[k] + 1]++] = i;
+    return (Readers){first, at};
+}

@@ -1,0 +1,29 @@
+/* Orders and storage: what the passes that move nodes about or place values have in common. */
+#ifndef TBC_ORDER_H
+#define TBC_ORDER_H
+
+#include "pass.h"
+
+#define NONE UINT32_MAX
+
+/* An order of the groups of a graph's nodes in which every group comes after those it reads from.
+ * group[i] is the group (below `groups`) of node i; the graph must stay acyclic when groups become nodes.
+ * Nodes are visited as they stand, but groups marked `lazy` only when something reads from them, so those
+ * that nothing reads are left out. Writes the order's length to *count; memory from `scratch`. */
+uint32_t *group_order(const Graph *, const uint32_t *group, uint32_t groups, const bool *lazy, Arena *scratch,
+                      uint32_t *count);
+
+/* The operand whose storage result `result` of an INPLACE node takes over; NONE if it has its own. */
+uint32_t inplace_operand(const Node *, uint32_t result);
+
+/* The value whose storage v shares by being a view of it. */
+Val view_root(const Graph *, Val v);
+
+/* Readers of values: node read.at[i] for i from read.first[v] up to read.first[v+1], in node order, one
+ * entry for each operand. Memory from `scratch`. */
+typedef struct Readers {
+    const uint32_t *first, *at;
+} Readers;
+Readers graph_readers(const Graph *, Arena *scratch);
+
+#endif

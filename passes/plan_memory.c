@@ -1,0 +1,136 @@
+/* plan-memory: an offset in the arena for every value.
+ *
+ *     params | states | tables | what one function needs while it runs: inputs, outputs, temporaries
+ *
+ * Params and states stand at the same place in every function, and so do tables of cosines and sines,
+ * which are equal if op, angle and type are. The rest of the arena serves every function anew: its values
+ * are gathered into blocks (storage.h), and blocks that are in use at different times share memory.
+ * Blocks are placed from the largest to the smallest, each at the lowest offset that is free during its
+ * time. */
+#include "storage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT 64
+#define PAGE      4096
+#define BIG       ((int64_t)1 << 20) /* from which on a block starts on a page */
+
+static int64_t align(int64_t at, int64_t bytes) {
+    int64_t unit = bytes >= BIG ? PAGE : ALIGNMENT;
+    return (at + unit - 1) / unit * unit;
+}
+
+/* ---- what all functions share */
+
+typedef struct Shared {
+    const Graph *g; /* the first function that has it */
+    const Node *node;
+    int64_t at;
+} Shared;
+
+typedef struct Layout {
+    VEC(Shared) shared;
+    int64_t end;
+} Layout;
+
+static bool same_storage(const Shared *s, const Graph *g, const Node *n) {
+    if (s->node->op != n->op) return false;
+    if (n->op == OP_param || n->op == OP_state) return strcmp(s->node->attrs.name, n->attrs.name) == 0;
+    return s->node->attrs.theta == n->attrs.theta &&
+           type_equal(val_type(s->g, s->node->out), val_type(g, n->out));
+}
+
+static int64_t shared_at(const Layout *l, const Graph *g, const Node *n) {
+    for (uint32_t i = 0; i < l->shared.n; i++)
+        if (same_storage(&l->shared.at[i], g, n)) return l->shared.at[i].at;
+    return -1;
+}
+
+static void lay_out(Layout *l, const Module *m, Op op) {
+    for (uint32_t j = 0; j < m->graphs.n; j++) {
+        const Graph *g = m->graphs.at[j];
+        for (uint32_t i = 0; i < g->nodes.n; i++) {
+            const Node *n = &g->nodes.at[i];
+            if (n->op != op || shared_at(l, g, n) >= 0) continue;
+            int64_t bytes = type_bytes(val_type(g, n->out));
+            Shared s = {g, n, align(l->end, bytes)};
+            vec_push(&l->shared, s);
+            l->end = s.at + bytes;
+        }
+    }
+}
+
+static bool is_shared(Op op) {
+    return op == OP_param || op == OP_state || op == OP_rope_cos || op == OP_rope_sin;
+}
+
+/* ---- what a function has to itself */
+
+static int larger_first(const void *x, const void *y) {
+    const Block *a = *(Block *const *)x, *b = *(Block *const *)y;
+    if (a->bytes != b->bytes) return a->bytes < b->bytes ? 1 : -1;
+    if (a->first != b->first) return a->first < b->first ? -1 : 1;
+    return a->last < b->last ? -1 : a->last > b->last;
+}
+
+/* The lowest offset from base on at which b overlaps none of the placed blocks that are in use during its
+ * time; `placed` is in order of offsets. */
+static int64_t lowest_free(const Block *b, Block *const *placed, uint32_t n, int64_t base) {
+    int64_t at = align(base, b->bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        const Block *p = placed[i];
+        if (p->last < b->first || b->last < p->first || p->at + p->bytes <= at) continue;
+        if (p->at >= at + b->bytes) break;
+        at = align(p->at + p->bytes, b->bytes);
+    }
+    return at;
+}
+
+/* Places the blocks that have no place yet; returns where the last one ends. */
+static int64_t place_blocks(Storage *s, int64_t base, Arena *scratch) {
+    uint32_t n = 0;
+    Block **todo = arena_array(scratch, Block *, s->g->values.n),
+          **placed = arena_array(scratch, Block *, s->g->values.n);
+    for (Val v = 0; v < s->g->values.n; v++)
+        if (s->root[v] == v && s->block[v].at < 0) todo[n++] = &s->block[v];
+    if (n) qsort(todo, n, sizeof *todo, larger_first);
+    int64_t end = base;
+    for (uint32_t i = 0; i < n; i++) {
+        Block *b = todo[i];
+        b->at = lowest_free(b, placed, i, base);
+        if (b->at + b->bytes > end) end = b->at + b->bytes;
+        uint32_t k = i;
+        for (; k > 0 && placed[k - 1]->at > b->at; k--) placed[k] = placed[k - 1];
+        placed[k] = b;
+    }
+    return end;
+}
+
+static int64_t plan_graph(PassCtx *ctx, Graph *g, const Layout *l) {
+    int64_t *at = arena_array(ctx->scratch, int64_t, g->values.n);
+    for (Val v = 0; v < g->values.n; v++) {
+        const Node *n = val_node(g, v);
+        at[v] = is_shared(n->op) ? shared_at(l, g, n) : -1;
+    }
+    Storage s = storage_of(g, at, ctx->scratch);
+    int64_t end = place_blocks(&s, l->end, ctx->scratch);
+    for (Val v = 0; v < g->values.n; v++) g->values.at[v].offset = s.block[s.root[v]].at + s.delta[v];
+    return end;
+}
+
+bool pass_plan_memory(PassCtx *ctx, Module *m) {
+    Layout l = {0};
+    lay_out(&l, m, OP_param);
+    lay_out(&l, m, OP_state);
+    lay_out(&l, m, OP_rope_cos);
+    lay_out(&l, m, OP_rope_sin);
+    l.end = align(l.end, BIG);
+    m->arena_bytes = l.end;
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        int64_t end = align(plan_graph(ctx, m->graphs.at[i], &l), BIG);
+        if (end > m->arena_bytes) m->arena_bytes = end;
+    }
+    vec_free(&l.shared);
+    return true;
+}

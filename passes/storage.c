@@ -1,0 +1,210 @@
+/* Storage: which values share memory.
+ *
+ * Every value starts as a block of its own and joins another's where it can stand there:
+ *   views       reshape, and slice at an aligned offset, in what they view
+ *   in place    results of adamw, of products and embedding_grad with a sum so far, in what they take over
+ *   concat      operands in the result, so that the pieces are built in place
+ *   store       the value in the param or state itself, if the old content has no reader any more
+ *   region      a result in an operand that dies there and is read element by element
+ * Where one cannot join, the code generator copies, so joining is never needed for correctness. */
+#include "storage.h"
+
+#include <string.h>
+
+#define ALIGNMENT 64
+
+/* ---- blocks */
+
+static Storage singletons(const Graph *g, const int64_t *at, Arena *scratch) {
+    uint32_t n = g->values.n;
+    Storage s = {.g = g,
+                 .root = arena_array(scratch, Val, n),
+                 .delta = arena_array(scratch, int64_t, n),
+                 .next = arena_array(scratch, Val, n),
+                 .block = arena_array(scratch, Block, n)};
+    for (Val v = 0; v < n; v++) {
+        const Value *value = &g->values.at[v];
+        bool whole = value->type.dtype == DT_T2,
+             input = val_is(g, v, OP_input); /* t2: to be looked at afterwards */
+        s.root[v] = s.next[v] = v;
+        s.block[v] = (Block){.bytes = type_bytes(&value->type),
+                             .first = whole || input ? 0 : value->node,
+                             .last = whole ? g->nodes.n : value->node,
+                             .at = at[v]};
+    }
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *node = &g->nodes.at[i];
+        uint32_t end = node->op == OP_output ? g->nodes.n : i;
+        for (uint32_t k = 0; k < node->nin; k++)
+            if (s.block[node->in[k]].last < end) s.block[node->in[k]].last = end;
+    }
+    return s;
+}
+
+static Block *block_of(const Storage *s, Val v) {
+    return &s->block[s->root[v]];
+}
+
+/* The block of v becomes a part of u's, with v standing delta bytes behind u. */
+static void join(Storage *s, Val v, Val u, int64_t delta) {
+    Val from = s->root[v], to = s->root[u];
+    int64_t shift = s->delta[u] + delta - s->delta[v];
+    Val m = from;
+    do {
+        s->root[m] = to;
+        s->delta[m] += shift;
+    } while ((m = s->next[m]) != from);
+    m = s->next[from], s->next[from] = s->next[to], s->next[to] = m;
+    Block *b = &s->block[to], *a = &s->block[from];
+    if (a->first < b->first) b->first = a->first;
+    if (a->last > b->last) b->last = a->last;
+}
+
+/* v has a block to itself, not bound to a place, that may be moved into another. */
+static bool is_movable(const Storage *s, Val v) {
+    const Block *b = block_of(s, v);
+    return s->delta[v] == 0 && b->at < 0 && b->bytes == type_bytes(val_type(s->g, v)) &&
+           !val_is(s->g, s->root[v], OP_input) && val_type(s->g, v)->dtype != DT_T2;
+}
+
+/* Nothing is written into v's block after v. */
+static bool is_last_content(const Storage *s, Val v) {
+    Val m = v;
+    uint32_t node = s->g->values.at[view_root(s->g, v)].node;
+    do {
+        const Value *value = &s->g->values.at[m];
+        if (!(op_info[s->g->nodes.at[value->node].op].flags & VIEW) && value->node > node) return false;
+    } while ((m = s->next[m]) != v);
+    return true;
+}
+
+/* ---- views and in place */
+
+static void join_view(Storage *s, const Node *n) {
+    int64_t delta = 0;
+    if (n->op == OP_slice) {
+        const Type *t = val_type(s->g, n->out);
+        delta = n->attrs.begin * (type_bytes(t) / t->dim[0]);
+    }
+    if (delta % ALIGNMENT == 0) join(s, n->out, n->in[0], delta);
+}
+
+static bool reads_elsewhere(const Storage *s, const Node *n, uint32_t operand) {
+    for (uint32_t k = 0; k < n->nin; k++)
+        if (k != operand && s->root[n->in[k]] == s->root[n->in[operand]]) return true;
+    return false;
+}
+
+static void join_inplace(Storage *s, uint32_t i) {
+    const Node *n = &s->g->nodes.at[i];
+    for (uint32_t r = 0; r < n->nout; r++) {
+        uint32_t k = inplace_operand(n, r);
+        if (k == NONE || block_of(s, n->in[k])->last > i || reads_elsewhere(s, n, k)) continue;
+        Op source = val_node(s->g, s->root[n->in[k]])->op;
+        if (source != OP_input && source != OP_rope_cos && source != OP_rope_sin)
+            join(s, n->out + r, n->in[k], 0);
+    }
+}
+
+/* ---- concat and store */
+
+static void join_concat(Storage *s, const Node *n) {
+    int64_t at = 0;
+    for (uint32_t k = 0; k < n->nin; k++) {
+        Val v = n->in[k];
+        if (at % ALIGNMENT == 0 && is_movable(s, v) && s->root[v] != s->root[n->out] && is_last_content(s, v))
+            join(s, v, n->out, at);
+        at += type_bytes(val_type(s->g, v));
+    }
+}
+
+static Val declared(const Graph *g, const char *name) {
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if ((n->op == OP_param || n->op == OP_state) && strcmp(n->attrs.name, name) == 0) return n->out;
+    }
+    return VAL_NONE;
+}
+
+static void join_store(Storage *s, const Node *n) {
+    Val v = n->in[0], old = declared(s->g, n->attrs.name);
+    if (old == VAL_NONE || !is_movable(s, v) || !is_last_content(s, v)) return;
+    if (block_of(s, old)->last < block_of(s, v)->first) join(s, v, old, 0);
+}
+
+/* ---- regions */
+
+typedef struct Access {
+    bool elementwise; /* full rows, computed from the operand element by element */
+    uint32_t
+        sweep; /* the sweep over the row in which a node's value can be had: after that many reductions */
+} Access;
+
+static bool is_reduction(Op op) {
+    return op == OP_sum || op == OP_max || op == OP_pick;
+}
+
+bool region_takes_over(const Node *region, uint32_t operand, uint32_t result, Arena *scratch) {
+    const Graph *body = region->body;
+    Access *access = arena_array(scratch, Access, body->values.n);
+    uint32_t last_read = 0;
+    for (uint32_t i = 0; i < body->nodes.n; i++) {
+        const Node *n = &body->nodes.at[i];
+        uint32_t sweep = 0;
+        bool reads = n->op == OP_arg && n->attrs.index == operand;
+        for (uint32_t k = 0; k < n->nin; k++) {
+            const Access *a = &access[n->in[k]];
+            uint32_t after = a->sweep + is_reduction(val_node(body, n->in[k])->op);
+            if (after > sweep) sweep = after;
+            reads |= a->elementwise;
+        }
+        if (n->op == OP_yield) {
+            Val out = n->in[result];
+            return access[out].sweep >= last_read &&
+                   (access[out].elementwise || access[out].sweep > last_read) &&
+                   !is_reduction(val_node(body, out)->op);
+        }
+        if (reads && (n->op == OP_rotate_half || n->op == OP_pick)) return false;
+        if (reads && sweep > last_read) last_read = sweep;
+        bool full = op_info[n->op].flags & EW || n->op == OP_arg;
+        access[n->out] = (Access){.elementwise = reads && full, .sweep = sweep};
+    }
+    return false;
+}
+
+static bool written_at(const Storage *s, Val root, uint32_t node) {
+    Val m = root;
+    do
+        if (s->g->values.at[m].node == node) return true;
+    while ((m = s->next[m]) != root);
+    return false;
+}
+
+static void join_region(Storage *s, uint32_t i, Arena *scratch) {
+    const Node *n = &s->g->nodes.at[i];
+    for (uint32_t r = 0; r < n->nout; r++) {
+        Val v = n->out + r;
+        for (uint32_t k = 0; k < n->nin && s->root[v] == v && is_movable(s, v); k++) {
+            Val x = n->in[k];
+            if (!type_equal(val_type(s->g, x), val_type(s->g, v)) || !is_movable(s, x)) continue;
+            if (block_of(s, x)->last != i || reads_elsewhere(s, n, k) || written_at(s, s->root[x], i))
+                continue;
+            if (region_takes_over(n, k, r, scratch)) join(s, v, x, 0);
+        }
+    }
+}
+
+Storage storage_of(const Graph *g, const int64_t *at, Arena *scratch) {
+    Storage s = singletons(g, at, scratch);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (op_info[g->nodes.at[i].op].flags & VIEW) join_view(&s, &g->nodes.at[i]);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (op_info[g->nodes.at[i].op].flags & INPLACE) join_inplace(&s, i);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (g->nodes.at[i].op == OP_concat) join_concat(&s, &g->nodes.at[i]);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (g->nodes.at[i].op == OP_store) join_store(&s, &g->nodes.at[i]);
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (g->nodes.at[i].op == OP_region) join_region(&s, i, scratch);
+    return s;
+}
