@@ -28,35 +28,28 @@ static int64_t part(int64_t n, int64_t parts, int64_t unit) {
     return ceil_div(ceil_div(n, parts), unit) * unit;
 }
 
-enum {
-    MAX_ROWS = 1024, /* of C in a tile; bounds scratch together with MAX_COLS */
-    MAX_COLS = 1024,
-    MIN_ROWS = 192, /* below, packing B costs more than a few per cent of the product */
-    MIN_COLS = 256, /* the same of A */
-    TILES = 64      /* enough for any number of cores to share evenly */
-};
+enum { MAX_ROWS = 1024, MAX_COLS = 1024 }; /* of C in a tile: bounds scratch */
 
-/* Halves the block of a tile until there are many tiles, or until it would be too small for packing to
- * pay. With few rows (decoding) columns alone are split, down to a few panels. */
-static void split(const GemmDesc *d, const Target *t, int64_t *row_tiles, int64_t *col_tiles) {
-    int64_t min_cols = d->m < MIN_ROWS ? 4 * t->nr : MIN_COLS;
-    *row_tiles = ceil_div(d->m, MAX_ROWS);
-    *col_tiles = ceil_div(d->n, MAX_COLS);
-    while (*row_tiles * *col_tiles < TILES) {
-        int64_t rows = d->m / *row_tiles, cols = d->n / *col_tiles;
-        bool can_rows = rows >= 2 * MIN_ROWS, can_cols = cols >= 2 * min_cols;
+/* Halves the block of a tile, its longer side first, until there are `tiles` of them or it is down to
+ * min_rows x min_cols. */
+static void split(const GemmDesc *d, Blocking *b, int64_t tiles, int64_t min_rows, int64_t min_cols) {
+    while (b->row_tiles * b->col_tiles < tiles) {
+        int64_t rows = d->m / b->row_tiles, cols = d->n / b->col_tiles;
+        bool can_rows = rows >= 2 * min_rows, can_cols = cols >= 2 * min_cols;
         if (can_rows && (rows >= cols || !can_cols))
-            *row_tiles *= 2;
+            b->row_tiles *= 2;
         else if (can_cols)
-            *col_tiles *= 2;
+            b->col_tiles *= 2;
         else
             break;
     }
 }
 
 static Blocking blocking(const GemmDesc *d, const Target *t) {
-    Blocking b;
-    split(d, t, &b.row_tiles, &b.col_tiles);
+    Blocking b = {.row_tiles = ceil_div(d->m, MAX_ROWS), .col_tiles = ceil_div(d->n, MAX_COLS)};
+    split(d, &b, 64, 192, 384);        /* packing costs a few per cent of the product */
+    split(d, &b, 16, 96, 192);         /* more, but 16 cores share even a small product */
+    split(d, &b, 16, d->m, 4 * t->nr); /* a few rows (decoding): packing B is all, and is shared by columns */
     b.rows = part(d->m, b.row_tiles, t->mr);
     b.cols = part(d->n, b.col_tiles, t->nr);
     b.row_tiles = ceil_div(d->m, b.rows);
