@@ -327,6 +327,7 @@ typedef struct Stated {
 
 static bool parse_id(Parser *p, Val *out) {
     int64_t id;
+    *out = VAL_NONE;
     if (!expect(p, '%')) return false;
     if (!isdigit((unsigned char)*p->at)) return expected(p, "a value's number");
     if (!parse_count(p, "value", UINT32_MAX - 1, &id)) return false;
