@@ -36,7 +36,7 @@ static bool *find_path(PassCtx *ctx, const Graph *g) {
 }
 
 static const char *advice(Op op) {
-    return op == OP_ternary ? "use it as ste(ternary(w), w), which insert-ste does"
+    return op == OP_ternary ? "use the weight as ste(ternary(w), w), which insert-ste does"
                             : "stop() its operand, or use ops that have one: tbc ops lists them";
 }
 
@@ -48,15 +48,13 @@ static bool reverse_node(Reverse *r, uint32_t i) {
         if (r->grad[n.out + k] != VAL_NONE)
             return fail(r, n.loc, "result %u of %s has no gradient (only its first result has)", k, name);
     if (n.nout == 0 || !r->path[n.out] || r->grad[n.out] == VAL_NONE) return true;
-    if (!grad_rules[n.op]) return fail(r, n.loc, "%s has no gradient (%s)", name, advice(n.op));
 
-    Val *din = arena_array(r->ctx->scratch, Val, n.nin);
-    for (uint32_t k = 0; k < n.nin; k++) {
+    for (uint32_t k = 0; k < n.nin; k++)
         if (n.op != OP_ste && r->path[n.in[k]] && val_type(r->g, n.in[k])->dtype == DT_T2)
-            return fail(r, n.loc, "no gradient flows into the ternary codes that %s takes (%s)", name,
-                        advice(OP_ternary));
-        din[k] = VAL_NONE;
-    }
+            return fail(r, n.loc, "%s: no gradient flows into ternary codes (%s)", name, advice(OP_ternary));
+    if (!grad_rules[n.op]) return fail(r, n.loc, "%s has no gradient (%s)", name, advice(n.op));
+    Val *din = arena_array(r->ctx->scratch, Val, n.nin);
+    for (uint32_t k = 0; k < n.nin; k++) din[k] = VAL_NONE;
     grad_rules[n.op](r->g, &n, r->grad[n.out], din);
     for (uint32_t k = 0; k < n.nin; k++) {
         Val x = n.in[k];

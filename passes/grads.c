@@ -78,9 +78,13 @@ static void grad_sub(Graph *g, const Node *n, Val dy, Val *din) {
     din[1] = ir_unary(g, n->loc, OP_neg, dy);
 }
 
+/* A square is common, in norms; its two gradients are the same. */
 static void grad_mul(Graph *g, const Node *n, Val dy, Val *din) {
     din[0] = mul(g, n, dy, n->in[1]);
-    din[1] = mul(g, n, dy, n->in[0]);
+    if (n->in[0] == n->in[1])
+        din[0] = ir_scale(g, n->loc, din[0], 2);
+    else
+        din[1] = mul(g, n, dy, n->in[0]);
 }
 
 /* y = a/b: da = dy/b, db = -da*y */

@@ -147,6 +147,19 @@ static Val with_sign(Simplify *s, const Expr *e) {
     return VAL_NONE;
 }
 
+/* Whether an op on a and b has this type by its own broadcasting. */
+static bool stretches(const Simplify *s, Val a, Val b, const Type *to) {
+    const Type *types[2] = {type_of(s, a), type_of(s, b)};
+    bool same[MAX_RANK] = {0}, deep = false;
+    for (uint32_t k = 0; k < 2; k++) {
+        uint32_t pad = to->rank - types[k]->rank;
+        deep |= pad == 0;
+        for (uint32_t i = pad; i < to->rank; i++) same[i] |= types[k]->dim[i - pad] == to->dim[i];
+    }
+    for (uint32_t i = 0; i < to->rank; i++) deep &= same[i];
+    return deep;
+}
+
 static Val simplify_binary(Simplify *s, const Expr *e) {
     Val a = e->in[0], b = e->in[1];
     Val v = VAL_NONE;
@@ -155,10 +168,9 @@ static Val simplify_binary(Simplify *s, const Expr *e) {
     else if (is(s, a, OP_splat))
         v = with_constant(s, e, b, constant(s, a), true);
     if (v != VAL_NONE) return v;
-    /* The op broadcasts by itself if the other operand has the full shape. */
-    if (is(s, a, OP_broadcast) && has_type(s, b, &e->type))
+    if (is(s, a, OP_broadcast) && stretches(s, operand(s, a, 0), b, &e->type))
         return make_binary(s, e, e->op, operand(s, a, 0), b);
-    if (is(s, b, OP_broadcast) && has_type(s, a, &e->type))
+    if (is(s, b, OP_broadcast) && stretches(s, a, operand(s, b, 0), &e->type))
         return make_binary(s, e, e->op, a, operand(s, b, 0));
     return with_sign(s, e);
 }
