@@ -1,0 +1,582 @@
+/* tbc-run's own parts, on a module written by hand (fake_module.c): loader, device, options, training loop,
+ * evaluation, sampling, verification. What the command does as a whole: test_run.sh. */
+#include "rt_tools.h"
+#include "../runtime/evaluate.h"
+#include "../runtime/generate.h"
+#include "../runtime/options.h"
+#include "../runtime/parallel.h"
+#include "../runtime/train.h"
+#include "../runtime/verify.h"
+#include <math.h>
+#include <stdarg.h>
+
+#ifdef __SANITIZE_THREAD__
+#define SANITIZE " -fsanitize=thread -g" /* so that races between its tiles are seen */
+#else
+#define SANITIZE ""
+#endif
+
+static const char *compiler(void) {
+    return getenv("CC") ? getenv("CC") : "cc";
+}
+
+/* Builds fake_module.c with some options and seals it. The path stays good for the next three calls. */
+static const char *build_module(const char *name, const char *options) {
+    static char paths[4][512];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    const char *seal = scratch("seal");
+    snprintf(path, sizeof paths[0], "%s", scratch(name));
+    char command[2048];
+    snprintf(command, sizeof command,
+             "%s -std=c17 -O1 -ffp-contract=off -fPIC -shared" SANITIZE " %s fake_module.c -o %s -lm && "
+             "{ test -x %s || %s seal.c -o %s; } && %s %s",
+             compiler(), options, path, seal, compiler(), seal, seal, path);
+    ck_assert_int_eq(system(command), 0);
+    return path;
+}
+
+/* ---- options */
+
+/* Splits a line at spaces and parses it. The options point into memory that the next call uses again. */
+static OptionsResult parse(Options *o, const char *line) {
+    static char words[2048];
+    char *argv[64] = {"tbc-run"};
+    int argc = 1;
+    snprintf(words, sizeof words, "%s", line);
+    for (char *word = strtok(words, " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
+    return options_parse(o, argc, argv);
+}
+
+START_TEST(options_are_read) {
+    Options o;
+    ck_assert_int_eq(
+        parse(&o, "x.so --data d --lr 5e-4 --warmup=0 --steps 7 --seed 9 --no-shuffle --threads 3"),
+        OPTIONS_RUN);
+    ck_assert_str_eq(o.module, "x.so");
+    ck_assert_str_eq(o.data, "d");
+    ck_assert_double_eq(o.lr, 5e-4);
+    ck_assert_int_eq(o.warmup, 0);
+    ck_assert_int_eq(o.steps, 7);
+    ck_assert_int_eq(o.seed, 9);
+    ck_assert_int_eq(o.threads, 3);
+    ck_assert(o.no_shuffle && o.train && !o.verify);
+    ck_assert(o.weight_decay < 0 && o.accumulate < 0 && o.clip < 0); /* not given */
+    ck_assert_int_eq(parse(&o, "x.so --weights w --generate=--text"), OPTIONS_RUN);
+    ck_assert_str_eq(o.generate, "--text");
+    ck_assert(!o.train);
+    ck_assert_double_eq(o.temperature, 0.8);
+}
+END_TEST
+
+static const struct {
+    const char *line, *says;
+} wrong_usage[] = {
+    {"", "which module"},
+    {"x.so", "training needs --data"},
+    {"x.so y.so --verify", "one module"},
+    {"x.so --frobnicate", "unknown flag '--frobnicate'"},
+    {"x.so --dat d", "unknown flag '--dat'"},
+    {"x.so --data", "--data: its value is missing"},
+    {"x.so --data --quiet", "--data: its value is missing"},
+    {"x.so --data=", "is empty"},
+    {"x.so --verify=yes", "takes no value"},
+    {"x.so --data d --steps -1", "--steps: '-1'"},
+    {"x.so --data d --steps 1e3", "whole number"},
+    {"x.so --data d --steps 99999999999999999999", "whole number"},
+    {"x.so --data d --steps 0x10", "whole number"},
+    {"x.so --data d --lr nan", "--lr: 'nan'"},
+    {"x.so --data d --lr inf", "--lr: 'inf'"},
+    {"x.so --data d --lr -0.1", "--lr: '-0.1'"},
+    {"x.so --data d --lr 1e-3,", "--lr: '1e-3,'"},
+    {"x.so --data d --clip 0", "--clip: '0'"},
+    {"x.so --data d --threads 0", "from 1 to 1024"},
+    {"x.so --data d --threads 1025", "from 1 to 1024"},
+    {"x.so --data d --accumulate 0", "--accumulate"},
+    {"x.so --data d --eval-every 0", "--eval-every"},
+    {"x.so --data d --device gpu", "expected cpu or cuda"},
+    {"x.so --data d --save-every 5", "--save-every needs --save"},
+    {"x.so --data d --resume r --weights w", "leave --weights out"},
+    {"x.so --eval-only", "--eval-only needs --data"},
+    {"x.so --eval-only --data d --steps 3", "--steps is for training"},
+    {"x.so --eval-only --data d --save s", "--save is for training"},
+    {"x.so --verify --steps 3", "which needs --data"},
+    {"x.so --generate t --log l", "which needs --data"},
+};
+
+START_TEST(wrong_usage_is_refused) {
+    Options o;
+    ck_fails(parse(&o, wrong_usage[_i].line) == OPTIONS_RUN, wrong_usage[_i].says);
+    capture_start();
+    OptionsResult result = parse(&o, wrong_usage[_i].line);
+    capture_stop();
+    ck_assert_int_eq(result, OPTIONS_WRONG);
+}
+END_TEST
+
+/* ---- loader */
+
+START_TEST(module_loads) {
+    LoadedModule m;
+    ck_assert(module_load(&m, build_module("m.so", "")));
+    ck_assert_int_eq(m.batch, 3);
+    ck_assert_int_eq(m.seq, 16);
+    ck_assert_int_eq(m.vocab, 256);
+    ck_assert_int_eq(m.warmup, 4);
+    ck_assert_double_eq(m.lr, 0.02);
+    ck_assert(m.bias_correction && !m.buffer);
+    ck_assert_ptr_nonnull(strstr(m.config, "bigram"));
+    ck_assert_ptr_nonnull(module_table(&m, "train"));
+    ck_assert_ptr_null(module_table(&m, "backward"));
+    ck_fails(module_need(&m, "backward") != NULL, "no table 'backward'");
+    module_unload(&m);
+}
+END_TEST
+
+static bool loads(const char *path) {
+    LoadedModule m;
+    bool ok = module_load(&m, path);
+    if (ok) module_unload(&m);
+    return ok;
+}
+
+START_TEST(other_files_are_refused) {
+    ck_fails(loads(scratch("nothing.so")), "No such file");
+    ck_fails(loads(scratch_dir), "not a regular file");
+    ck_fails(loads(put_file("empty.so", "", 0)), "not a compiled module");
+    ck_fails(loads(put_file("text.so", "#!/bin/sh\n", 10)), "not a compiled module");
+    ck_fails(loads("/proc/self/exe"), "trailer");
+    size_t n;
+    char *file = get_file(build_module("m.so", ""), &n);
+    file[18] = 0x28; /* e_machine: ARM */
+    ck_fails(loads(put_file("arm.so", file, n)), "x86-64");
+    free(file);
+}
+END_TEST
+
+START_TEST(damage_is_noticed) {
+    size_t n;
+    char *file = get_file(build_module("m.so", ""), &n);
+    for (uint64_t i = 0; i < 300; i++) {
+        size_t at = rng_bits(1, 2, i) % n;
+        file[at] ^= (char)(1 << i % 8);
+        capture_start();
+        bool ok = loads(put_file("flipped.so", file, n));
+        const char *text = capture_stop();
+        ck_assert_msg(!ok && are_error_lines(text, 1), "byte %zu: %s", at, text);
+        file[at] ^= (char)(1 << i % 8);
+    }
+    for (size_t length = 0; length < n; length += n / 50)
+        ck_fails(loads(put_file("short.so", file, length)), "error");
+    free(file);
+}
+END_TEST
+
+START_TEST(missing_cpu_features_are_named) {
+    ck_fails(loads(build_module("m.so", "-DNEEDS='\"sse2,avx9000\"'")),
+             "needs avx9000, which this CPU lacks");
+    ck_fails(loads(build_module("n.so", "-DNEEDS='\"ss\"'")), "needs ss,"); /* only whole words count */
+}
+END_TEST
+
+/* Each row spoils one field of a copy of the descriptor. */
+typedef struct Copy {
+    tbc_module_t d;
+    tbc_kernel kernels[16];
+    tbc_tensor tensors[32];
+    tbc_table tables[8];
+    tbc_launch launches[16];
+    uint64_t args[32];
+    tbc_const consts[4];
+} Copy;
+
+static void copy_descriptor(Copy *c, const tbc_module_t *d) {
+    c->d = *d;
+#define COPY(list) c->d.list = memcpy(c->list, d->list, d->n##list * sizeof *d->list)
+    COPY(kernels), COPY(tensors), COPY(tables), COPY(launches), COPY(args), COPY(consts);
+}
+
+START_TEST(descriptor_is_checked) {
+    LoadedModule m;
+    ck_assert(module_load(&m, build_module("m.so", "")));
+    LoadedModule spoiled = m;
+    Copy c;
+    spoiled.desc = &c.d;
+    copy_descriptor(&c, m.desc);
+    ck_assert(module_check(&spoiled));
+#define SPOIL(field, value, says)                                                                            \
+    do {                                                                                                     \
+        copy_descriptor(&c, m.desc);                                                                         \
+        c.field = value;                                                                                     \
+        ck_fails(module_check(&spoiled), says);                                                              \
+    } while (0)
+    SPOIL(launches[3].kernel, c.d.nkernels, "launch 3");
+    SPOIL(launches[3].args, UINT32_MAX, "launch 3");
+    SPOIL(launches[3].nargs, UINT32_MAX, "launch 3");
+    SPOIL(kernels[1].run, NULL, "kernel 1");
+    SPOIL(args[2], c.d.arena_bytes + 1, "argument 2");
+    SPOIL(tables[0].count, UINT32_MAX, "table 0");
+    SPOIL(tables[1].first, UINT32_MAX, "table 1");
+    SPOIL(consts[0].offset, c.d.arena_bytes, "constant 0");
+    SPOIL(consts[0].bytes, UINT64_MAX, "constant 0");
+    SPOIL(tensors[0].offset, c.d.arena_bytes - 4, "tensor 0");
+    SPOIL(tensors[0].offset, 2, "tensor 0");
+    SPOIL(tensors[0].bytes, 16, "tensor 0");
+    SPOIL(tensors[0].dim[0], INT64_MAX, "tensor 0");
+    SPOIL(tensors[0].dim[1], -256, "tensor 0");
+    SPOIL(tensors[0].rank, 5, "tensor 0");
+    SPOIL(tensors[0].dtype, TBC_I32, "tensor 0");
+    SPOIL(tensors[0].table, 0, "tensor 0");
+    SPOIL(tensors[6].table, 99, "tensor 6");
+    SPOIL(tensors[2].name, "w.x", "unknown state 'w.x'");
+    SPOIL(tensors[2].name, "w.v", "two tensors 'w.v'");
+    SPOIL(tensors[6].name, "toks", "table 'train' lacks a proper 'tokens'");
+    SPOIL(tensors[6].dim[0], 1, "table 'train' lacks a proper 'tokens'");
+    SPOIL(d.tensors, NULL, "a list is missing");
+    SPOIL(d.arena_bytes, UINT64_MAX, "impossible memory sizes");
+    module_unload(&m);
+}
+END_TEST
+
+/* ---- device */
+
+static void count_tile(void *context, uint64_t tile, int thread) {
+    ck_assert_int_lt(thread, 5);
+    ((int *)context)[tile]++;
+}
+
+START_TEST(every_tile_runs_once) {
+    int *times = calloc(1000, sizeof *times);
+    parallel_tiles(5, 1000, count_tile, times);
+    for (int i = 0; i < 1000; i++) ck_assert_int_eq(times[i], 1);
+    parallel_tiles(5, 0, count_tile, NULL);
+    free(times);
+}
+END_TEST
+
+START_TEST(too_much_memory_is_refused) {
+    LoadedModule m;
+    Device d;
+    ck_assert(module_load(&m, build_module("m.so", "-DARENA='(1ull<<46)'")));
+    ck_fails(device_open(&d, &m, 1), "needs 65536.00 GiB of memory");
+    module_unload(&m);
+}
+END_TEST
+
+/* ---- sessions: what the command does, in this process */
+
+static Options options_now;
+
+static void open_session(Session *s, const char *format, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    ck_assert_int_eq(parse(&options_now, line), OPTIONS_RUN);
+    ck_assert(session_open(s, &options_now));
+}
+
+static const char *text_file(void) {
+    char text[8000];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "the quick brown fox jumps over the lazy dog. "[i % 45];
+    return put_file("text.txt", text, sizeof text);
+}
+
+/* The bytes of all parameters and moments, as one hash. */
+static uint64_t weights_hash(const Session *s) {
+    uint64_t hash = 0;
+    for (size_t i = 0; i < s->nparams + s->nmoments; i++) {
+        const NamedTensor *t = i < s->nparams ? &s->params[i] : &s->moments[i - s->nparams];
+        const unsigned char *at = (const unsigned char *)t->data;
+        for (int64_t j = 0; j < 4 * tensor_count(t->rank, t->dim); j++)
+            hash = (hash ^ at[j]) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+static uint64_t hash_after(const char *module, const char *flags) {
+    Session s;
+    open_session(&s, "%s --data %s --quiet %s", module, text_file(), flags);
+    ck_assert(train(&s));
+    uint64_t hash = weights_hash(&s);
+    session_close(&s);
+    return hash;
+}
+
+START_TEST(threads_do_not_change_results) {
+    const char *fused = build_module("m.so", ""), *buffer = build_module("b.so", "-DBUFFER");
+    uint64_t hash = hash_after(fused, "--steps 6 --threads 1");
+    ck_assert_uint_eq(hash, hash_after(fused, "--steps 6 --threads 2"));
+    ck_assert_uint_eq(hash, hash_after(fused, "--steps 6 --threads 7"));
+    ck_assert_uint_eq(hash,
+                      hash_after(buffer, "--steps 6 --threads 2")); /* and the two kinds of module agree */
+    ck_assert_uint_ne(hash, hash_after(fused, "--steps 6 --threads 1 --seed 1"));
+    ck_assert_uint_eq(hash_after(buffer, "--steps 3 --threads 1 --accumulate 4 --clip 0.1"),
+                      hash_after(buffer, "--steps 3 --threads 5 --accumulate 4 --clip 0.1"));
+}
+END_TEST
+
+START_TEST(resuming_changes_nothing) {
+    const char *module = build_module("b.so", "-DBUFFER");
+    char flags[1024];
+    uint64_t hash = hash_after(module, "--steps 7 --accumulate 2 --clip 0.2");
+    snprintf(flags, sizeof flags, "--steps 3 --accumulate 2 --clip 0.2 --save %s", scratch("ck"));
+    hash_after(module, flags);
+    snprintf(flags, sizeof flags, "--steps 4 --resume %s", scratch("ck")); /* the recipe comes along */
+    ck_assert_uint_eq(hash, hash_after(module, flags));
+}
+END_TEST
+
+START_TEST(resuming_something_else_is_refused) {
+    const char *module = build_module("m.so", ""), *dir = scratch("ck"), *text = text_file();
+    char flags[1024];
+    snprintf(flags, sizeof flags, "--steps 1 --save %s", dir);
+    hash_after(module, flags);
+    static const struct {
+        const char *flags, *says;
+    } cases[] = {{"--seed 5", "trained with --seed 0"}, {"--no-shuffle", "shuffled"}, {"", "other data"}};
+    for (int i = 0; i < 3; i++) {
+        char line[2048];
+        const char *data = i < 2 ? text : "check_runtime.c";
+        snprintf(line, sizeof line, "%s --data %s --resume %s %s", module, data, dir, cases[i].flags);
+        Session s;
+        ck_assert_int_eq(parse(&options_now, line), OPTIONS_RUN);
+        ck_fails(session_open(&s, &options_now), cases[i].says);
+        session_close(&s);
+    }
+}
+END_TEST
+
+START_TEST(accumulation_is_a_larger_batch) {
+    /* Two micro-batches of the same rows have the mean gradient of one. */
+    const char *module = build_module("b.so", "-DBUFFER");
+    int32_t rows[6][17];
+    for (int r = 0; r < 6; r++)
+        for (int j = 0; j < 17; j++) rows[r][j] = (r % 3 * 17 + j * j) % 256;
+    char npy[128 + sizeof rows] = "\x93NUMPY\x01\x00\x76";
+    memset(npy + 10, ' ', 118);
+    memcpy(npy + 10, "{'descr': '<i4', 'fortran_order': False, 'shape': (6, 17), }", 60);
+    npy[127] = '\n';
+    memcpy(npy + 128, rows, sizeof rows);
+    const char *data = put_file("rows.npy", npy, sizeof npy);
+    float m[2][256]; /* a tenth of the gradient of the bias */
+    for (int i = 0; i < 2; i++) {
+        Session s;
+        open_session(&s, "%s --data %s --quiet --no-shuffle --steps 1 --accumulate %d", module, data, i + 1);
+        ck_assert(train(&s));
+        ck_assert_int_eq(s.state.examples, 3 * (i + 1));
+        for (size_t j = 0; j < s.nmoments; j++)
+            if (!strcmp(s.moments[j].name, "bias.m")) memcpy(m[i], s.moments[j].data, sizeof m[i]);
+        session_close(&s);
+    }
+    for (int j = 0; j < 256; j++) ck_assert_float_eq_tol(m[0][j], m[1][j], 1e-6f * fabsf(m[0][j]) + 1e-9f);
+    ck_assert_float_ne(m[0][0], 0);
+}
+END_TEST
+
+START_TEST(clipping_bounds_the_gradient) {
+    /* After one step m = 0.1 * clipped gradient. */
+    Session s;
+    open_session(&s, "%s --data %s --quiet --steps 1 --clip 0.01", build_module("b.so", "-DBUFFER"),
+                 text_file());
+    ck_assert(train(&s));
+    double sum = 0;
+    for (size_t i = 0; i < s.nmoments; i++)
+        if (s.moments[i].name[strlen(s.moments[i].name) - 1] == 'm')
+            sum += device_sum_squares(&s.device, s.moments[i].data,
+                                      tensor_count(s.moments[i].rank, s.moments[i].dim));
+    ck_assert_double_eq_tol(10 * sqrt(sum), 0.01, 1e-7);
+    session_close(&s);
+}
+END_TEST
+
+START_TEST(fused_modules_cannot_accumulate) {
+    Session s;
+    char line[1024];
+    snprintf(line, sizeof line, "%s --data %s --accumulate 2", build_module("m.so", ""), text_file());
+    ck_assert_int_eq(parse(&options_now, line), OPTIONS_RUN);
+    ck_fails(session_open(&s, &options_now), "compile with --grads buffer");
+    session_close(&s);
+}
+END_TEST
+
+START_TEST(divergence_stops_without_saving) {
+    Session s;
+    open_session(&s, "%s --data %s --quiet --steps 50 --warmup 0 --lr 1000 --save %s",
+                 build_module("m.so", ""), text_file(), scratch("ck"));
+    ck_fails(train(&s), "the loss is not finite; stopped without saving");
+    session_close(&s);
+    ck_assert(!file_is_dir(scratch("ck")));
+}
+END_TEST
+
+START_TEST(spoiled_weights_are_not_saved) {
+    Session s;
+    open_session(&s, "%s --data %s --quiet --steps 0 --save %s", build_module("m.so", ""), text_file(),
+                 scratch("ck"));
+    s.params[0].data[5] = NAN;
+    ck_fails(session_save(&s), "w is no longer finite");
+    session_close(&s);
+}
+END_TEST
+
+START_TEST(evaluation_is_the_mean_over_the_split) {
+    /* All weights zero: every token costs log 256, also in the rows of the last batch, which is not full. */
+    Session s;
+    open_session(&s, "%s --data %s --quiet --eval-only", build_module("m.so", ""), text_file());
+    for (size_t i = 0; i < s.nparams; i++)
+        memset(s.params[i].data, 0, 4 * (size_t)tensor_count(s.params[i].rank, s.params[i].dim));
+    Progress quiet = progress_start(true);
+    Evaluation e;
+    ck_assert(evaluate(&s, 0, &quiet, &e));
+    ck_assert_int_eq(e.rows, dataset_rows(s.data, DATA_VALID));
+    ck_assert_int_ne(e.rows % 3, 0);
+    ck_assert_double_eq_tol(e.loss, log(256), 1e-6);
+    ck_assert_double_eq_tol(e.perplexity, 256, 1e-3);
+    ck_assert(evaluate(&s, 2, &quiet, &e));
+    ck_assert_int_eq(e.rows, 6);
+    session_close(&s);
+}
+END_TEST
+
+START_TEST(log_holds_what_was_trained) {
+    Session s;
+    open_session(&s, "%s --data %s --quiet --steps 2 --eval-every 2 --log %s",
+                 build_module("b.so", "-DBUFFER"), text_file(), scratch("log"));
+    ck_assert(train(&s));
+    session_close(&s);
+    size_t n;
+    char *log = get_file(scratch("log"), &n);
+    int64_t step;
+    double loss, lr, rate, norm;
+    char *line = strchr(log, '\n'); /* the evaluation before the first step */
+    ck_assert_int_eq(sscanf(log, "{\"step\":0,\"eval_loss\":%lf,\"eval_ppl\":%lf}", &loss, &rate), 2);
+    ck_assert_double_eq_tol(rate, exp(loss), 1e-5 * rate);
+    for (int64_t i = 1; i <= 2; i++) {
+        ck_assert_int_eq(
+            sscanf(line, "\n{\"step\":%ld,\"loss\":%lf,\"lr\":%lf,\"tokens_per_s\":%lf,\"grad_norm\":%lf}",
+                   &step, &loss, &lr, &rate, &norm),
+            5);
+        ck_assert_int_eq(step, i);
+        ck_assert_double_eq(lr, 0.02 * (double)i / 4);
+        ck_assert(loss > 1 && loss < 7 && rate > 0 && norm > 0);
+        line = strchr(line + 1, '\n');
+    }
+    ck_assert_int_eq(sscanf(line, "\n{\"step\":2,\"eval_loss\":%lf", &loss), 1);
+    free(log);
+}
+END_TEST
+
+/* ---- the recipe */
+
+START_TEST(hyper_follows_the_recipe) {
+    TrainState st = {.lr = 5e-4, .warmup = 2, .weight_decay = 0.01};
+    LoadedModule m = {.bias_correction = true, .beta1 = 0.9, .beta2 = 0.95};
+    ck_assert_double_eq(learning_rate(&st, 1), 2.5e-4);
+    ck_assert_double_eq(learning_rate(&st, 2), 5e-4);
+    ck_assert_double_eq(learning_rate(&st, 100), 5e-4);
+    float hyper[4];
+    hyper_at(&st, &m, 1, 1, hyper);
+    ck_assert_float_eq(hyper[0], (float)(1 - 2.5e-6));
+    ck_assert_float_eq(hyper[1], (float)(2.5e-4 / (1 - 0.9)));
+    ck_assert_float_eq(hyper[2], (float)(1 / (1 - 0.95)));
+    ck_assert_float_eq(hyper[3], 1);
+    m.bias_correction = false;
+    hyper_at(&st, &m, 3, 0.25, hyper);
+    ck_assert_float_eq(hyper[1], 5e-4f);
+    ck_assert_float_eq(hyper[2], 1);
+    ck_assert_float_eq(hyper[3], 0.25f);
+    st.warmup = 0;
+    ck_assert_double_eq(learning_rate(&st, 1), 5e-4);
+}
+END_TEST
+
+/* ---- sampling */
+
+START_TEST(sampling_follows_the_temperature) {
+    const float logits[] = {1, 3, 2, 3};
+    ck_assert_int_eq(sample(logits, 4, 0, 0.99), 1); /* the first of equals */
+    int count[4] = {0};
+    for (int i = 0; i < 10000; i++) count[sample(logits, 4, 0.5, i / 10000.0)]++;
+    double sum = 2 * exp(6) + exp(4) + exp(2);
+    for (int i = 0; i < 4; i++)
+        ck_assert_double_eq_tol(count[i] / 10000.0, exp(2 * (double)logits[i]) / sum, 2e-4);
+    ck_assert_int_eq(sample((float[]){0, NAN}, 2, 1, 0.5), -1);
+    ck_assert_int_eq(sample((float[]){-3e38f, 3e38f}, 2, 1e-3, 0.999999), 1);
+}
+END_TEST
+
+/* ---- verification */
+
+START_TEST(f16_rounds_to_nearest_even) {
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        double x = (double)f16_to_f32((uint16_t)h), above = (double)f16_to_f32((uint16_t)(h + 1));
+        ck_assert_uint_eq(f16_from_f64(x), h);
+        ck_assert_uint_eq(f16_from_f64(-x), h | 0x8000u);
+        if (h == 0x7bff) break;
+        ck_assert_uint_eq(f16_from_f64((x + above) / 2), h + (h & 1));
+        ck_assert_uint_eq(f16_from_f64((x + above) / 2 * (1 + 1e-12)), h + 1);
+    }
+    ck_assert_uint_eq(f16_from_f64(65519), 0x7bff);
+    ck_assert_uint_eq(f16_from_f64(65520), 0x7c00);
+    ck_assert_float_eq(f16_to_f32(0x3555), 0.333251953125f);
+}
+END_TEST
+
+START_TEST(groups_are_compared_bit_by_bit) {
+    /* mean|w| = 1: codes are round(w), and 0.5 goes to even. */
+    const float w[8] = {0.5f, -0.5f, 1.5f, -1.5f, 0.25f, -0.25f, 2.5f, -1.0f};
+    uint8_t codes[2] = {1 | 1 << 2 | 2 << 4 | 0 << 6, 1 | 1 << 2 | 2 << 4 | 0 << 6};
+    int64_t count[3] = {0};
+    ck_assert(verify_group(w, 8, 0x3c00, codes, 0, count));
+    ck_assert_int_eq(count[0], 2);
+    ck_assert_int_eq(count[1], 4);
+    ck_assert_int_eq(count[2], 2);
+    ck_assert(!verify_group(w, 8, 0x3c01, codes, 0, count));
+    ck_assert(!verify_group(w, 8, 0x3bff, codes, 0, count));
+    for (int j = 0; j < 8; j++) { /* any other code, 3 included, is found */
+        codes[j / 4] ^= (uint8_t)(1 << 2 * (j % 4));
+        ck_assert(!verify_group(w, 8, 0x3c00, codes, 0, count));
+        codes[j / 4] ^= (uint8_t)(1 << 2 * (j % 4));
+    }
+    const float zero[2] = {0, 0};
+    ck_assert(verify_group(zero, 2, 0, (uint8_t[]){1 | 1 << 2}, 0, count));
+    /* On the boundary between two scales either is right; next to it only one. */
+    float edge = 1 + 0x1p-11f, near = 1 + 0x1p-11f + 0x1p-15f;
+    uint8_t plus = 2;
+    ck_assert(verify_group(&edge, 1, 0x3c00, &plus, 0, count));
+    ck_assert(verify_group(&edge, 1, 0x3c01, &plus, 0, count));
+    ck_assert(verify_group(&near, 1, 0x3c01, &plus, 0, count));
+    ck_assert(!verify_group(&near, 1, 0x3c00, &plus, 0, count));
+}
+END_TEST
+
+int main(void) {
+    TCase *tests = tcase_create("runtime");
+    tcase_add_test(tests, options_are_read);
+    tcase_add_loop_test(tests, wrong_usage_is_refused, 0, sizeof wrong_usage / sizeof *wrong_usage);
+    tcase_add_test(tests, module_loads);
+    tcase_add_test(tests, other_files_are_refused);
+    tcase_add_test(tests, damage_is_noticed);
+    tcase_add_test(tests, missing_cpu_features_are_named);
+    tcase_add_test(tests, descriptor_is_checked);
+    tcase_add_test(tests, every_tile_runs_once);
+    tcase_add_test(tests, too_much_memory_is_refused);
+    tcase_add_test(tests, threads_do_not_change_results);
+    tcase_add_test(tests, resuming_changes_nothing);
+    tcase_add_test(tests, resuming_something_else_is_refused);
+    tcase_add_test(tests, accumulation_is_a_larger_batch);
+    tcase_add_test(tests, clipping_bounds_the_gradient);
+    tcase_add_test(tests, fused_modules_cannot_accumulate);
+    tcase_add_test(tests, divergence_stops_without_saving);
+    tcase_add_test(tests, spoiled_weights_are_not_saved);
+    tcase_add_test(tests, evaluation_is_the_mean_over_the_split);
+    tcase_add_test(tests, log_holds_what_was_trained);
+    tcase_add_test(tests, hyper_follows_the_recipe);
+    tcase_add_test(tests, sampling_follows_the_temperature);
+    tcase_add_test(tests, f16_rounds_to_nearest_even);
+    tcase_add_test(tests, groups_are_compared_bit_by_bit);
+    return run_suite("runtime", tests);
+}
