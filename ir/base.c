@@ -36,7 +36,9 @@ void vec_grow(void **at, uint32_t *cap, uint32_t need, size_t size) {
 
 /* ---- arenas: a list of blocks, the current one first */
 
-#define BLOCK_BYTES 65536
+/* Blocks double in size: a region's body, of which there are many, stays small. */
+#define FIRST_BLOCK_BYTES 1024
+#define BLOCK_BYTES       65536
 
 typedef struct Block {
     struct Block *next;
@@ -66,7 +68,8 @@ void *arena_alloc(Arena *a, size_t bytes) {
     bytes = (bytes + 15) & ~(size_t)15;
     Block *b = a->blocks;
     if (!b || b->cap - b->used < bytes) {
-        size_t cap = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+        size_t cap = !b ? FIRST_BLOCK_BYTES : b->cap < BLOCK_BYTES / 2 ? b->cap * 2 : BLOCK_BYTES;
+        if (cap < bytes) cap = bytes;
         b = xcalloc(1, sizeof(Block) + cap);
         b->cap = cap;
         b->next = a->blocks;
