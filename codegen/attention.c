@@ -18,6 +18,7 @@ typedef struct Tile {
     LLVMValueRef at[REGIONS];
     LLVMValueRef batch, head, q0, nq; /* this tile's: first query, number of queries */
     LLVMValueRef k0, nk;              /* the block of keys at work */
+    LLVMValueRef diagonal;            /* query i of the block sees keys j < i + diagonal */
 } Tile;
 
 /* Bytes from the start of scratch of each region; returns the bytes of all. */
@@ -87,11 +88,14 @@ static LLVMValueRef row_exp(const Tile *t, LLVMValueRef row, LLVMValueRef seen, 
     LLVMTypeRef vec = gen_vec(g, g->f32, vl);
     LLVMValueRef sum = gen_alloca(g, vec, "sum"), shift = gen_splat(g, LLVMBuildFNeg(g->b, max, ""), vl);
     gen_store(g, LLVMConstNull(vec), sum);
-    Loop c = gen_loop(g, gen_i64(g, 0), t->nk, vl, "exp");
+    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "exp");
     LLVMValueRef p = attention_weights(g, t->d->scale, gen_at(g, g->f32, row, c.i), shift, c.i, seen);
     gen_store(g, p, gen_at(g, g->f32, row, c.i));
     gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, vec, sum), p, ""), sum);
     gen_loop_end(g, &c);
+    Loop rest = gen_loop(g, attention_whole(g, seen), t->nk, vl, "unseen");
+    gen_store(g, LLVMConstNull(vec), gen_at(g, g->f32, row, rest.i));
+    gen_loop_end(g, &rest);
     return gen_reduce_add(g, gen_load(g, vec, sum));
 }
 
@@ -110,10 +114,9 @@ static void scale_row(const Tile *t, LLVMValueRef to, LLVMValueRef from, LLVMVal
 /* Scores become weights relative to the new maximum; sums so far are brought to it. */
 static void softmax(const Tile *t) {
     Gen *g = t->g;
-    LLVMValueRef first = gen_add(g, gen_sub(g, t->q0, t->k0), gen_i64(g, 1)); /* keys row 0 sees */
     Loop i = gen_loop(g, gen_i64(g, 0), t->nq, 1, "row");
     LLVMValueRef row = gen_at(g, g->f32, t->at[SCORES], gen_mul(g, i.i, t->keys));
-    LLVMValueRef seen = gen_min(g, gen_add(g, first, i.i), t->nk);
+    LLVMValueRef seen = gen_min(g, gen_add(g, t->diagonal, i.i), t->nk);
     LLVMValueRef max_at = gen_at(g, g->f32, t->at[MAX], i.i), before = gen_load(g, g->f32, max_at);
     LLVMValueRef total_at = gen_at(g, g->f32, t->at[TOTAL], i.i);
     LLVMValueRef max = row_max(t, row, seen, before), sum = row_exp(t, row, seen, max);
@@ -143,12 +146,12 @@ static void key_block(const Tile *t) {
     LLVMValueRef v = attention_head(g, d, 2, t->batch, t->k0, group, d->g);
     attention_pack(g, nr, true, t->nk, dim, k, d->g * d->d, t->at[PACKED_K], d->d);
     attention_pack(g, nr, false, dim, t->nk, v, d->g * d->d, t->at[PACKED_V], t->keys);
-    attention_product(g, t->nq, t->nk, dim, t->at[PACKED_Q], d->d, t->at[PACKED_K], d->d, t->at[SCORES],
-                      t->keys, LLVMConstNull(g->i1));
+    attention_product(g, BAND_C, t->diagonal, t->nq, t->nk, dim, t->at[PACKED_Q], d->d, t->at[PACKED_K], d->d,
+                      t->at[SCORES], t->keys, LLVMConstNull(g->i1));
     softmax(t);
     attention_pack(g, g->target->mr, true, t->nq, t->nk, t->at[SCORES], t->keys, t->at[PACKED_P], t->keys);
-    attention_product(g, t->nq, dim, t->nk, t->at[PACKED_P], t->keys, t->at[PACKED_V], t->keys, t->at[OUT],
-                      d->d, LLVMConstAllOnes(g->i1));
+    attention_product(g, BAND_AK, t->diagonal, t->nq, dim, t->nk, t->at[PACKED_P], t->keys, t->at[PACKED_V],
+                      t->keys, t->at[OUT], d->d, LLVMConstAllOnes(g->i1));
 }
 
 static void finish(const Tile *t) {
@@ -176,6 +179,7 @@ void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
     Loop k0 = gen_loop(g, gen_i64(g, 0), end, t.keys, "keys");
     t.k0 = k0.i;
     t.nk = gen_min(g, gen_sub(g, end, k0.i), gen_i64(g, t.keys));
+    t.diagonal = gen_add(g, gen_sub(g, t.q0, t.k0), gen_i64(g, 1));
     key_block(&t);
     gen_loop_end(g, &k0);
     finish(&t);

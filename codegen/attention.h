@@ -21,6 +21,8 @@ LLVMValueRef attention_stat(Gen *, const AttnDesc *, unsigned arg, LLVMValueRef 
 
 /* Lanes i of a vector at column c with c + i < seen. */
 LLVMValueRef attention_mask(Gen *, LLVMValueRef c, LLVMValueRef seen);
+/* The first multiple of a vector's lanes from `seen` on; 0 if nothing is seen (seen <= 0). */
+LLVMValueRef attention_whole(Gen *, LLVMValueRef seen);
 /* exp(scale * scores[..] + shift) for the vector of columns from c on; 0 in columns that are not seen. */
 LLVMValueRef attention_weights(Gen *, double scale, LLVMValueRef scores, LLVMValueRef shift, LLVMValueRef c,
                                LLVMValueRef seen);
@@ -28,7 +30,8 @@ LLVMValueRef attention_weights(Gen *, double scale, LLVMValueRef scores, LLVMVal
 /* Calls of gen_pack's and gen_product's functions. */
 void attention_pack(Gen *, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src, int64_t ld,
                     LLVMValueRef dst, int64_t depth);
-void attention_product(Gen *, LLVMValueRef m, LLVMValueRef n, LLVMValueRef k, LLVMValueRef a, int64_t a_depth,
-                       LLVMValueRef b, int64_t b_depth, LLVMValueRef c, int64_t ldc, LLVMValueRef add);
+void attention_product(Gen *g, Band band, LLVMValueRef diagonal, LLVMValueRef m, LLVMValueRef n,
+                       LLVMValueRef k, LLVMValueRef a, int64_t a_depth, LLVMValueRef b, int64_t b_depth,
+                       LLVMValueRef c, int64_t ldc, LLVMValueRef add);
 
 #endif

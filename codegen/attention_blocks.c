@@ -44,6 +44,12 @@ LLVMValueRef attention_mask(Gen *g, LLVMValueRef c, LLVMValueRef seen) {
     return LLVMBuildICmp(g->b, LLVMIntSLT, gen_iota(g, g->i32, vl), gen_splat(g, left, vl), "");
 }
 
+LLVMValueRef attention_whole(Gen *g, LLVMValueRef seen) {
+    int vl = g->target->vl;
+    LLVMValueRef up = gen_add(g, gen_max(g, seen, gen_i64(g, 0)), gen_i64(g, vl - 1));
+    return gen_mul(g, gen_div(g, up, vl), vl);
+}
+
 LLVMValueRef attention_weights(Gen *g, double scale, LLVMValueRef scores, LLVMValueRef shift, LLVMValueRef c,
                                LLVMValueRef seen) {
     int vl = g->target->vl;
@@ -59,9 +65,10 @@ void attention_pack(Gen *g, int width, bool rows, LLVMValueRef n, LLVMValueRef k
     gen_call(g, gen_pack(g, width, rows), args, 6);
 }
 
-void attention_product(Gen *g, LLVMValueRef m, LLVMValueRef n, LLVMValueRef k, LLVMValueRef a,
-                       int64_t a_depth, LLVMValueRef b, int64_t b_depth, LLVMValueRef c, int64_t ldc,
-                       LLVMValueRef add) {
-    LLVMValueRef args[] = {m, n, k, a, gen_i64(g, a_depth), b, gen_i64(g, b_depth), c, gen_i64(g, ldc), add};
-    gen_call(g, gen_product(g), args, 10);
+void attention_product(Gen *g, Band band, LLVMValueRef diagonal, LLVMValueRef m, LLVMValueRef n,
+                       LLVMValueRef k, LLVMValueRef a, int64_t a_depth, LLVMValueRef b, int64_t b_depth,
+                       LLVMValueRef c, int64_t ldc, LLVMValueRef add) {
+    LLVMValueRef args[] = {
+        m, n, k, a, gen_i64(g, a_depth), b, gen_i64(g, b_depth), c, gen_i64(g, ldc), add, diagonal};
+    gen_call(g, gen_product(g, band), args, 11);
 }

@@ -33,6 +33,7 @@ typedef struct Tile {
     LLVMValueRef k0, nk;       /* the block of keys */
     LLVMValueRef head, q0, nq; /* the block of queries */
     LLVMValueRef near;         /* of the nk keys those that some query of the block sees */
+    LLVMValueRef diagonal;     /* query i of the block sees keys j < i + diagonal */
 } Tile;
 
 static int64_t max64(int64_t a, int64_t b) {
@@ -111,8 +112,8 @@ static void pack_queries(const Tile *t, unsigned arg, int rows, int cols) {
 static void scores(const Tile *t, int a, int b, int to) {
     Gen *g = t->g;
     int64_t dim = t->d->d;
-    attention_product(g, t->nq, t->near, gen_i64(g, dim), t->at[a], dim, t->at[b], dim, t->at[to], t->keys,
-                      LLVMConstNull(g->i1));
+    attention_product(g, BAND_C, t->diagonal, t->nq, t->near, gen_i64(g, dim), t->at[a], dim, t->at[b], dim,
+                      t->at[to], t->keys, LLVMConstNull(g->i1));
 }
 
 /* S and dP become P and dS, in place. */
@@ -120,22 +121,28 @@ static void weights(const Tile *t) {
     Gen *g = t->g;
     int vl = g->target->vl;
     LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    LLVMValueRef first = gen_add(g, gen_sub(g, t->q0, t->k0), gen_i64(g, 1)); /* keys row 0 sees */
     Loop i = gen_loop(g, gen_i64(g, 0), t->nq, 1, "row");
     LLVMValueRef query = gen_add(g, t->q0, i.i), row = gen_mul(g, i.i, t->keys),
-                 seen = gen_add(g, first, i.i);
+                 seen = gen_min(g, gen_add(g, t->diagonal, i.i), t->near);
     LLVMValueRef lse = gen_load(g, g->f32, attention_stat(g, t->d, LSE, t->batch, query, t->head));
     LLVMValueRef delta = gen_load(g, g->f32, attention_stat(g, t->d, DELTA, t->batch, query, t->head));
     LLVMValueRef shift = gen_splat(g, LLVMBuildFNeg(g->b, lse, ""), vl);
-    Loop c = gen_loop(g, gen_i64(g, 0), t->near, vl, "weights");
+    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "weights");
     LLVMValueRef at = gen_add(g, row, c.i), p_at = gen_at(g, g->f32, t->at[WEIGHTS], at);
     LLVMValueRef ds_at = gen_at(g, g->f32, t->at[DSCORES], at);
     LLVMValueRef p = attention_weights(g, t->d->scale, p_at, shift, c.i, seen);
     LLVMValueRef dp = LLVMBuildFSub(g->b, gen_load(g, vec, ds_at), gen_splat(g, delta, vl), "");
     LLVMValueRef scaled = LLVMBuildFMul(g->b, p, gen_splat(g, gen_f32(g, t->d->scale), vl), "");
     gen_store(g, p, p_at);
-    gen_store(g, LLVMBuildFMul(g->b, scaled, dp, ""), ds_at);
+    LLVMValueRef ds = LLVMBuildFMul(g->b, scaled, dp, ""); /* dp is junk where not seen */
+    ds = LLVMBuildSelect(g->b, attention_mask(g, c.i, seen), ds, LLVMConstNull(vec), "");
+    gen_store(g, ds, ds_at);
     gen_loop_end(g, &c);
+    Loop rest = gen_loop(g, attention_whole(g, seen), t->near, vl, "unseen");
+    LLVMValueRef unseen = gen_add(g, row, rest.i);
+    gen_store(g, LLVMConstNull(vec), gen_at(g, g->f32, t->at[WEIGHTS], unseen));
+    gen_store(g, LLVMConstNull(vec), gen_at(g, g->f32, t->at[DSCORES], unseen));
+    gen_loop_end(g, &rest);
     gen_loop_end(g, &i);
 }
 
@@ -144,8 +151,8 @@ static void add_to_keys(const Tile *t, int left, int right, unsigned arg) {
     Gen *g = t->g;
     int64_t dim = t->d->d;
     attention_pack(g, g->target->mr, false, t->near, t->nq, t->at[left], t->keys, t->at[LEFT], t->queries);
-    attention_product(g, t->near, gen_i64(g, dim), t->nq, t->at[LEFT], t->queries, t->at[right], t->queries,
-                      keys_of(t, arg), t->d->g * dim, LLVMConstAllOnes(g->i1));
+    attention_product(g, BAND_KA, t->diagonal, t->near, gen_i64(g, dim), t->nq, t->at[LEFT], t->queries,
+                      t->at[right], t->queries, keys_of(t, arg), t->d->g * dim, LLVMConstAllOnes(g->i1));
 }
 
 /* dq = or += dS K; every query sees the first block of keys, which comes first. */
@@ -154,8 +161,8 @@ static void add_to_queries(const Tile *t) {
     int64_t dim = t->d->d;
     LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, t->k0, gen_i64(g, 0), "");
     attention_pack(g, g->target->mr, true, t->nq, t->near, t->at[DSCORES], t->keys, t->at[LEFT], t->keys);
-    attention_product(g, t->nq, gen_i64(g, dim), t->near, t->at[LEFT], t->keys, t->at[COLS_K], t->keys,
-                      queries_of(t, DQ), t->d->h * dim, later);
+    attention_product(g, BAND_AK, t->diagonal, t->nq, gen_i64(g, dim), t->near, t->at[LEFT], t->keys,
+                      t->at[COLS_K], t->keys, queries_of(t, DQ), t->d->h * dim, later);
 }
 
 static void query_block(const Tile *t) {
@@ -186,6 +193,7 @@ void gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
     t.q0 = q0.i;
     t.nq = gen_min(g, gen_sub(g, s, q0.i), gen_i64(g, t.queries));
     t.near = gen_min(g, gen_sub(g, gen_add(g, t.q0, t.nq), t.k0), t.nk);
+    t.diagonal = gen_add(g, gen_sub(g, t.q0, t.k0), gen_i64(g, 1));
     query_block(&t);
     gen_loop_end(g, &q0);
     gen_loop_end(g, &head);

@@ -124,8 +124,9 @@ void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
     LLVMValueRef m = gen_min(g, gen_sub(g, i1, i.i), gen_i64(g, b.mc));
     pack_a(g, d, i.i, m, k0.i, k, packed_a, b.kc);
     LLVMValueRef c = element(g, gen_buffer(g, 2), i.i, j0, d->n), depth = gen_i64(g, b.kc);
-    LLVMValueRef args[] = {m, n, k, packed_a, depth, packed_b, depth, c, gen_i64(g, d->n), add};
-    gen_call(g, gen_product(g), args, 10);
+    LLVMValueRef args[] = {
+        m, n, k, packed_a, depth, packed_b, depth, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
+    gen_call(g, gen_product(g, BAND_NONE), args, 11);
     gen_loop_end(g, &i);
     gen_loop_end(g, &k0);
     gen_end(g);

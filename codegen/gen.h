@@ -150,9 +150,16 @@ LLVMValueRef gen_pack(Gen *, int width, bool rows);
  * (a multiple of nr) of B[k,n], steps k0 .. k0+k-1; B is the transposed of t2[rows,cols] (nk) or t2 itself.
  * k0 and depth are multiples of 16. */
 LLVMValueRef gen_pack_ternary(Gen *, int64_t rows, int64_t cols, int64_t group, bool nk);
-/* void f(i64 m, i64 n, i64 k, ptr a, i64 a_depth, ptr b, i64 b_depth, ptr c, i64 ldc, i1 add):
+/* Which part of a product is needed, in causal attention, where query i sees keys j < i + diagonal. */
+typedef enum Band {
+    BAND_NONE, /* all of it */
+    BAND_C,    /* of C[queries,keys] what is seen; the rest of C is left as it is, or junk */
+    BAND_AK,   /* A[queries,keys] is 0 where not seen */
+    BAND_KA    /* A[keys,queries] is 0 where not seen */
+} Band;
+/* void f(i64 m, i64 n, i64 k, ptr a, i64 a_depth, ptr b, i64 b_depth, ptr c, i64 ldc, i1 add, i64 diagonal):
  * c[m,n] (row stride ldc floats) = A B, or c += A B. */
-LLVMValueRef gen_product(Gen *);
+LLVMValueRef gen_product(Gen *, Band);
 
 /* ---- generators */
 

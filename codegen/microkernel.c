@@ -114,35 +114,71 @@ static void write_corner(Gen *g, LLVMValueRef tile, LLVMValueRef rows, LLVMValue
     gen_loop_end(g, &i);
 }
 
-LLVMValueRef gen_product(Gen *g) {
-    LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->ptr, g->i64, g->ptr, g->i64, g->ptr, g->i64, g->i1};
+/* The arguments of product, and the tile at work. */
+typedef struct Product {
+    LLVMValueRef m, n, k, a, a_depth, b, b_depth, c, ldc, add, diagonal;
+    LLVMValueRef i, j, corner; /* first row and column of the tile; a buffer for one tile */
+} Product;
+
+/* Keys that the last query of a panel sees which begins with query i. */
+static LLVMValueRef seen(Gen *g, const Product *p) {
+    return gen_add(g, gen_add(g, p->i, gen_i64(g, g->target->mr - 1)), p->diagonal);
+}
+
+static LLVMValueRef clamp(Gen *g, LLVMValueRef x, LLVMValueRef hi) {
+    return gen_min(g, gen_max(g, x, gen_i64(g, 0)), hi);
+}
+
+/* One tile of c, over the steps of k for which the panel of A may be other than 0. */
+static void product_tile(Gen *g, const Product *p, Band band) {
+    int mr = g->target->mr, nr = g->target->nr;
+    LLVMValueRef lo = gen_i64(g, 0), hi = p->k;
+    if (band == BAND_AK) hi = clamp(g, seen(g, p), p->k);
+    if (band == BAND_KA) lo = clamp(g, gen_add(g, gen_sub(g, p->i, p->diagonal), gen_i64(g, 1)), p->k);
+    LLVMValueRef steps = gen_sub(g, hi, lo);
+    LLVMValueRef a = gen_add(g, LLVMBuildMul(g->b, p->i, p->a_depth, ""), gen_mul(g, lo, mr));
+    LLVMValueRef b = gen_add(g, LLVMBuildMul(g->b, p->j, p->b_depth, ""), gen_mul(g, lo, nr));
+    a = gen_at(g, g->f32, p->a, a);
+    b = gen_at(g, g->f32, p->b, b);
+    LLVMValueRef c = gen_at(g, g->f32, p->c, gen_add(g, LLVMBuildMul(g->b, p->i, p->ldc, ""), p->j));
+    LLVMValueRef rows = gen_min(g, gen_sub(g, p->m, p->i), gen_i64(g, mr));
+    LLVMValueRef cols = gen_min(g, gen_sub(g, p->n, p->j), gen_i64(g, nr));
+    LLVMValueRef full = LLVMBuildAnd(g->b, LLVMBuildICmp(g->b, LLVMIntEQ, rows, gen_i64(g, mr), ""),
+                                     LLVMBuildICmp(g->b, LLVMIntEQ, cols, gen_i64(g, nr), ""), "");
+    LLVMValueRef kernel = gen_microkernel(g);
+    If inside = gen_if(g, full);
+    gen_call(g, kernel, (LLVMValueRef[]){steps, a, b, c, p->ldc, p->add}, 6);
+    gen_else(g, &inside);
+    gen_call(g, kernel, (LLVMValueRef[]){steps, a, b, p->corner, gen_i64(g, nr), LLVMConstNull(g->i1)}, 6);
+    write_corner(g, p->corner, rows, cols, c, p->ldc, p->add);
+    gen_if_end(g, &inside);
+}
+
+LLVMValueRef gen_product(Gen *g, Band band) {
+    static const char *const names[] = {"product", "product_band_c", "product_band_ak", "product_band_ka"};
+    LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->ptr, g->i64, g->ptr,
+                            g->i64, g->ptr, g->i64, g->i1,  g->i64};
     bool exists;
     Gen saved;
     LLVMValueRef fn =
-        gen_function(g, "product", LLVMFunctionType(g->void_, params, 10, false), &exists, &saved);
+        gen_function(g, names[band], LLVMFunctionType(g->void_, params, 11, false), &exists, &saved);
     if (exists) return fn;
     set_noinline(g, fn);
-    LLVMValueRef p[10], kernel = gen_microkernel(g);
-    LLVMGetParams(fn, p);
-    LLVMValueRef m = p[0], n = p[1], k = p[2], c = p[7], ldc = p[8], add = p[9];
-    int mr = g->target->mr, nr = g->target->nr;
-    LLVMValueRef tile = gen_alloca(g, LLVMArrayType2(g->f32, (uint64_t)(mr * nr)), "tile");
-
-    Loop j = gen_loop(g, gen_i64(g, 0), n, nr, "j");
-    Loop i = gen_loop(g, gen_i64(g, 0), m, mr, "i");
-    LLVMValueRef a = gen_at(g, g->f32, p[3], LLVMBuildMul(g->b, i.i, p[4], ""));
-    LLVMValueRef b = gen_at(g, g->f32, p[5], LLVMBuildMul(g->b, j.i, p[6], ""));
-    LLVMValueRef to = gen_at(g, g->f32, c, gen_add(g, LLVMBuildMul(g->b, i.i, ldc, ""), j.i));
-    LLVMValueRef rows = gen_min(g, gen_sub(g, m, i.i), gen_i64(g, mr));
-    LLVMValueRef cols = gen_min(g, gen_sub(g, n, j.i), gen_i64(g, nr));
-    LLVMValueRef full = LLVMBuildAnd(g->b, LLVMBuildICmp(g->b, LLVMIntEQ, rows, gen_i64(g, mr), ""),
-                                     LLVMBuildICmp(g->b, LLVMIntEQ, cols, gen_i64(g, nr), ""), "");
-    If inside = gen_if(g, full);
-    gen_call(g, kernel, (LLVMValueRef[]){k, a, b, to, ldc, add}, 6);
-    gen_else(g, &inside);
-    gen_call(g, kernel, (LLVMValueRef[]){k, a, b, tile, gen_i64(g, nr), LLVMConstNull(g->i1)}, 6);
-    write_corner(g, tile, rows, cols, to, ldc, add);
-    gen_if_end(g, &inside);
+    LLVMValueRef v[11];
+    LLVMGetParams(fn, v);
+    Product p = {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], NULL, NULL, NULL};
+    p.corner = gen_alloca(g, LLVMArrayType2(g->f32, (uint64_t)(g->target->mr * g->target->nr)), "corner");
+    Loop j = gen_loop(g, gen_i64(g, 0), p.n, g->target->nr, "j");
+    Loop i = gen_loop(g, gen_i64(g, 0), p.m, g->target->mr, "i");
+    p.j = j.i;
+    p.i = i.i;
+    if (band == BAND_C) {
+        If needed = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, p.j, seen(g, &p), ""));
+        product_tile(g, &p, band);
+        gen_if_end(g, &needed);
+    } else {
+        product_tile(g, &p, band);
+    }
     gen_loop_end(g, &i);
     gen_loop_end(g, &j);
     gen_function_end(g, &saved);
