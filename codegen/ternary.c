@@ -32,15 +32,22 @@ static LLVMValueRef absolute(Gen *g, LLVMValueRef x) {
     return gen_intrinsic(g, "llvm.fabs", LLVMTypeOf(x), &x, 1);
 }
 
-/* Stores the scale of group `index`, given the sum (f64) of |w| over its n weights. Returns the bound that
- * |w| must exceed for a code of 1 or -1. */
-static LLVMValueRef store_scale(const Row *r, LLVMValueRef index, LLVMValueRef sum, LLVMValueRef n) {
+/* Stores the scale of group `index`, given the sum (f64) of |w| over its n weights. */
+static void store_scale(const Row *r, LLVMValueRef index, LLVMValueRef sum, LLVMValueRef n) {
     Gen *g = r->g;
     LLVMValueRef mean = LLVMBuildFDiv(g->b, sum, LLVMBuildSIToFP(g->b, n, LLVMTypeOf(sum), ""), "");
-    mean = LLVMBuildFPTrunc(g->b, mean, g->f32, "");
-    LLVMValueRef scale = LLVMBuildFPTrunc(g->b, mean, g->f16, "");
-    gen_store(g, scale, gen_at(g, g->f16, r->scales, index));
-    scale = LLVMBuildFPExt(g->b, scale, g->f32, "");
+    mean = LLVMBuildFPTrunc(g->b, mean, g->f32, ""); /* the mean is an f32 before it is an f16 */
+    gen_store(g, LLVMBuildFPTrunc(g->b, mean, g->f16, ""), gen_at(g, g->f16, r->scales, index));
+}
+
+static LLVMValueRef load_scale(Gen *g, LLVMValueRef scales, LLVMValueRef group) {
+    return LLVMBuildFPExt(g->b, gen_load(g, g->f16, gen_at(g, g->f16, scales, group)), g->f32, "");
+}
+
+/* What |w| must exceed for a code of 1 or -1 in group `index`, whose scale has been stored. */
+static LLVMValueRef bound_of(const Row *r, LLVMValueRef index) {
+    Gen *g = r->g;
+    LLVMValueRef scale = load_scale(g, r->scales, index);
     LLVMValueRef some = LLVMBuildFCmp(g->b, LLVMRealOGT, scale, gen_f32(g, 0), "");
     LLVMValueRef bound = LLVMBuildFMul(g->b, scale, gen_f32(g, 0.5), "");
     return LLVMBuildSelect(g->b, some, bound, gen_f32(g, __builtin_inf()), "");
@@ -91,72 +98,85 @@ static void store_codes(const Row *r, LLVMValueRef col, LLVMValueRef w, LLVMValu
     gen_store(g, packed, gen_at(g, g->i8, r->codes, gen_div(g, col, 4)));
 }
 
-/* Group `index`, of n weights. */
-static void pack_group(const Row *r, LLVMValueRef index, int64_t n) {
+static int group_width(int64_t n) {
+    return n % (2 * WORD) == 0 ? 2 * WORD : WORD;
+}
+
+/* The scale of group `index`, of n weights. */
+static void scale_group(const Row *r, LLVMValueRef index, int64_t n) {
     Gen *g = r->g;
-    int width = n % (2 * WORD) == 0 ? 2 * WORD : WORD;
-    int64_t whole = n / width * width;
+    int width = group_width(n);
     LLVMTypeRef type = gen_vec(g, LLVMDoubleTypeInContext(g->ctx), width);
     LLVMValueRef first = gen_mul(g, index, r->group), sum = gen_alloca(g, type, "sum");
-    LLVMValueRef end = gen_add(g, first, gen_i64(g, whole));
+    LLVMValueRef end = gen_add(g, first, gen_i64(g, n / width * width));
     gen_store(g, LLVMConstNull(type), sum);
     Loop add = gen_loop(g, first, end, width, "add");
     add_magnitudes(r, sum, load_weights(r, add.i, width, width), width);
     gen_loop_end(g, &add);
-    LLVMValueRef rest = n > whole ? load_weights(r, end, width, n - whole) : NULL;
-    if (rest) add_magnitudes(r, sum, rest, width);
-    LLVMValueRef total = gen_reduce_add(g, gen_load(g, type, sum));
-    LLVMValueRef bound = store_scale(r, index, total, gen_i64(g, n));
+    if (n % width) add_magnitudes(r, sum, load_weights(r, end, width, n % width), width);
+    store_scale(r, index, gen_reduce_add(g, gen_load(g, type, sum)), gen_i64(g, n));
+}
+
+static void pack_group(const Row *r, LLVMValueRef index, int64_t n) {
+    Gen *g = r->g;
+    int width = group_width(n);
+    LLVMValueRef first = gen_mul(g, index, r->group), bound = bound_of(r, index);
+    LLVMValueRef end = gen_add(g, first, gen_i64(g, n / width * width));
     Loop pack = gen_loop(g, first, end, width, "pack");
     store_codes(r, pack.i, load_weights(r, pack.i, width, width), bound, width);
     gen_loop_end(g, &pack);
-    if (rest) store_codes(r, end, rest, bound, width);
+    if (n % width) store_codes(r, end, load_weights(r, end, width, n % width), bound, width);
 }
 
-static void pack_row(const Row *r) {
+static void each_group(const Row *r, void (*work)(const Row *, LLVMValueRef index, int64_t n)) {
     int64_t whole = r->cols / r->group;
     Loop group = gen_loop(r->g, gen_i64(r->g, 0), gen_i64(r->g, whole), 1, "group");
-    pack_group(r, group.i, r->group);
+    work(r, group.i, r->group);
     gen_loop_end(r->g, &group);
-    if (r->cols % r->group) pack_group(r, gen_i64(r->g, whole), r->cols % r->group);
+    if (r->cols % r->group) work(r, gen_i64(r->g, whole), r->cols % r->group);
 }
 
 /* ---- any other group size, weight by weight */
 
-static void scale_row(const Row *r, LLVMValueRef bounds) {
+static void scale_group_slowly(const Row *r, LLVMValueRef index, int64_t n) {
     Gen *g = r->g;
     LLVMTypeRef f64 = LLVMDoubleTypeInContext(g->ctx);
-    LLVMValueRef sum = gen_alloca(g, f64, "sum");
-    int64_t groups = (r->cols + r->group - 1) / r->group;
-    Loop group = gen_loop(g, gen_i64(g, 0), gen_i64(g, groups), 1, "group");
-    LLVMValueRef first = gen_mul(g, group.i, r->group);
-    LLVMValueRef end = gen_min(g, gen_add(g, first, gen_i64(g, r->group)), gen_i64(g, r->cols));
+    LLVMValueRef first = gen_mul(g, index, r->group), sum = gen_alloca(g, f64, "sum");
     gen_store(g, LLVMConstNull(f64), sum);
-    Loop add = gen_loop(g, first, end, 1, "add");
+    Loop add = gen_loop(g, first, gen_add(g, first, gen_i64(g, n)), 1, "add");
     add_magnitudes(r, sum, gen_load(g, g->f32, gen_at(g, g->f32, r->w, add.i)), 1);
     gen_loop_end(g, &add);
-    LLVMValueRef bound = store_scale(r, group.i, gen_load(g, f64, sum), gen_sub(g, end, first));
-    gen_store(g, bound, gen_at(g, g->f32, bounds, group.i));
-    gen_loop_end(g, &group);
+    store_scale(r, index, gen_load(g, f64, sum), gen_i64(g, n));
 }
 
-static void pack_row_slowly(const Row *r) {
+/* The byte that holds the codes of columns 4*i .. 4*i+3, some of which may not exist. */
+static LLVMValueRef pack_byte(const Row *r, LLVMValueRef i) {
     Gen *g = r->g;
-    scale_row(r, g->scratch);
-    Loop byte = gen_loop(g, gen_i64(g, 0), gen_i64(g, r->bytes), 1, "byte");
-    LLVMValueRef packed = LLVMConstNull(g->i8);
+    LLVMValueRef packed = LLVMConstNull(g->i8), padding = LLVMConstInt(g->i8, 1, false);
     for (int k = 0; k < 4; k++) {
-        LLVMValueRef col = gen_add(g, gen_mul(g, byte.i, 4), gen_i64(g, k)), last = gen_i64(g, r->cols - 1);
-        LLVMValueRef padding = LLVMBuildICmp(g->b, LLVMIntSGT, col, last, "");
+        LLVMValueRef col = gen_add(g, gen_mul(g, i, 4), gen_i64(g, k)), last = gen_i64(g, r->cols - 1);
+        LLVMValueRef outside = LLVMBuildICmp(g->b, LLVMIntSGT, col, last, "");
         col = gen_min(g, col, last);
-        LLVMValueRef bound = gen_load(g, g->f32, gen_at(g, g->f32, g->scratch, gen_div(g, col, r->group)));
         LLVMValueRef w = gen_load(g, g->f32, gen_at(g, g->f32, r->w, col));
-        LLVMValueRef code = code_of(g, w, bound, 1);
-        code = LLVMBuildSelect(g->b, padding, LLVMConstInt(g->i8, 1, false), code, "");
+        LLVMValueRef code = code_of(g, w, bound_of(r, gen_div(g, col, r->group)), 1);
+        code = LLVMBuildSelect(g->b, outside, padding, code, "");
         code = LLVMBuildShl(g->b, code, LLVMConstInt(g->i8, (unsigned)(2 * k), false), "");
         packed = LLVMBuildOr(g->b, packed, code, "");
     }
-    gen_store(g, packed, gen_at(g, g->i8, r->codes, byte.i));
+    return packed;
+}
+
+/* All scales first: then no group waits for the sum and the division of the one before. */
+static void pack_row(const Row *r) {
+    Gen *g = r->g;
+    bool fast = by_vectors(r->cols, r->group);
+    each_group(r, fast ? scale_group : scale_group_slowly);
+    if (fast) {
+        each_group(r, pack_group);
+        return;
+    }
+    Loop byte = gen_loop(g, gen_i64(g, 0), gen_i64(g, r->bytes), 1, "byte");
+    gen_store(g, pack_byte(r, byte.i), gen_at(g, g->i8, r->codes, byte.i));
     gen_loop_end(g, &byte);
 }
 
@@ -181,10 +201,6 @@ static void decode_vectors(Gen *g, void *context, const Lanes *at, int count) {
         LLVMValueRef value = LLVMBuildSIToFP(g->b, code, gen_vec(g, g->f32, vl), "");
         lanes_store(g, LLVMBuildFMul(g->b, value, gen_splat(g, d->scale, vl), ""), d->dst, &at[u]);
     }
-}
-
-static LLVMValueRef load_scale(Gen *g, LLVMValueRef scales, LLVMValueRef group) {
-    return LLVMBuildFPExt(g->b, gen_load(g, g->f16, gen_at(g, g->f16, scales, group)), g->f32, "");
 }
 
 static void decode_slowly(Gen *g, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRef dst, int64_t cols,
@@ -237,10 +253,7 @@ void gen_ternary(Gen *g, const char *name, const TernaryDesc *d) {
     r.w = gen_at(g, g->f32, w, gen_mul(g, row.i, d->cols));
     r.codes = ternary_codes(g, t2, row.i, &layout);
     r.scales = ternary_scales(g, t2, row.i, &layout);
-    if (by_vectors(d->cols, d->group))
-        pack_row(&r);
-    else
-        pack_row_slowly(&r);
+    pack_row(&r);
     gen_loop_end(g, &row);
     gen_end(g);
 }
@@ -250,10 +263,9 @@ uint32_t ternary_tiles(const TernaryDesc *d, const Target *target) {
     return row_tiling(d->rows, d->cols).tiles;
 }
 
-/* The bounds of one row's groups, where they are not worked on one by one. */
 uint64_t ternary_scratch(const TernaryDesc *d, const Target *target) {
-    (void)target;
-    return by_vectors(d->cols, d->group) ? 0 : (uint64_t)((d->cols + d->group - 1) / d->group) * 4;
+    (void)d, (void)target;
+    return 0;
 }
 
 void gen_decode(Gen *g, const char *name, const DecodeDesc *d) {
