@@ -39,7 +39,7 @@ int64_t type_bytes(const Type *); /* storage, t2 codes and scales included */
 
 /* Storage of t2[.., cols] with `rows` rows: row r's codes start at byte r*row_bytes, weight j in bits
  * 2(j%4)..2(j%4)+1 of byte j/4 as code+1 (0, 1 or 2; padding is 1); row r's scales are
- * ceil(cols/group) f16 from byte scales_at + r*groups*2. row_bytes is a multiple of 4. */
+ * ceil(cols/group) f16 from byte scales_at + r*groups*2. row_bytes is a multiple of 4, scales_at of 64. */
 typedef struct TernaryLayout {
     int64_t row_bytes, groups, scales_at, bytes;
 } TernaryLayout;
@@ -180,7 +180,8 @@ bool verify_graph(const Module *, const Graph *, Diag *);
 void print_module(const Module *, Buf *);
 void print_graph(const Graph *, Buf *);
 void print_type(const Type *, Buf *);
-/* Parses a whole module; file is for messages only. NULL after errors reported through diag. */
+/* Parses and verifies a whole module. The text ends at its first NUL; file (may be NULL) is for messages
+ * only. NULL after errors reported through diag. */
 Module *parse_module(const char *text, const char *file, Diag *);
 
 /* The interpreter. A tensor holds its elements as doubles; t2 tensors hold code*scale of each element. */
@@ -195,10 +196,12 @@ typedef struct Binding {
 typedef enum EvalPrecision { EVAL_F64, EVAL_F32 } EvalPrecision; /* F32 rounds every result to float */
 /* Runs graph g. `in` binds every input, param and state by name. Results of output and store sinks are
  * appended to *out as (name, tensor) in order; memory is the arena's. False, with a message through
- * diag, if a binding is missing or has another type. */
+ * diag, if a binding is missing or has another type, or if an index (of an embedding, pick, ..) is out of
+ * range. */
 typedef VEC(Binding) Bindings;
 bool eval_graph(const Graph *g, EvalPrecision, const Binding *in, uint32_t nin, Arena *, Bindings *out, Diag *);
-/* One node on given operands; results allocated in the arena. The rule behind eval_graph. */
+/* One node on given operands; results allocated in the arena. The rule behind eval_graph. Not for input,
+ * param, state and arg, which have no value of their own. An index out of range reads as NaN, or is skipped. */
 void eval_node(const Graph *g, const Node *n, EvalPrecision, const Tensor *in, Tensor *out, Arena *);
 /* Absmean projection of one group: n weights (f32 values) to codes; returns the f16 scale as its exact
  * float value. DESIGN section 1. */

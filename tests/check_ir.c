@@ -615,6 +615,23 @@ START_TEST(costs_count_flops_and_bytes) {
 }
 END_TEST
 
+START_TEST(every_op_has_a_cost) {
+    for (uint32_t i = 0; i < IR_CASES; i++) {
+        Buf text = case_text(&ir_cases[i]);
+        Module *m = parse_ok(text.at);
+        const Graph *g = m->graphs.at[0];
+        for (uint32_t j = 0; j < g->nodes.n; j++) {
+            const Node *n = &g->nodes.at[j];
+            Cost cost = node_cost(g, n);
+            bool moves = !(op_info[n->op].flags & (SOURCE | VIEW)) && n->op != OP_output;
+            ck_assert_msg(cost.flops >= 0 && moves == (cost.bytes > 0), "%s", op_info[n->op].name);
+        }
+        module_free(m);
+        buf_free(&text);
+    }
+}
+END_TEST
+
 /* ---- base and diag */
 
 START_TEST(diagnostics_are_counted_and_limited) {
@@ -698,6 +715,7 @@ int main(void) {
     tcase_add_loop_test(graphs, verifier_finds_faults, 0, sizeof faults / sizeof *faults);
     tcase_add_test(graphs, types_know_their_sizes);
     tcase_add_test(graphs, costs_count_flops_and_bytes);
+    tcase_add_test(graphs, every_op_has_a_cost);
     tcase_add_test(base, diagnostics_are_counted_and_limited);
     tcase_add_test(base, buffers_and_arenas_grow);
     tcase_add_test(base, files_are_written_whole_or_not_at_all);
