@@ -308,17 +308,24 @@ static int64_t gain(const Order *o, uint32_t i) {
     return bytes;
 }
 
-/* Which of the ready nodes is next, as an index of o->ready. */
+/* What to do first among what is ready. */
+typedef enum Urgency { DECLARE, FREE_BY_DRAIN, DRAIN, FREE, GO_ON } Urgency;
+
+static Urgency urgency(const Order *o, uint32_t node) {
+    if (is_declaration(o->g->nodes.at[node].op)) return DECLARE;
+    int64_t bytes = gain(o, node);
+    if (o->drain[node]) return bytes >= 0 ? FREE_BY_DRAIN : DRAIN;
+    return bytes > 0 ? FREE : GO_ON;
+}
+
+/* The most urgent of the ready nodes, the first in rank among equals, as an index of o->ready. */
 static uint32_t choose(const Order *o) {
-    uint32_t best = 0, best_class = NONE;
+    uint32_t best = 0;
+    Urgency most = GO_ON;
     for (uint32_t i = 0; i < o->ready.list.n; i++) {
         uint32_t node = o->ready.list.at[i];
-        uint32_t class = is_declaration(o->g->nodes.at[node].op) ? 0
-                         : o->drain[node]                        ? 1
-                         : gain(o, node) > 0                     ? 2
-                                                                 : 3;
-        bool earlier = class == best_class && o->rank[node] < o->rank[o->ready.list.at[best]];
-        if (class < best_class || earlier) best = i, best_class = class;
+        Urgency u = urgency(o, node);
+        if (u < most || (u == most && o->rank[node] < o->rank[o->ready.list.at[best]])) best = i, most = u;
     }
     return best;
 }

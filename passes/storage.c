@@ -5,7 +5,7 @@
  *   in place    results of adamw, of products and embedding_grad with a sum so far, in what they take over
  *   concat      operands in the result, so that the pieces are built in place
  *   store       the value in the param or state itself, if the old content has no reader any more
- *   region      a result in an operand that dies there and is read element by element
+ *   region      a result in an operand of the same type that dies there
  * Where one cannot join, the code generator copies, so joining is never needed for correctness. */
 #include "storage.h"
 
@@ -134,40 +134,21 @@ static void join_store(Storage *s, const Node *n) {
 
 /* ---- regions */
 
-typedef struct Access {
-    bool elementwise; /* full rows, computed from the operand element by element */
-    uint32_t
-        sweep; /* the sweep over the row in which a node's value can be had: after that many reductions */
-} Access;
-
-static bool is_reduction(Op op) {
-    return op == OP_sum || op == OP_max || op == OP_pick;
-}
-
-bool region_takes_over(const Node *region, uint32_t operand, uint32_t result, Arena *scratch) {
+bool region_takes_over(const Node *region, uint32_t operand, uint32_t result) {
     const Graph *body = region->body;
-    Access *access = arena_array(scratch, Access, body->values.n);
-    uint32_t last_read = 0;
+    Val out = body->nodes.at[body->nodes.n - 1].in[result];
+    int64_t rows = 1; /* of the whole region */
+    for (Val v = 0; v < body->values.n; v++) {
+        const Type *t = val_type(body, v);
+        if (t->dtype == DT_F32 && type_rows(t) > rows && !val_is(body, v, OP_partial_sum))
+            rows = type_rows(t);
+    }
     for (uint32_t i = 0; i < body->nodes.n; i++) {
         const Node *n = &body->nodes.at[i];
-        uint32_t sweep = 0;
-        bool reads = n->op == OP_arg && n->attrs.index == operand;
-        for (uint32_t k = 0; k < n->nin; k++) {
-            const Access *a = &access[n->in[k]];
-            uint32_t after = a->sweep + is_reduction(val_node(body, n->in[k])->op);
-            if (after > sweep) sweep = after;
-            reads |= a->elementwise;
-        }
-        if (n->op == OP_yield) {
-            Val out = n->in[result];
-            return access[out].sweep >= last_read &&
-                   (access[out].elementwise || access[out].sweep > last_read) &&
-                   !is_reduction(val_node(body, out)->op);
-        }
-        if (reads && (n->op == OP_rotate_half || n->op == OP_pick)) return false;
-        if (reads && sweep > last_read) last_read = sweep;
-        bool full = op_info[n->op].flags & EW || n->op == OP_arg;
-        access[n->out] = (Access){.elementwise = reads && full, .sweep = sweep};
+        if (n->op != OP_arg || n->attrs.index != operand) continue;
+        const Type *t = val_type(body, out);
+        return type_equal(val_type(body, n->out), t) && type_rows(t) == rows &&
+               !val_is(body, out, OP_partial_sum);
     }
     return false;
 }
@@ -180,16 +161,16 @@ static bool written_at(const Storage *s, Val root, uint32_t node) {
     return false;
 }
 
-static void join_region(Storage *s, uint32_t i, Arena *scratch) {
+static void join_region(Storage *s, uint32_t i) {
     const Node *n = &s->g->nodes.at[i];
     for (uint32_t r = 0; r < n->nout; r++) {
         Val v = n->out + r;
         for (uint32_t k = 0; k < n->nin && s->root[v] == v && is_movable(s, v); k++) {
             Val x = n->in[k];
-            if (!type_equal(val_type(s->g, x), val_type(s->g, v)) || !is_movable(s, x)) continue;
-            if (block_of(s, x)->last != i || reads_elsewhere(s, n, k) || written_at(s, s->root[x], i))
+            if (!is_movable(s, x) || block_of(s, x)->last != i || reads_elsewhere(s, n, k) ||
+                written_at(s, s->root[x], i))
                 continue;
-            if (region_takes_over(n, k, r, scratch)) join(s, v, x, 0);
+            if (region_takes_over(n, k, r)) join(s, v, x, 0);
         }
     }
 }
@@ -205,6 +186,6 @@ Storage storage_of(const Graph *g, const int64_t *at, Arena *scratch) {
     for (uint32_t i = 0; i < g->nodes.n; i++)
         if (g->nodes.at[i].op == OP_store) join_store(&s, &g->nodes.at[i]);
     for (uint32_t i = 0; i < g->nodes.n; i++)
-        if (g->nodes.at[i].op == OP_region) join_region(&s, i, scratch);
+        if (g->nodes.at[i].op == OP_region) join_region(&s, i);
     return s;
 }

@@ -23,10 +23,11 @@ typedef struct Storage {
  * tables), -1 of others. Memory from `scratch`. */
 Storage storage_of(const Graph *, const int64_t *at, Arena *scratch);
 
-/* May result `result` of a region be written where operand `operand` stands? True if, for every element,
- * all reads of the operand come before the write: it is read element by element only (not moved by
- * rotate_half or pick), and by nothing that runs in a later sweep over the row than the result. Within a
- * sweep, a kernel reads its operands at an element before it writes results there. */
-bool region_takes_over(const Node *region, uint32_t operand, uint32_t result, Arena *scratch);
+/* May result `result` of a region be written where operand `operand` stands, if nobody else reads that? It
+ * may if both have the type of the region's full rows, or of its row scalars. Kernels of regions keep to
+ * this: rows are independent; within a row, picks and all but the last sweep over the columns come before
+ * any result is written, and in the last sweep columns are read before they are written, together with
+ * their partners under rotate_half. */
+bool region_takes_over(const Node *region, uint32_t operand, uint32_t result);
 
 #endif
