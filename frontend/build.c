@@ -11,6 +11,11 @@
 
 #define MAX_STEPS 20000
 
+/* What a reader of an error must know besides its place. */
+static const char *context(const Builder *b) {
+    return b->g && b->fn == FN_DECODE ? " (in decode, where batch is 1)" : "";
+}
+
 Val stmt_error(Builder *b, Stmt *st, const Json *at, const char *fmt, ...) {
     if (!st->failed) {
         Buf text = {0};
@@ -18,7 +23,7 @@ Val stmt_error(Builder *b, Stmt *st, const Json *at, const char *fmt, ...) {
         va_start(ap, fmt);
         buf_vprintf(&text, fmt, ap);
         va_end(ap);
-        json_error(b->spec->src, at, "%s", text.at);
+        json_error(b->spec->src, at, "%s%s", text.at, context(b));
         buf_free(&text);
     }
     st->failed = true;
@@ -44,7 +49,7 @@ static bool evaluate(Builder *b, Stmt *st, const Json *v, int64_t *out) {
     Buf error = {0};
     size_t at;
     bool ok = expr_eval(v->string, &b->scope, out, &error, &at);
-    if (!ok && !st->failed) json_string_error(b->spec->src, v, at, "%s", error.at);
+    if (!ok && !st->failed) json_string_error(b->spec->src, v, at, "%s%s", error.at, context(b));
     if (!ok) st->failed = true;
     buf_free(&error);
     return ok;

@@ -29,8 +29,8 @@ static void check_sizes(Sources *src, const Json *config, Json *dims) {
     for (size_t i = 0; i < SIZES; i++) {
         const Json *v = json_get(config, sizes[i].key);
         int64_t value = sizes[i].missing;
-        if (!is_set(v) && !value) json_error(src, v ? v : config, "the key '%s' is missing", sizes[i].key);
-        if (is_set(v) && !json_int(src, v, 1, MAX_SIZE, &value)) value = 0;
+        if (!v && !value) json_error(src, config, "the key '%s' is missing", sizes[i].key);
+        if ((is_set(v) || (v && !value)) && !json_int(src, v, 1, MAX_SIZE, &value)) value = 0;
         if (!value) continue;
         Json number = {.kind = JSON_NUMBER, .number = (double)value};
         number.loc = number.key_loc = v ? v->loc : config->loc;

@@ -118,7 +118,6 @@ static bool scan_escape(Scan *s) {
 }
 
 static bool scan_string(Scan *s) {
-    if (s->text[s->at] != '"') return unexpected(s, "'\"'");
     Scan start = *s;
     s->at++;
     while (s->text[s->at] != '"') {
@@ -167,6 +166,7 @@ static bool scan_child(Scan *s, Json *parent, Json ***end, const cJSON *item) {
     if (parent->kind == JSON_OBJECT) {
         child->key_loc = here(s);
         child->key = item ? arena_strdup(s->src->arena, item->string) : "";
+        if (s->text[s->at] != '"') return unexpected(s, "a key in double quotes");
         if (!scan_string(s)) return false;
         if (parent->count > MAX_MEMBERS)
             return syntax_error(s, "an object with more than %d keys", MAX_MEMBERS);

@@ -239,18 +239,18 @@ static void check_attributes(Spec *s, Stmt *st) {
     if (!ok) st->failed = true;
 }
 
+static bool is_value_name(const Json *let) {
+    return let && let->kind == JSON_STRING && is_identifier(let->string) &&
+           strcmp(let->string, "tokens") != 0 && strcmp(let->string, "targets") != 0;
+}
+
 static void check_let(Spec *s, Stmt *st) {
     const Json *let = need(s, st->at, "let");
-    if (!let || !json_is(s->src, let, JSON_STRING)) {
-        st->failed = true;
-    } else if (!is_identifier(let->string) || strcmp(let->string, "tokens") == 0 ||
-               strcmp(let->string, "targets") == 0) {
+    if (is_value_name(let)) return;
+    if (let && json_is(s->src, let, JSON_STRING))
         json_error(s->src, let,
                    "not a name for a value (letters, digits and _; tokens and targets are taken)");
-        st->failed = true;
-    } else {
-        st->let = let->string;
-    }
+    st->failed = true;
 }
 
 static bool find_op(const char *name, SpecOp *out) {
@@ -264,7 +264,7 @@ static void check_op(Spec *s, Stmt *st, const Json *op) {
     st->kind = STMT_OP;
     st->failed = true;
     const Json *let = json_get(st->at, "let");
-    if (let && let->kind == JSON_STRING) st->let = let->string; /* the name is known in any case */
+    if (is_value_name(let)) st->let = let->string; /* known even if the rest is wrong */
     if (!json_is(s->src, op, JSON_STRING)) return;
     if (!find_op(op->string, &st->op)) {
         const char *names[SPEC_OP_COUNT];
@@ -273,7 +273,7 @@ static void check_op(Spec *s, Stmt *st, const Json *op) {
         if (near)
             json_error(s->src, op, "unknown op '%s' (did you mean '%s'?)", op->string, near);
         else
-            json_error(s->src, op, "unknown op '%.60s' (frontend/README.md lists them)", op->string);
+            json_error(s->src, op, "unknown op '%.60s' (tbc ops lists them)", op->string);
         return;
     }
     st->failed = false;
@@ -405,8 +405,10 @@ static void check_root(Spec *s, const Json *root, const SpecOptions *options) {
     if (s->config) json_is(s->src, s->config, JSON_OBJECT);
     s->graph = need(s, root, "graph");
     if (s->graph) s->body = check_statements(s, s->graph);
-    check_all_used(s, root, "dims");
-    check_all_used(s, root, "consts");
+    if (s->sizes_known) {
+        check_all_used(s, root, "dims");
+        check_all_used(s, root, "consts");
+    }
 }
 
 Spec *spec_load(Sources *src, const char *name, const SpecOptions *options) {

@@ -30,7 +30,7 @@ const char *suggest(const char *word, const char *const *words, uint32_t n) {
     size_t length = strlen(word);
     if (length > MAX_WORD) return NULL;
     const char *best = NULL;
-    uint32_t least = length < 6 ? 3 : (uint32_t)length / 3 + 1; /* a suggestion has fewer edits than this */
+    uint32_t least = length < 5 ? 2 : length < 9 ? 3 : 4; /* a suggestion has fewer edits than this */
     for (uint32_t i = 0; i < n; i++) {
         size_t known = strlen(words[i]);
         if (known > MAX_WORD) continue;

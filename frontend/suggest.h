@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* The one of n words that is fewest edits from `word`, NULL if none is close (a third of its letters). */
+/* The one of n words that is fewest edits from `word`, NULL if none is close (1 edit in a
+ * short word, 3 in a long one). */
 const char *suggest(const char *word, const char *const *words, uint32_t n);
 
 #endif
