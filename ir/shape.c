@@ -79,15 +79,15 @@ static bool want_same(Infer *s, uint32_t i, const Type *t) {
     return false;
 }
 
-/* NumPy: dims aligned at the end; a 1, or a missing dim, stretches. */
-static bool broadcast_shapes(const Type *a, const Type *b, Type *out) {
-    const Type *longer = a->rank >= b->rank ? a : b, *shorter = longer == a ? b : a;
-    *out = *longer;
+bool shape_broadcast(const Type *a, const Type *b, Type *out) {
+    Type result = a->rank >= b->rank ? *a : *b;
+    const Type *shorter = a->rank >= b->rank ? b : a;
     for (uint32_t i = 0; i < shorter->rank; i++) {
-        int64_t d = shorter->dim[shorter->rank - 1 - i], *o = &out->dim[longer->rank - 1 - i];
-        if (d != *o && d != 1 && *o != 1) return false;
-        if (*o == 1) *o = d;
+        int64_t d = shorter->dim[shorter->rank - 1 - i], *r = &result.dim[result.rank - 1 - i];
+        if (d != *r && d != 1 && *r != 1) return false;
+        if (*r == 1) *r = d;
     }
+    *out = result;
     return true;
 }
 
@@ -163,14 +163,14 @@ static bool shape_same(Infer *s) {
 
 static bool shape_broadcast2(Infer *s) {
     if (!want_f32(s, 0, 0, MAX_RANK) || !want_f32(s, 1, 0, MAX_RANK)) return false;
-    return broadcast_shapes(operand(s, 0), operand(s, 1), s->out) ||
+    return shape_broadcast(operand(s, 0), operand(s, 1), s->out) ||
            fail(s, "shapes do not broadcast (dims aligned at the end must be equal or 1)");
 }
 
 static bool shape_broadcast1(Infer *s) {
     if (!want_f32(s, 0, 0, MAX_RANK) || !want_given_f32(s, 0)) return false;
     const Type *t = s->node->given;
-    if (!broadcast_shapes(operand(s, 0), t, s->out) || !type_equal(s->out, t))
+    if (!shape_broadcast(operand(s, 0), t, s->out) || !type_equal(s->out, t))
         return fail(s, "the operand does not broadcast to the result");
     return true;
 }

@@ -23,5 +23,8 @@ uint32_t shape_results(const NodeShape *);
 bool shape_infer(const NodeShape *, Type *out, Buf *why);
 /* NULL if the type is one that a value can have, else what is wrong with it. */
 const char *type_problem(const Type *);
+/* NumPy's broadcasting: dims aligned at the end; a 1, or a missing dim, stretches. False if a and b do not
+ * fit. out may be a or b. */
+bool shape_broadcast(const Type *a, const Type *b, Type *out);
 
 #endif

@@ -75,6 +75,48 @@ static bool check_placement(Checker *c, uint32_t index, const Node *n) {
     return true;
 }
 
+/* ---- rows: a body's values lie in one domain, so that one kernel can walk its rows */
+
+static bool in_domain(const Graph *body, Val v) {
+    return val_type(body, v)->dtype == DT_F32 && !val_is(body, v, OP_partial_sum);
+}
+
+/* The shape that all f32 values broadcast to, but for partial sums. */
+static bool find_domain(Checker *c, Type *domain) {
+    *domain = type_make(DT_F32, 0, NULL);
+    for (uint32_t v = 0; v < c->g->values.n; v++) {
+        if (!in_domain(c->g, v)) continue;
+        if (shape_broadcast(domain, val_type(c->g, v), domain) && !type_problem(domain)) continue;
+        const Node *n = val_node(c->g, v);
+        return report(c, n, "%s: not on the same rows as the region's other values", op_info[n->op].name);
+    }
+    return true;
+}
+
+static void check_rows(Checker *c) {
+    Type domain;
+    int64_t parts = 0;
+    if (!find_domain(c, &domain)) return;
+    for (uint32_t i = 0; i < c->g->nodes.n; i++) {
+        const Node *n = &c->g->nodes.at[i];
+        const char *op = op_info[n->op].name;
+        const Type *t = n->nout ? val_type(c->g, n->out) : NULL;
+        if (t && t->dtype == DT_I32 && type_count(t) != type_rows(&domain))
+            report(c, n, "%s: %lld indices in a region of %lld rows", op, (long long)type_count(t),
+                   (long long)type_rows(&domain));
+        if (n->op == OP_partial_sum) {
+            bool all = type_rows(val_type(c->g, n->in[0])) == type_rows(&domain);
+            if (!all || (parts && parts != t->dim[0]))
+                report(c, n, "%s: other rows or parts than in the rest of the region", op);
+            parts = t->dim[0];
+        }
+        for (uint32_t k = 0; k < n->nin && n->op != OP_yield; k++) {
+            if (val_is(c->g, n->in[k], OP_partial_sum))
+                report(c, n, "%s: partial sums are complete after the region only", op);
+        }
+    }
+}
+
 static bool check_types(Checker *c, const Node *n) {
     NodeShape shape = {
         .g = c->g, .op = n->op, .in = n->in, .nin = n->nin, .attrs = &n->attrs, .body = n->body};
@@ -131,6 +173,7 @@ static void check_nodes(Checker *c) {
             bool before = c->ok;
             Checker inner = {.m = c->m, .function = c->function, .g = n->body, .diag = c->diag, .ok = true};
             check_nodes(&inner);
+            if (inner.ok) check_rows(&inner);
             c->ok = before && inner.ok;
             if (!inner.ok) continue; /* its yield cannot be trusted */
         }

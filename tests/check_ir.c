@@ -254,6 +254,10 @@ END_TEST
     HEAD "func @t {\n" IN(0, "f32[2,3]", "a") IN(1, "f32[3,4]", "b") IN(2, "i32[2]", "i")                    \
         IN(3, "f32[2,4,2,2]", "q") IN(4, "f32[3]", "v")
 
+/* The beginning of a region of two operands, up to its two args. */
+#define REGION2(results, operands, t0, t1)                                                                   \
+    results " = region " operands " {\n%0: " t0 " = arg {index=0}\n%1: " t1 " = arg {index=1}\n"
+
 static const struct {
     const char *node, *message;
 } type_errors[] = {
@@ -324,6 +328,19 @@ static const struct {
      "t.tir:10:1: error: @t: yield: a region must end in its only yield"},
     {"%5: f32[3,2] = region %0 {\n%0: f32[2,3] = arg {index=0}\n%1: f32[3,2] = reshape %0\nyield %1\n}",
      "t.tir:10:1: error: @t: %1: reshape: not allowed in a region"},
+    {REGION2("%5: f32[2,3], %6: f32[3,4]", "%0, %1", "f32[2,3]", "f32[3,4]") "yield %0, %1\n}",
+     "t.tir:10:1: error: @t: %1: arg: not on the same rows as the region's other values"},
+    {REGION2("%5: f32[3]", "%4, %2", "f32[3]", "i32[2]") "yield %0\n}",
+     "t.tir:10:1: error: @t: %1: arg: 2 indices in a region of 1 rows"},
+    {REGION2("%5: f32[2,3], %6: f32[1,3]", "%0, %0", "f32[2,3]",
+             "f32[2,3]") "%2: f32[2,3] = partial_sum %0\n%3: f32[1,3] = partial_sum %1\nyield %2, %3\n}",
+     "t.tir:12:1: error: @t: %3: partial_sum: other rows or parts than in the rest of the region"},
+    {REGION2("%5: f32[2,3]", "%0, %4", "f32[2,3]",
+             "f32[3]") "%2: f32[1,3] = partial_sum %1\n%3: f32[2,3] = add %0, %1\nyield %3\n}",
+     "partial_sum: other rows or parts"},
+    {REGION2("%5: f32[1,3]", "%0, %4", "f32[2,3]",
+             "f32[3]") "%2: f32[1,3] = partial_sum %0\n%3: f32[1,3] = neg %2\nyield %3\n}",
+     "neg: partial sums are complete after the region only"},
     {"%5: f32[2,3] = region %0 {\n%0: f32[2,3] at 64 = arg {index=0}\nyield %0\n}",
      "%0 must not have an offset"},
 };
