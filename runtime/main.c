@@ -4,6 +4,7 @@
 #include "evaluate.h"
 #include "generate.h"
 #include "interrupt.h"
+#include "parallel.h"
 #include "train.h"
 #include "verify.h"
 #include <stdlib.h>
@@ -28,6 +29,7 @@ static bool run(Session *s) {
 
 int main(int argc, char **argv) {
     Options options;
+    parallel_setup(argv);
     switch (options_parse(&options, argc, argv)) {
     case OPTIONS_DONE:
         return 0;

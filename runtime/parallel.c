@@ -7,6 +7,8 @@
  * whose top frame is that body; what it calls, kernels above all, stays checked. */
 #include "parallel.h"
 #include <omp.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #ifdef __SANITIZE_THREAD__
 #include <sanitizer/tsan_interface.h>
@@ -21,6 +23,15 @@ static char before_tiles, after_tiles; /* only their addresses matter */
 #define HAPPENS_BEFORE(edge) (void)0
 #define HAPPENS_AFTER(edge)  (void)0
 #endif
+
+/* A step is hundreds of launches, each with a barrier. Threads that spin there use up their time slices, and
+ * as soon as anything else wants the cores every barrier waits for a thread that is not scheduled: with two
+ * other busy processes on two cores, steps take ten times as long. Sleeping costs a wake-up of some
+ * microseconds a launch. */
+void parallel_setup(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (!setenv("OMP_WAIT_POLICY", "passive", 1)) execv("/proc/self/exe", argv);
+}
 
 int parallel_all(void) {
     return omp_get_num_procs();

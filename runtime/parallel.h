@@ -11,6 +11,11 @@ typedef void tile_fn(void *context, uint64_t tile, int thread);
  * Everything that tiles have written is visible when it returns. */
 void parallel_tiles(int threads, uint64_t tiles, tile_fn *, void *context);
 
+/* To be called first in main. Lets threads that wait for work sleep rather than spin, which OpenMP only takes
+ * from the environment as the program starts: so this starts the program again, once. Does nothing where the
+ * environment already says how to wait. */
+void parallel_setup(char **argv);
+
 int parallel_all(void); /* how many threads the process may use */
 
 #endif
