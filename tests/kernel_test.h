@@ -28,7 +28,8 @@
 /* A target for the CPU of that name (NULL: the host); lives until the process ends. */
 static inline const Target *test_target(const char *cpu) {
     Diag diag = {.out = stderr};
-    Arena *arena = arena_new();
+    static Arena *arena; /* reachable until the end, so that it is no leak */
+    if (!arena) arena = arena_new();
     Target *t = arena_alloc(arena, sizeof *t);
     if (!target_init(t, cpu, arena, &diag)) abort();
     return t;
