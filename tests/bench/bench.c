@@ -10,7 +10,7 @@
 #include <omp.h>
 #include <time.h>
 
-enum { MAX_SHAPES = 32, MIN_RUNS = 3, PEAK_STEPS = 1 << 22 };
+enum { MAX_SHAPES = 32, MIN_RUNS = 3, PEAK_STEPS = 1 << 18 };
 static const double min_seconds = 0.5;
 
 typedef struct Shape {
