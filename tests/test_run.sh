@@ -1,0 +1,105 @@
+#!/bin/sh
+# tbc-run as a command: exit codes, messages, files left behind, interruption; on a module written by hand
+# and on one that tbc compiles.
+set -u
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+run=$TBC_BUILD/tbc-run
+fail() { echo "FAILED: $*" >&2; sed 's/^/    /' "$work/err" >&2; failed=1; }
+
+module() { # module FILE OPTION..: builds and seals fake_module.c
+    file=$1 && shift
+    "$CC" -std=c17 -O1 -fPIC -shared "$@" fake_module.c -o "$file" -lm && "$work/seal" "$file"
+}
+expect() { # expect CODE TEXT ARGUMENT..: exits so, with one line of error that holds TEXT
+    code=$1 text=$2 && shift 2
+    "$run" "$@" >"$work/out" 2>"$work/err"
+    got=$?
+    [ $got -eq "$code" ] || fail "$*: exit $got, expected $code"
+    [ "$(wc -l <"$work/err")" -eq 1 ] && grep -q '^tbc-run: \(.*: \)\{0,1\}error: ' "$work/err" || fail "$*: not one line of error"
+    grep -qF -e "$text" "$work/err" || fail "$*: expected '$text'"
+}
+good() { # good ARGUMENT..: exits 0, without a word on stderr
+    "$run" "$@" --quiet >"$work/out" 2>"$work/err" || fail "$*: exit $?"
+    [ ! -s "$work/err" ] || fail "$*: not quiet"
+}
+says() { grep -q -e "$1" "$work/out" || fail "stdout lacks: $1"; }
+losses() { sed -n 's/^{"step":\([0-9]*\),"loss":\([^,]*\),.*/\1 \2/p' "$1"; }
+same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
+
+"$CC" seal.c -o "$work/seal" && module "$work/m.so" && module "$work/b.so" -DBUFFER || exit 1
+awk 'BEGIN { for (i = 0; i < 400; i++) print i, "the quick brown fox jumps over the lazy dog", i * i }' >"$work/text"
+m=$work/m.so data=$work/text
+
+# Usage, and input that cannot be used.
+expect 2 "which module"
+expect 2 "unknown flag" "$m" --what
+expect 2 "needs --data" "$m" --steps 3
+expect 2 "is missing" "$m" --data
+expect 1 "No such file" "$work/none.so" --data "$data"
+expect 1 "not a compiled module" "$data" --data "$data"
+expect 1 "no CUDA device support" "$m" --data "$data" --device cuda
+expect 1 "--grads buffer" "$m" --data "$data" --clip 1
+expect 1 "No such file" "$m" --data "$data" --log "$work/none/log" --quiet
+expect 1 "cannot save here" "$m" --data "$data" --save "$work/none/dir"
+expect 1 "No such file" "$m" --weights "$work/none" --verify
+expect 1 "" "$m" --data "$work/none"
+expect 1 "No space left" "$m" --data "$data" --steps 1 --quiet --log /dev/full
+expect 1 "not finite" "$m" --data "$data" --quiet --lr 1000 --warmup 0 --save "$work/diverged"
+[ ! -e "$work/diverged" ] || fail "a diverged model was saved"
+"$run" --help >"$work/out" 2>"$work/err" || fail "--help"
+says '--eval-every'
+"$run" "$m" --verify >/dev/full 2>"$work/err" && fail "a full stdout goes unnoticed"
+
+# Training, in one go and in two; the log of the second part goes on where the first ended.
+good "$m" --data "$data" --steps 9 --log "$work/whole.log" --save "$work/whole"
+says 'trained 9 steps, to step 9'
+says "saved $work/whole"
+good "$m" --data "$data" --steps 5 --log "$work/parts.log" --save "$work/parts" --threads 1
+good "$m" --data "$data" --steps 4 --log "$work/parts.log" --save "$work/parts" --resume "$work/parts"
+losses "$work/whole.log" >"$work/a" && losses "$work/parts.log" >"$work/b" && same "$work/a" "$work/b"
+[ "$(wc -l <"$work/a")" -eq 9 ] || fail "nine steps, $(wc -l <"$work/a") lines"
+for file in model.safetensors optimizer.safetensors state.json config.json; do same "$work/whole/$file" "$work/parts/$file"; done
+good "$m" --data "$data" --steps 4 --save "$work/often" --save-every 2 --eval-every 2
+[ "$(grep -c 'eval loss' "$work/out")" -eq 3 ] || fail "evaluations: before, after 2, after 4"
+
+# Interrupted: the step is finished and saved.
+"$run" "$m" --data "$data" --steps 1000000 --log "$work/int.log" --save "$work/int" >"$work/out" 2>"$work/err" &
+pid=$!
+while [ ! -s "$work/int.log" ] && kill -0 $pid 2>/dev/null; do sleep 0.1; done
+kill -INT $pid
+wait $pid
+[ $? -eq 130 ] || fail "interrupted: exit $?"
+says "saved $work/int"
+grep -q "\"step\":.*$(tail -n 1 "$work/int.log" | sed 's/{"step":\([0-9]*\),.*/\1/')," "$work/int/state.json" || fail "not saved at the last step"
+grep -q '^step 1/1000000  loss ' "$work/err" || fail "no progress on stderr"
+
+# What was trained can be looked at.
+good "$m" --resume "$work/whole" --verify
+says 'verified: 1 parameters, 65536 weights'
+good "$m" --weights "$work/whole" --data "$data" --eval-only --profile
+says 'rows of the valid split'
+says ' forward$'
+good "$m" --resume "$work/whole" --generate 'the quick' --max-tokens 20 --temperature 0
+cp "$work/out" "$work/greedy"
+[ "$(wc -c <"$work/greedy")" -eq 30 ] || fail "9 + 20 bytes and a newline expected"
+good "$m" --resume "$work/whole" --generate 'the quick' --max-tokens 20 --temperature 0 --seed 3
+same "$work/greedy" "$work/out"
+
+# Gradients in memory.
+good "$work/b.so" --data "$data" --steps 5 --log "$work/buffer.log"
+losses "$work/whole.log" | head -n 5 >"$work/a" && losses "$work/buffer.log" >"$work/b" && same "$work/a" "$work/b"
+grep -q '"grad_norm":' "$work/buffer.log" || fail "no grad_norm"
+good "$work/b.so" --data "$data" --steps 5 --accumulate 3 --clip 0.5
+
+# A module by tbc: any number of threads gives the same bits, and the projection is what it should be.
+"$TBC_BUILD/tbc" compile tiny.json -o "$work/tiny.so" --batch 2 --seq 48 2>"$work/err" || fail "tbc compile"
+for threads in 1 2 4; do
+    good "$work/tiny.so" --data "$data" --steps 4 --threads $threads --save "$work/t$threads" --log "$work/t$threads.log"
+    for file in model.safetensors optimizer.safetensors; do same "$work/t1/$file" "$work/t$threads/$file"; done
+done
+good "$work/tiny.so" --data "$data" --steps 60 --lr 5e-3 --save "$work/learnt" --log "$work/tiny.log" --verify
+says '^verified: 15 parameters, 77824 weights, codes\*scales equal the forward pass$'
+losses "$work/tiny.log" | awk 'NR == 1 { first = $2 } { last = $2 } END { exit !(last < first - 1) }' || fail "it does not learn"
+good "$work/tiny.so" --resume "$work/learnt" --generate 'the quick brown fox jumps over the lazy dog, the quick brown fox' --max-tokens 40
+
+[ -z "${failed-}" ]
