@@ -1,6 +1,7 @@
 /* Opening a compiled module for a look at it, and the look in words; inspect_json.c has it as JSON. */
 #include "inspect.h"
 #include "inspect_json.h"
+#include "json.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -67,32 +68,51 @@ static const tbc_module_t *open_module(const char *path, void **handle, Diag *di
 
 /* ---- printing */
 
-static void print_count(FILE *out, double count, const char *unit) {
+/* 4720000, "B" as "4.72 MB", right-aligned. */
+static void print_count(FILE *out, int width, double count, const char *unit) {
     static const char *const prefix[] = {"", "k", "M", "G", "T", "P"};
     int p = 0;
     while (count >= 1000 && p < 5) count /= 1000, p++;
-    fprintf(out, "%.*f %s%s", p ? 2 : 0, count, prefix[p], unit);
+    char text[32];
+    snprintf(text, sizeof text, "%.*f %s%s", p ? 2 : 0, count, prefix[p], unit);
+    fprintf(out, "%*s", width, text);
 }
 
-static void print_shape(FILE *out, const tbc_tensor *t, int width) {
+static void print_shape(FILE *out, const tbc_tensor *t) {
     static const char *const dtype[] = {"f32", "i32", "t2"};
     Buf b = {0};
     buf_printf(&b, "%s[", t->dtype <= TBC_T2 ? dtype[t->dtype] : "?");
     for (uint32_t i = 0; i < t->rank && i < TBC_MAX_RANK; i++)
         buf_printf(&b, "%s%lld", i ? "," : "", (long long)t->dim[i]);
     buf_printf(&b, "]");
-    fprintf(out, "%-*s", width, b.at);
+    fprintf(out, "%-18s", b.at);
     buf_free(&b);
 }
 
+/* The meta's members, one a line. */
+static void print_meta(const char *meta, FILE *out) {
+    Diag quiet = {0};
+    Sources src = {.arena = arena_new(), .diag = &quiet};
+    const Json *root = json_parse(&src, "meta", meta, strlen(meta));
+    for (const Json *v = root ? root->first : NULL; v && v->key; v = v->next) {
+        Buf b = {0};
+        json_print(&b, v);
+        fprintf(out, "  %-10s %s\n", v->key, b.at);
+        buf_free(&b);
+    }
+    vec_free(&src.files);
+    arena_free(src.arena);
+    buf_free(&quiet.text);
+}
+
 static void print_facts(const char *path, const tbc_module_t *m, FILE *out) {
-    fprintf(out, "%s: tbc module, ABI %u, x86-64 with %s\n", path, m->abi, m->cpu_features);
-    fprintf(out, "  meta     %s\n", m->meta);
-    fprintf(out, "  arena    ");
-    print_count(out, (double)m->arena_bytes, "B");
+    fprintf(out, "%s: tbc module, ABI %u\n", path, m->abi);
+    print_meta(m->meta, out);
+    fprintf(out, "  %-10s %s\n  %-10s ", "needs", m->cpu_features, "memory");
+    print_count(out, 0, (double)m->arena_bytes, "B");
     fprintf(out, ", and ");
-    print_count(out, (double)m->scratch_bytes, "B");
-    fprintf(out, " of scratch a thread\n  kernels  %u\n", m->nkernels);
+    print_count(out, 0, (double)m->scratch_bytes, "B");
+    fprintf(out, " a thread\n  %-10s %u\n", "kernels", m->nkernels);
 }
 
 static void print_params(const tbc_module_t *m, FILE *out) {
@@ -102,20 +122,20 @@ static void print_params(const tbc_module_t *m, FILE *out) {
     for (uint32_t i = 0; i < m->ntensors; i++) {
         const tbc_tensor *t = &m->tensors[i];
         if (t->kind != TBC_PARAM) continue;
-        fprintf(out, "  %-52s ", t->name);
-        print_shape(out, t, 18);
-        if (t->group)
-            fprintf(out, " ternary/%-5u ", t->group);
-        else
-            fprintf(out, " %-13s ", "full");
-        print_count(out, (double)t->bytes, "B\n");
-        bytes += (double)t->bytes, n++;
         double elements = 1;
         for (uint32_t d = 0; d < t->rank; d++) elements *= (double)t->dim[d];
-        count += elements;
+        fprintf(out, "  ");
+        print_shape(out, t);
+        if (t->group)
+            fprintf(out, " ternary/%-5u", t->group);
+        else
+            fprintf(out, " %-13s", "full");
+        print_count(out, 11, (double)t->bytes, "B");
+        fprintf(out, "  %s\n", t->name);
+        bytes += (double)t->bytes, count += elements, n++;
     }
     fprintf(out, "  %u tensors, %.0f numbers, ", n, count);
-    print_count(out, bytes, "B\n");
+    print_count(out, 0, bytes, "B\n");
 }
 
 static int by_bytes(const void *a, const void *b) {
@@ -136,11 +156,11 @@ static void print_largest(const tbc_module_t *m, FILE *out) {
         const tbc_tensor *t = temps.at[i];
         const char *table =
             t->table >= 0 && (uint32_t)t->table < m->ntables ? m->tables[t->table].name : "all";
-        fprintf(out, "  %-10s %-40s ", table, t->name ? t->name : "");
-        print_shape(out, t, 20);
-        fprintf(out, " launches %5u to %5u, at %12llu, ", t->live_first, t->live_last,
-                (unsigned long long)t->offset);
-        print_count(out, (double)t->bytes, "B\n");
+        print_count(out, 12, (double)t->bytes, "B");
+        fprintf(out, " at %-12llu ", (unsigned long long)t->offset);
+        print_shape(out, t);
+        fprintf(out, " %-8s launches %5u to %5u  %s\n", table, t->live_first, t->live_last,
+                t->name ? t->name : "");
     }
     if (temps.n > LARGEST) fprintf(out, "  and %u smaller ones\n", temps.n - LARGEST);
     vec_free(&temps);
@@ -154,8 +174,9 @@ static void print_memory(const tbc_module_t *m, FILE *out) {
         for (uint32_t i = 0; i < m->ntensors; i++) {
             if (m->tensors[i].kind == kind) bytes += (double)m->tensors[i].bytes, n++;
         }
-        fprintf(out, "  %-10s %5u, ", inspect_kind[kind], n);
-        print_count(out, bytes, "B\n");
+        fprintf(out, "  %-10s %5u ", inspect_kind[kind], n);
+        print_count(out, 11, bytes, "B");
+        fprintf(out, "\n");
     }
     fprintf(out, "Largest temporaries\n");
     print_largest(m, out);
@@ -168,14 +189,14 @@ static void print_table(const tbc_module_t *m, const tbc_table *t, FILE *out) {
         bytes += (double)m->launches[t->first + i].bytes;
     }
     fprintf(out, "\nTable %s: %u launches, ", t->name, t->count);
-    print_count(out, flops, "FLOP, ");
-    print_count(out, bytes, "B\n");
+    print_count(out, 0, flops, "FLOP, ");
+    print_count(out, 0, bytes, "B\n");
     for (uint32_t i = 0; i < t->count; i++) {
         const tbc_launch *l = &m->launches[t->first + i];
-        fprintf(out, "  %5u  %-44s %7u tiles  ", i, m->kernels[l->kernel].name, l->tiles);
-        print_count(out, (double)l->flops, "FLOP  ");
-        print_count(out, (double)l->bytes, "B  ");
-        fprintf(out, "%s\n", l->label ? l->label : "");
+        fprintf(out, "  %5u  %-34s %6u tiles", i, m->kernels[l->kernel].name, l->tiles);
+        print_count(out, 14, (double)l->flops, "FLOP");
+        print_count(out, 12, (double)l->bytes, "B");
+        fprintf(out, "  %s\n", l->label ? l->label : "");
     }
 }
 

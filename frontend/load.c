@@ -95,5 +95,10 @@ static const Json *load_file(Sources *src, const char *path, const Chain *from) 
 }
 
 const Json *load_tree(Sources *src, const char *name) {
-    return load_file(src, find_spec(src, name), NULL);
+    const char *path = find_spec(src, name);
+    if (!strchr(path, '/') && !exists(path)) {
+        diag_error(src->diag, path, 0, 0, "there is no such file here, nor in %s", model_dirs[0]);
+        return NULL;
+    }
+    return load_file(src, path, NULL);
 }

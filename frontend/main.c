@@ -180,7 +180,13 @@ static Module *load_input(const Compile *c, bool tir, Diag *diag) {
 
 /* Completes the meta of a module that is about to go through the passes. */
 static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *diag) {
-    bool buffer = module_graph(m, "backward") || c->passes.grads_buffer;
+    bool updates = m->props & P(updates); /* a dump that has the step's form already */
+    bool buffer = updates ? module_graph(m, "backward") != NULL : c->passes.grads_buffer;
+    if (updates && c->grads && buffer != c->passes.grads_buffer) {
+        diag_error(diag, c->input, 0, 0,
+                   "--grads %s: the module is past the optimizer pass and has it otherwise", c->grads);
+        return false;
+    }
     const char *const pairs[] = {
         "grads",    buffer ? "buffer" : "fused", "precision", "f32",  "target", "x86-64",
         "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu, NULL};

@@ -1,0 +1,138 @@
+# The tbc command line: what it writes, where, and how it says no.
+tbc=$TBC_BUILD/tbc
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+spec=$TBC_SOURCE/tests/errors/include/base.json
+failures=0
+
+fail() {
+    echo "FAIL: $*"
+    failures=$((failures + 1))
+}
+
+# expect STATUS "TEXT" ARG...: tbc exits with STATUS and says TEXT, in one line if it is an error.
+expect() {
+    status=$1 text=$2
+    shift 2
+    "$tbc" "$@" >"$dir/out" 2>"$dir/err" </dev/null
+    got=$?
+    [ $got = "$status" ] || fail "tbc $*: exit $got, not $status: $(cat "$dir/err")"
+    [ -z "$text" ] || grep -qF -e "$text" "$dir/err" "$dir/out" || fail "tbc $*: no '$text' in: $(cat "$dir/err")"
+    if [ "$status" != 0 ] && [ "$(wc -l <"$dir/err")" != 1 ]; then fail "tbc $*: not one line: $(cat "$dir/err")"; fi
+}
+
+# ---- help and tables
+expect 0 'tbc compile SPEC' --help
+expect 0 'tbc compile SPEC' compile --help
+expect 0 'tbc ' --version
+expect 0 '| matmul | 2 to 3 |' ops
+expect 0 '| rms_norm | x | weight shape eps |' ops
+expect 0 '| autodiff | ste | grads |' passes
+
+# ---- wrong usage: 2
+expect 2 'a command is missing'
+expect 2 "unknown command 'comple'" comple
+expect 2 'a model spec is missing' compile
+expect 2 "unexpected argument 'b.json'" compile "$spec" b.json
+expect 2 "did you mean '--batch'" compile "$spec" --bach 3
+expect 2 '--batch needs a value' compile "$spec" --batch
+expect 2 '--batch 0' compile "$spec" --batch 0
+expect 2 '--batch 2x' compile "$spec" --batch 2x
+expect 2 '--seq -1' compile "$spec" --seq -1
+expect 2 '--seq: 16777216 at most' compile "$spec" --seq 16777217
+expect 2 '--emit exe' compile "$spec" --emit exe
+expect 2 '--precision f64' compile "$spec" --precision f64
+expect 2 '--grads none' compile "$spec" --grads none
+expect 2 '--target arm' compile "$spec" --target arm
+expect 2 "unknown pass 'csee' (did you mean 'cse'?)" compile "$spec" --stop-after csee
+expect 2 "unknown pass 'zzz'" compile "$spec" --print-after zzz
+expect 2 '--emit so needs all passes' compile "$spec" --emit so --stop-after cse
+expect 2 'a .tir file is missing' opt --passes cse
+expect 2 "unknown pass 'nope'" opt x.tir --passes cse,nope
+expect 2 "a pass is missing after ','" opt x.tir --passes cse,
+expect 2 'a compiled module is missing' inspect
+expect 2 'tbc ops takes no arguments' ops x
+
+# ---- what this version does not do: 1
+expect 1 '--precision bf16: this version generates f32 code for x86-64 only' compile "$spec" --precision bf16
+expect 1 '--target nvptx64: this version' compile "$spec" --target nvptx64
+expect 1 '--emit ptx: this version' compile "$spec" --emit ptx
+expect 1 '--gpu sm_80: this version' compile "$spec" --gpu sm_80
+
+# ---- bad input: 1
+expect 1 'nothing.json: error: there is no such file here, nor in' compile nothing.json
+expect 1 "$dir/nothing.json: error: cannot read the file" compile "$dir/nothing.json"
+expect 1 "$dir: error: cannot read the file: Is a directory" compile "$dir"
+expect 1 'error: the file is not text' compile "$tbc"
+expect 1 'no-such-cpu' compile "$spec" --cpu no-such-cpu -o "$dir/x.so"
+expect 1 'cannot read the file' opt "$dir/nothing.tir"
+printf 'tbc_ir 1\nfunc @train {\n  %%0: f32[2] = nothing\n}\n' >"$dir/bad.tir"
+expect 1 "$dir/bad.tir:" opt "$dir/bad.tir"
+printf '\0\0' >"$dir/zero.tir"
+expect 1 'the file is not text' opt "$dir/zero.tir"
+expect 1 'not a tbc module' inspect "$tbc"
+expect 1 'not a tbc module' inspect "$spec"
+expect 1 'Is a directory' inspect "$dir"
+head -c 5000000 /dev/zero | tr '\0' '[' >"$dir/deep.json"
+expect 1 'larger than 4 MiB' compile "$dir/deep.json"
+
+# ---- outputs that cannot be written: 1, and nothing left behind
+mkdir "$dir/work" && cd "$dir/work" || exit 1
+expect 1 "$dir/missing/x.so: error:" compile "$spec" -o "$dir/missing/x.so"
+expect 1 "$dir/missing/x.tir: error:" compile "$spec" --emit tir -o "$dir/missing/x.tir"
+expect 1 "$dir/missing/dump: error:" compile "$spec" --dump-ir "$dir/missing/dump"
+expect 1 "$dir: error:" compile "$spec" -o "$dir"
+if [ -w /dev/full ]; then
+    expect 1 '/dev/full: error:' compile "$spec" --emit tir -o /dev/full
+    "$tbc" ops >/dev/full 2>"$dir/err" && fail 'tbc ops to a full disk: exit 0'
+    grep -q 'cannot write to standard output' "$dir/err" || fail "full disk: $(cat "$dir/err")"
+fi
+[ -z "$(ls -A)" ] || fail "files left behind: $(ls -A)"
+[ ! -e "$dir/missing" ] || fail 'a directory was made'
+
+# ---- good runs
+expect 0 'func @decode' compile "$spec" --stop-after cse
+expect 0 'func @train' compile "$spec" --emit tir
+expect 0 'func @backward' compile "$spec" --emit tir --grads buffer
+expect 0 'define' compile "$spec" --emit ll
+expect 0 '.globl' compile "$spec" --emit asm
+expect 0 'func @train' compile "$spec" --print-after cse --emit ll
+expect 0 'i32[3,7]' compile "$spec" --stop-after insert-ste --batch 3 --seq=7
+[ -z "$(ls -A)" ] || fail "text output made files: $(ls -A)"
+expect 0 '' compile "$spec" --dump-ir dumps --time-passes
+[ -f train.so ] || fail 'no train.so by default'
+grep -q 'insert-ste' "$dir/err" || fail '--time-passes prints no table'
+[ -f dumps/00-frontend.tir ] || fail 'no 00-frontend.tir'
+set -- dumps/*.tir
+[ $# = $(($("$tbc" passes | wc -l) - 2 + 1)) ] || fail "not a dump for each pass: $*"
+
+# Every dump reads back and prints the same; compiling it goes on from there to the same end.
+for f in dumps/*.tir; do last=$f; done
+for f in dumps/*.tir; do
+    "$tbc" opt "$f" | cmp -s - "$f" || fail "$f does not read back"
+    "$tbc" compile "$f" --emit tir | cmp -s - "$last" || fail "$f does not compile to $last"
+done
+"$tbc" opt dumps/00-frontend.tir --passes insert-ste,autodiff | cmp -s - dumps/02-autodiff.tir || fail 'opt --passes'
+expect 2 '--batch and --seq need a spec' compile dumps/00-frontend.tir --batch 2
+expect 1 'past the optimizer pass' compile "$last" --grads buffer
+expect 1 "pass 'autodiff' needs" opt dumps/00-frontend.tir --passes autodiff
+
+# The same input gives the same module.
+cp train.so first.so
+expect 0 '' compile "$spec" -o train.so
+cmp -s first.so train.so || fail 'two compilations differ'
+
+expect 0 'Table train' inspect train.so
+expect 0 '"kind":"param"' inspect train.so --json
+head -c 3000 train.so >cut.so
+expect 1 'cut.so: error:' inspect cut.so
+{ head -c 2000 train.so; printf X; tail -c +2002 train.so; } >damaged.so
+expect 1 'the file is damaged' inspect damaged.so
+
+# Models by name, from anywhere; the current directory comes first.
+expect 0 'f32[151936,1024]' compile qwen3.json --stop-after insert-ste
+cp "$spec" qwen3.json
+expect 0 'f32[16,8]' compile qwen3.json --stop-after insert-ste
+
+[ $failures = 0 ] && echo 'all as expected'
+exit $failures
