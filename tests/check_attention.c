@@ -116,8 +116,8 @@ static void check_case(void *so, int index, const Target *t) {
     problem_free(&p);
 }
 
-static Gen *emit_all(const char *cpu) {
-    Gen *g = test_gen(cpu);
+static Gen *emit_all(const Target *t) {
+    Gen *g = gen_new(t, "test");
     for (int i = 0; i < CASES; i++) {
         char name[32];
         snprintf(name, sizeof name, "attention%d", i);
@@ -129,15 +129,16 @@ static Gen *emit_all(const char *cpu) {
 }
 
 START_TEST(attention_and_gradients) {
-    void *so = test_load(emit_all(NULL));
-    for (int i = 0; i < CASES; i++) check_case(so, i, test_target(NULL));
+    const Target *t = _i ? test_wide_target() : test_target(NULL);
+    void *so = test_load(emit_all(t));
+    for (int i = 0; i < CASES; i++) check_case(so, i, t);
     dlclose(so);
 }
 END_TEST
 
 START_TEST(compiles_for_avx512) {
     static const char *const cpus[] = {"znver4", "sapphirerapids"};
-    char *text = test_compile(emit_all(cpus[_i]));
+    char *text = test_compile(emit_all(test_target(cpus[_i])));
     ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
     free(text);
 }
@@ -157,7 +158,7 @@ int main(void) {
     Suite *s = suite_create("attention");
     TCase *c = tcase_create("attention");
     tcase_set_timeout(c, 300);
-    tcase_add_test(c, attention_and_gradients);
+    tcase_add_loop_test(c, attention_and_gradients, 0, 2);
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
     tcase_add_test(c, scratch_does_not_grow_with_length);
     suite_add_tcase(s, c);

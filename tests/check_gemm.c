@@ -106,8 +106,8 @@ static void check_case(void *so, const char *name, const GemmDesc *d, const Targ
     test_args_free(&args);
 }
 
-static Gen *emit_all(const char *cpu) {
-    Gen *g = test_gen(cpu);
+static Gen *emit_all(const Target *t) {
+    Gen *g = gen_new(t, "test");
     for (int i = 0; i < CASES; i++) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
@@ -117,11 +117,12 @@ static Gen *emit_all(const char *cpu) {
 }
 
 START_TEST(products) {
-    void *so = test_load(emit_all(NULL));
+    const Target *t = _i ? test_wide_target() : test_target(NULL);
+    void *so = test_load(emit_all(t));
     for (int i = 0; i < CASES; i++) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
-        check_case(so, name, &cases[i], test_target(NULL));
+        check_case(so, name, &cases[i], t);
     }
     dlclose(so);
 }
@@ -129,7 +130,7 @@ END_TEST
 
 START_TEST(compiles_for_avx512) {
     static const char *const cpus[] = {"znver4", "sapphirerapids"};
-    char *text = test_compile(emit_all(cpus[_i]));
+    char *text = test_compile(emit_all(test_target(cpus[_i])));
     ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
     free(text);
 }
@@ -170,7 +171,7 @@ int main(void) {
     Suite *s = suite_create("gemm");
     TCase *c = tcase_create("gemm");
     tcase_set_timeout(c, 300);
-    tcase_add_test(c, products);
+    tcase_add_loop_test(c, products, 0, 2);
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 2);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
