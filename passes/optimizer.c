@@ -182,21 +182,37 @@ static Graph *make_update(Optimizer *o) {
     return g;
 }
 
-/* Whether the functions and inputs that this pass makes are not there yet. */
+/* Whether any function declares this name. */
+static bool declared(const Module *m, const char *name) {
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        const Graph *g = m->graphs.at[i];
+        for (uint32_t k = 0; k < g->nodes.n; k++) {
+            Op op = g->nodes.at[k].op;
+            if ((op == OP_param || op == OP_state || op == OP_input) &&
+                strcmp(g->nodes.at[k].attrs.name, name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the functions and storage that this pass makes are not there yet. */
 static bool names_free(const Optimizer *o, const Module *m) {
+    static const char *const suffixes[] = {"m", "v", "grad"};
     if (module_graph(m, "backward") || module_graph(m, "update"))
         return fail(o, "there is a function 'backward' or 'update' already");
-    for (uint32_t i = 0; i < o->from->nodes.n; i++) {
-        const Node *n = &o->from->nodes.at[i];
-        if (n->op == OP_input && strcmp(n->attrs.name, "hyper") == 0)
-            return fail(o, "function 'train' has an input 'hyper' already (it is the optimizer's)");
-    }
+    if (declared(m, "hyper")) return fail(o, "the name 'hyper' is the optimizer's (rename the tensor)");
+    for (uint32_t i = 0; i < o->trained.n; i++)
+        for (uint32_t k = 0; k < 3; k++)
+            if (declared(m, join(o, &o->trained.at[i], suffixes[k])))
+                return fail(o, "the name '%s.%s' is the optimizer's (rename the tensor)",
+                            o->trained.at[i].name, suffixes[k]);
     return true;
 }
 
 static bool replace_train(Optimizer *o, Module *m, uint32_t at) {
     bool buffer = o->ctx->options->grads_buffer;
-    if (!names_free(o, m) || !find_trained(o)) return false;
+    if (!find_trained(o) || !names_free(o, m)) return false;
     if (buffer) vec_push(&m->graphs, make_update(o));
     m->graphs.at[at] = buffer ? make_backward(o) : make_train(o);
     return true;

@@ -1,6 +1,7 @@
 /* simplify: local identities, until none applies. Results may differ by rounding only.
  *
- *   constants      op(splat..) -> splat; x + c -> offset; x * c, x / c -> scale; scales and offsets merge
+ *   constants      op(splat..) -> splat; x + c -> offset; x * c, x / c -> scale; scales and offsets merge,
+ *                  and scales move to the operand of a product that has fewer elements
  *   signs          neg neg x -> x; x + neg y -> x - y; neg scale x -> scale x
  *   broadcasts     dropped where the other operand has the full shape; sums of them become scales
  *   views          reshape of reshape, slice of slice, identities
@@ -183,6 +184,17 @@ static Val simplify_neg(Simplify *s, const Expr *e) {
     return VAL_NONE;
 }
 
+/* c * (a * b), of which a or b is repeated: fewer elements are scaled if that one is. */
+static Val scale_narrow(Simplify *s, const Expr *e, Val a, Val b) {
+    int64_t na = type_count(type_of(s, a)), nb = type_count(type_of(s, b));
+    if (na == nb) return VAL_NONE;
+    Val narrow = na < nb ? a : b, wide = na < nb ? b : a;
+    Expr scaled = *e;
+    scaled.in = &narrow;
+    scaled.type = *type_of(s, narrow);
+    return make_binary(s, e, OP_mul, make(s, &scaled), wide);
+}
+
 static Val simplify_scale(Simplify *s, const Expr *e) {
     Val x = e->in[0];
     double c = e->attrs->c;
@@ -190,6 +202,7 @@ static Val simplify_scale(Simplify *s, const Expr *e) {
     if (c == -1) return make_unary(s, e, OP_neg, x);
     if (is(s, x, OP_scale)) return make_const(s, e, OP_scale, operand(s, x, 0), c * constant(s, x));
     if (is(s, x, OP_neg)) return make_const(s, e, OP_scale, operand(s, x, 0), -c);
+    if (is(s, x, OP_mul)) return scale_narrow(s, e, operand(s, x, 0), operand(s, x, 1));
     return VAL_NONE;
 }
 

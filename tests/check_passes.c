@@ -257,6 +257,26 @@ END_TEST
 
 /* ---- the driver */
 
+/* Any pass after any prefix of the pipeline, as tbc opt allows it: it works or says what is missing; that
+ * it leaves a module that verifies is checked by the driver. */
+START_TEST(any_pass_at_any_level) {
+    Module *m = random_module(7);
+    for (uint32_t level = 0; level <= pass_count; level++) {
+        if (level > 0) RUN(m, _i ? &buffer : &plain, pass_info[level - 1].name);
+        for (uint32_t i = 0; i < pass_count; i++) {
+            Module *copy = module_copy(m);
+            const PassInfo *p = &pass_info[i];
+            Diag diag = {0};
+            bool ok = passes_run(copy, &diag, _i ? &buffer : &plain, &p, 1);
+            ck_assert_msg(ok == (diag.errors == 0), "%s after %u passes", p->name, level);
+            buf_free(&diag.text);
+            module_free(copy);
+        }
+    }
+    module_free(m);
+}
+END_TEST
+
 static Module *parse(const char *text) {
     Diag diag = {0};
     Module *m = parse_module(text, "test.tir", &diag);
@@ -358,6 +378,7 @@ int main(void) {
     tcase_add_test(t, gradients_accumulate_in_place);
     suite_add_tcase(s, t);
     TCase *d = tcase_create("driver");
+    tcase_add_loop_test(d, any_pass_at_any_level, 0, 2);
     tcase_add_test(d, needs_are_checked);
     tcase_add_test(d, stop_after_must_be_in_the_run);
     tcase_add_test(d, stop_after_stops);
