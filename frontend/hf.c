@@ -6,18 +6,18 @@
 
 #include <string.h>
 
-#define MAX_SIZE INT32_MAX
-
-/* The keys that decide what is computed, in Transformers' words and in ours. */
+/* The keys that size the model, in Transformers' words and in ours. The largest values keep every matrix
+ * below 2^40 elements, far from any real model, so that what is too large is reported here. */
 typedef struct Size {
     const char *key, *dim;
+    int64_t max;
     int64_t missing; /* the default; 0: the key is required */
 } Size;
 static const Size sizes[] = {
-    {"vocab_size", "vocab", 0},          {"hidden_size", "hidden", 0},
-    {"intermediate_size", "ffn", 0},     {"num_hidden_layers", "layers", 0},
-    {"num_attention_heads", "heads", 0}, {"num_key_value_heads", "kv_heads", 0},
-    {"head_dim", "head_dim", 128},
+    {"vocab_size", "vocab", 1 << 24, 0},       {"hidden_size", "hidden", 1 << 16, 0},
+    {"intermediate_size", "ffn", 1 << 20, 0},  {"num_hidden_layers", "layers", 512, 0},
+    {"num_attention_heads", "heads", 1024, 0}, {"num_key_value_heads", "kv_heads", 1024, 0},
+    {"head_dim", "head_dim", 4096, 128},
 };
 #define SIZES (sizeof sizes / sizeof *sizes)
 
@@ -30,7 +30,7 @@ static void check_sizes(Sources *src, const Json *config, Json *dims) {
         const Json *v = json_get(config, sizes[i].key);
         int64_t value = sizes[i].missing;
         if (!v && !value) json_error(src, config, "the key '%s' is missing", sizes[i].key);
-        if ((is_set(v) || (v && !value)) && !json_int(src, v, 1, MAX_SIZE, &value)) value = 0;
+        if ((is_set(v) || (v && !value)) && !json_int(src, v, 1, sizes[i].max, &value)) value = 0;
         if (!value) continue;
         Json number = {.kind = JSON_NUMBER, .number = (double)value};
         number.loc = number.key_loc = v ? v->loc : config->loc;
