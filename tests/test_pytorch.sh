@@ -5,10 +5,9 @@ set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 field() { sed -n "s/^ *\"$2\": *\([0-9]*\),*$/\1/p" "$1/expected.json"; }
 
-train() { # train CASE STEPS OUT OPTION..
-    case=$1 steps=$2 out=$3 && shift 3
+train() { # train STEPS OUT, of $case
     "$TBC_BUILD/tbc-run" "$work/train.so" --weights "$case/model.safetensors" --data "$case/rows.npy" --no-shuffle \
-        --steps "$steps" --lr 5e-4 --warmup "$(field "$case" warmup)" --save "$out" --log "$out.jsonl" --quiet "$@" >/dev/null
+        --steps "$1" --lr 5e-4 --warmup "$(field "$case" warmup)" --save "$2" --log "$2.jsonl" --quiet >/dev/null
 }
 
 compare() { # compare CASE COMPILE-OPTION..
@@ -16,7 +15,7 @@ compare() { # compare CASE COMPILE-OPTION..
     rm -rf "$work"/one* "$work"/all*
     steps=$(sed -n '/"losses"/,/]/p' "$case/expected.json" | grep -c '^ *[0-9]')
     "$TBC_BUILD/tbc" compile "$case/config.json" -o "$work/train.so" --batch "$(field "$case" batch)" --seq "$(field "$case" seq)" "$@" &&
-        train "$case" 1 "$work/one" && train "$case" "$steps" "$work/all" &&
+        train 1 "$work/one" && train "$steps" "$work/all" &&
         printf '%s: ' "$(basename "$case") $*" &&
         "$TBC_BUILD/tests/compare_training" "$case" "$work/all.jsonl" "$work/one" "$work/all" || failed="${failed-} $(basename "$case")"
 }
