@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* ---- memory */
 
@@ -14,8 +15,8 @@ static uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
 }
 
-/* Bytes that can be had without swapping others out: what the kernel says is available, and at most the
- * control group's limit. UINT64_MAX: unknown. */
+/* Bytes that can be had without swapping others out: what the kernel says is available, and at most what
+ * the control group and `ulimit -v` allow. UINT64_MAX: unknown. */
 static uint64_t memory_available(void) {
     uint64_t available = UINT64_MAX, value;
     char line[128];
@@ -29,6 +30,8 @@ static uint64_t memory_available(void) {
     file = fopen("/sys/fs/cgroup/memory.max", "r");
     if (file && fscanf(file, "%" SCNu64, &value) == 1 && value < available) available = value;
     if (file) fclose(file);
+    struct rlimit space;
+    if (!getrlimit(RLIMIT_AS, &space) && space.rlim_cur < available) available = space.rlim_cur;
     return available;
 }
 
@@ -56,7 +59,7 @@ bool device_open(Device *d, const LoadedModule *m, int threads) {
     if (needed > available) return out_of_memory(m, needed, available);
     d->arena = map_zeroed(d->arena_bytes);
     d->scratch = map_zeroed(scratch);
-    if (!d->arena || !d->scratch) { /* a limit on address space: ulimit -v */
+    if (!d->arena || !d->scratch) { /* what is in use already counts towards ulimit -v too */
         device_close(d);
         return out_of_memory(m, needed, available);
     }
