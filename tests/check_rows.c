@@ -311,19 +311,25 @@ enum { LEADS = sizeof leads / sizeof *leads };
 /* Leading dims long enough for several tiles, at short rows. */
 static const int64_t many_rows[] = {3, 1000};
 
-/* Idiom _i, for all row lengths and leading dims, in one module. */
+static Gen *new_module(bool wide) {
+    return gen_new(wide ? test_wide_target() : test_target(NULL), "test");
+}
+
+/* An idiom for all row lengths and leading dims (few, with wide vectors) in one module. */
 START_TEST(test_idioms) {
     Case cases[LENGTHS * LEADS];
     int64_t n[LENGTHS * LEADS];
     uint32_t count = 0;
-    Gen *g = test_gen(NULL);
+    bool wide = _i >= IDIOMS;
+    int idiom = _i % IDIOMS;
+    Gen *g = new_module(wide);
     for (int i = 0; i < LENGTHS; i++) {
-        for (int k = 0; k < (lengths[i] % 16 < 2 && lengths[i] < 100 ? LEADS : 2); k++) {
+        for (int k = 0; k < (!wide && lengths[i] % 16 < 2 && lengths[i] < 100 ? LEADS : 2); k++) {
             bool many = leads[k].rank == 2 && lengths[i] == 17;
             Body b = body_new(leads[k].rank, many ? many_rows : leads[k].dim, lengths[i], 1);
-            idioms[_i].build(&b);
+            idioms[idiom].build(&b);
             char name[64];
-            snprintf(name, sizeof name, "%s_%d_%lld", idioms[_i].name, k, (long long)lengths[i]);
+            snprintf(name, sizeof name, "%s_%d_%lld", idioms[idiom].name, k, (long long)lengths[i]);
             n[count] = lengths[i];
             cases[count++] = case_of(g, name, &b);
         }
@@ -424,7 +430,7 @@ enum { BATCH = 32, BATCHES = 12 };
 START_TEST(test_random_bodies) {
     Case cases[BATCH];
     int64_t n[BATCH];
-    Gen *g = test_gen(NULL);
+    Gen *g = new_module(_i % 2);
     for (uint32_t i = 0; i < BATCH; i++) {
         uint64_t seed = (uint64_t)_i * BATCH + i + 1;
         uint32_t lead = (uint32_t)(seed % LEADS);
@@ -449,7 +455,7 @@ END_TEST
 START_TEST(test_wide) {
     Gen *g = test_gen(_i ? "sapphirerapids" : "znver4");
     for (int i = 0; i < IDIOMS; i++) {
-        for (int k = 0; k < LENGTHS; k += 2) {
+        for (int k = 0; k < LENGTHS; k += 4) {
             Body b = body_new(leads[3].rank, leads[3].dim, lengths[k], 1);
             idioms[i].build(&b);
             char name[64];
@@ -486,7 +492,7 @@ int main(void) {
     Suite *suite = suite_create("rows");
     TCase *t = tcase_create("rows");
     tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, test_idioms, 0, IDIOMS);
+    tcase_add_loop_test(t, test_idioms, 0, 2 * IDIOMS);
     tcase_add_loop_test(t, test_random_bodies, 0, BATCHES);
     tcase_add_loop_test(t, test_wide, 0, 2);
     tcase_add_test(t, test_long_rows);

@@ -3,6 +3,11 @@
 #include "kernel_test.h"
 #include <check.h>
 
+/* Loop tests come twice: for the host, and with wide vectors. */
+static Gen *new_module(bool wide) {
+    return gen_new(wide ? test_wide_target() : test_target(NULL), "test");
+}
+
 /* ---- ternary: codes and scales are exactly ternary_group's, padding included */
 
 typedef struct Matrix {
@@ -61,8 +66,8 @@ static bool same_floats(const float *a, const float *b, int64_t n) {
 }
 
 START_TEST(test_ternary) {
-    const Matrix *m = &matrices[_i];
-    Gen *g = test_gen(NULL);
+    const Matrix *m = &matrices[_i % MATRICES];
+    Gen *g = new_module(_i >= MATRICES);
     TernaryDesc pack = {m->rows, m->cols, m->group};
     DecodeDesc unpack = {m->rows, m->cols, m->group};
     gen_ternary(g, "pack", &pack);
@@ -137,9 +142,9 @@ static const EmbedDesc embeddings[] = {
 enum { EMBEDDINGS = sizeof embeddings / sizeof *embeddings };
 
 START_TEST(test_embed) {
-    const EmbedDesc *d = &embeddings[_i];
+    const EmbedDesc *d = &embeddings[_i % EMBEDDINGS];
     const Matrix m = {d->vocab, d->n, d->group};
-    Gen *g = test_gen(NULL);
+    Gen *g = new_module(_i >= EMBEDDINGS);
     gen_embed(g, "embed", d);
     uint32_t tiles = embed_tiles(d, g->target);
     void *so = test_load(g);
@@ -172,8 +177,8 @@ static const EmbedGradDesc embed_grads[] = {
 enum { EMBED_GRADS = sizeof embed_grads / sizeof *embed_grads };
 
 START_TEST(test_embed_grad) {
-    const EmbedGradDesc *d = &embed_grads[_i];
-    Gen *g = test_gen(NULL);
+    const EmbedGradDesc *d = &embed_grads[_i % EMBED_GRADS];
+    Gen *g = new_module(_i >= EMBED_GRADS);
     gen_embed_grad(g, "embed_grad", d);
     uint32_t tiles = embed_grad_tiles(d, g->target);
     void *so = test_load(g);
@@ -203,10 +208,10 @@ enum { COUNTS = sizeof counts / sizeof *counts };
 
 START_TEST(test_adamw) {
     static const float hyper[] = {0.995f, 0.02f, 1.5f, 0.25f};
-    AdamwDesc d = {counts[_i], 0.9, 0.95, 1e-8};
+    AdamwDesc d = {counts[_i % COUNTS], 0.9, 0.95, 1e-8};
     int64_t n = d.count;
     uint64_t bytes = (uint64_t)n * 4, rng = 11;
-    Gen *g = test_gen(NULL);
+    Gen *g = new_module(_i >= COUNTS);
     gen_adamw(g, "adamw", &d);
     uint32_t tiles = adamw_tiles(&d, g->target);
     void *so = test_load(g);
@@ -244,8 +249,8 @@ static const SumRowsDesc sums[] = {{1, 1}, {5, 1}, {100000, 1}, {32, 100}, {3, 1
 enum { SUMS = sizeof sums / sizeof *sums };
 
 START_TEST(test_sum_rows) {
-    const SumRowsDesc *d = &sums[_i];
-    Gen *g = test_gen(NULL);
+    const SumRowsDesc *d = &sums[_i % SUMS];
+    Gen *g = new_module(_i >= SUMS);
     gen_sum_rows(g, "sum", d);
     uint32_t tiles = sum_rows_tiles(d, g->target);
     void *so = test_load(g);
@@ -287,9 +292,9 @@ START_TEST(test_take_row) {
 END_TEST
 
 START_TEST(test_copy_fill) {
-    CopyDesc copy = {counts[_i] * 4 + 3};
-    FillDesc fill = {counts[_i], -1.25};
-    Gen *g = test_gen(NULL);
+    CopyDesc copy = {counts[_i % COUNTS] * 4 + 3};
+    FillDesc fill = {counts[_i % COUNTS], -1.25};
+    Gen *g = new_module(_i >= COUNTS);
     gen_copy(g, "copy", &copy);
     gen_fill(g, "fill", &fill);
     uint32_t copies = copy_tiles(&copy, g->target), fills = fill_tiles(&fill, g->target);
@@ -339,14 +344,14 @@ int main(void) {
     Suite *suite = suite_create("small kernels");
     TCase *t = tcase_create("small kernels");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, test_ternary, 0, MATRICES);
+    tcase_add_loop_test(t, test_ternary, 0, 2 * MATRICES);
     tcase_add_test(t, test_ties);
-    tcase_add_loop_test(t, test_embed, 0, EMBEDDINGS);
-    tcase_add_loop_test(t, test_embed_grad, 0, EMBED_GRADS);
-    tcase_add_loop_test(t, test_adamw, 0, COUNTS);
-    tcase_add_loop_test(t, test_sum_rows, 0, SUMS);
+    tcase_add_loop_test(t, test_embed, 0, 2 * EMBEDDINGS);
+    tcase_add_loop_test(t, test_embed_grad, 0, 2 * EMBED_GRADS);
+    tcase_add_loop_test(t, test_adamw, 0, 2 * COUNTS);
+    tcase_add_loop_test(t, test_sum_rows, 0, 2 * SUMS);
     tcase_add_test(t, test_take_row);
-    tcase_add_loop_test(t, test_copy_fill, 0, COUNTS);
+    tcase_add_loop_test(t, test_copy_fill, 0, 2 * COUNTS);
     tcase_add_loop_test(t, test_wide, 0, 2);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
