@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SEEDS = 300 };
+enum { SEEDS = 200 };
 
 static const PassOptions plain = {.verify = true}, buffer = {.verify = true, .grads_buffer = true};
 

@@ -249,7 +249,7 @@ static inline void grow(RandomBody *b) {
     Val x = from_pool(b), y;
     Type table = f32_type(2, INDEX_LIMIT, m->width, 0, 0);
     bool tame = true;
-    switch (rng_below(&m->rng, 8)) {
+    switch (rng_below(&m->rng, 12)) {
     case 0:
         y = ir_binary(b->g, no_loc, OP_add, x, attention_block(b, x));
         break;
@@ -263,9 +263,12 @@ static inline void grow(RandomBody *b) {
         y = normed(b, x), tame = false;
         break;
     case 4:
+    case 5:
         y = some_shape_change(b, x);
         break;
-    case 5:
+    case 6:
+    case 7:
+    case 8:
         y = some_binary(b, x);
         break;
     default:
@@ -327,8 +330,12 @@ static inline RandomBody random_body(RandomModel *m, const char *name, uint32_t 
     return b;
 }
 
+/* A product with most of what the body made; the rest may stay dead. */
 static inline Val random_logits(RandomBody *b) {
-    return linear(b->g, normed(b, b->pool[b->npool - 1]), some_matrix(b, INDEX_LIMIT, b->model->width));
+    Val x = b->pool[b->npool - 1];
+    for (uint32_t i = 0; i + 1 < b->npool; i++)
+        if (rng_below(&b->model->rng, 4) > 0) x = ir_binary(b->g, no_loc, OP_add, x, b->pool[i]);
+    return linear(b->g, normed(b, x), some_matrix(b, INDEX_LIMIT, b->model->width));
 }
 
 static inline Graph *random_train(RandomModel *m, uint32_t steps) {
@@ -361,7 +368,7 @@ static inline Graph *random_decode(RandomModel *m, uint32_t steps) {
 static inline Module *random_module_of(RandomModel model) {
     random_params(&model);
     Module *m = module_new();
-    uint32_t steps = 1 + rng_below(&model.rng, 8);
+    uint32_t steps = 1 + rng_below(&model.rng, 10);
     vec_push(&m->graphs, random_train(&model, steps));
     vec_push(&m->graphs, random_eval(&model, steps));
     vec_push(&m->graphs, random_decode(&model, steps));
