@@ -1,6 +1,8 @@
 /* Orders and storage: topological orders of groups of nodes, in-place operands, views, readers. */
 #include "order.h"
 
+#include <string.h>
+
 /* ---- orders of groups */
 
 typedef struct Visit {
@@ -52,6 +54,39 @@ uint32_t inplace_operand(const Node *n, uint32_t result) {
 Val view_root(const Graph *g, Val v) {
     while (op_info[val_node(g, v)->op].flags & VIEW) v = val_node(g, v)->in[0];
     return v;
+}
+
+Val declared_value(const Graph *g, const char *name) {
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if ((n->op == OP_param || n->op == OP_state) && strcmp(n->attrs.name, name) == 0) return n->out;
+    }
+    return VAL_NONE;
+}
+
+static Val stored_value(const Graph *g, const char *name) {
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if (n->op == OP_store && strcmp(n->attrs.name, name) == 0) return n->in[0];
+    }
+    return VAL_NONE;
+}
+
+/* The value that v is written over; VAL_NONE if it has storage of its own. */
+static Val written_over(const Graph *g, Val v) {
+    const Node *n = val_node(g, v);
+    uint32_t k = op_info[n->op].flags & INPLACE ? inplace_operand(n, g->values.at[v].result) : NONE;
+    return k == NONE ? VAL_NONE : view_root(g, n->in[k]);
+}
+
+bool may_overwrite(const Graph *g, Val root, Val result) {
+    const Node *n = val_node(g, root);
+    if (n->op == OP_input || n->op == OP_rope_cos || n->op == OP_rope_sin) return false;
+    if (n->op != OP_param && n->op != OP_state) return true;
+    Val v = stored_value(g, n->attrs.name);
+    for (v = v == VAL_NONE ? v : view_root(g, v); v != VAL_NONE; v = written_over(g, v))
+        if (v == result) return true;
+    return false;
 }
 
 /* ---- readers */

@@ -19,6 +19,13 @@ uint32_t inplace_operand(const Node *, uint32_t result);
 /* The value whose storage v shares by being a view of it. */
 Val view_root(const Graph *, Val v);
 
+/* The param or state of that name; VAL_NONE if the function does not declare it. */
+Val declared_value(const Graph *, const char *name);
+
+/* May an INPLACE node's `result` be written over `root` (no view)? Not over inputs and tables, and over
+ * params and states only on the way to what is stored to them in the end. */
+bool may_overwrite(const Graph *, Val root, Val result);
+
 /* Readers of values: node read.at[i] for i from read.first[v] up to read.first[v+1], in node order, one
  * entry for each operand. Memory from `scratch`. */
 typedef struct Readers {

@@ -107,6 +107,25 @@ static int64_t place_blocks(Storage *s, int64_t base, Arena *scratch) {
     return end;
 }
 
+/* A store writes over the old content; nobody may read that afterwards. schedule sees to it. */
+static bool check_stores(PassCtx *ctx, const Storage *s) {
+    const Graph *g = s->g;
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        Val old = n->op == OP_store ? declared_value(g, n->attrs.name) : VAL_NONE;
+        if (old == VAL_NONE || s->root[old] == s->root[n->in[0]] || s->block[s->root[old]].last <= i)
+            continue;
+        const Module *m = ctx->module;
+        const char *file = n->loc.line && n->loc.file < m->files.n ? m->files.at[n->loc.file] : NULL;
+        diag_error(ctx->diag, file, n->loc.line, n->loc.col,
+                   "@%s: '%s' is read after it is stored to (run pass schedule first)", g->name,
+                   n->attrs.name);
+        return false;
+    }
+    return true;
+}
+
+/* Sets the offsets of g's values. Returns where they end, -1 after a reported error. */
 static int64_t plan_graph(PassCtx *ctx, Graph *g, const Layout *l) {
     int64_t *at = arena_array(ctx->scratch, int64_t, g->values.n);
     for (Val v = 0; v < g->values.n; v++) {
@@ -114,9 +133,10 @@ static int64_t plan_graph(PassCtx *ctx, Graph *g, const Layout *l) {
         at[v] = is_shared(n->op) ? shared_at(l, g, n) : -1;
     }
     Storage s = storage_of(g, at, ctx->scratch);
+    if (!check_stores(ctx, &s)) return -1;
     int64_t end = place_blocks(&s, l->end, ctx->scratch);
     for (Val v = 0; v < g->values.n; v++) g->values.at[v].offset = s.block[s.root[v]].at + s.delta[v];
-    return end;
+    return align(end, BIG);
 }
 
 bool pass_plan_memory(PassCtx *ctx, Module *m) {
@@ -126,11 +146,14 @@ bool pass_plan_memory(PassCtx *ctx, Module *m) {
     lay_out(&l, m, OP_rope_cos);
     lay_out(&l, m, OP_rope_sin);
     l.end = align(l.end, BIG);
-    m->arena_bytes = l.end;
-    for (uint32_t i = 0; i < m->graphs.n; i++) {
-        int64_t end = align(plan_graph(ctx, m->graphs.at[i], &l), BIG);
-        if (end > m->arena_bytes) m->arena_bytes = end;
+    int64_t most = l.end;
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < m->graphs.n; i++) {
+        int64_t end = plan_graph(ctx, m->graphs.at[i], &l);
+        ok = end >= 0;
+        if (end > most) most = end;
     }
+    if (ok) m->arena_bytes = most;
     vec_free(&l.shared);
-    return true;
+    return ok;
 }

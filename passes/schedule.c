@@ -3,15 +3,13 @@
  * Declarations stay first, and computation keeps its order (forward, then backward), except that
  *   - every reader of a value comes before the node that takes its storage over (adamw takes w, m and v;
  *     products and embedding_grad the sum so far) or that stores into the same param or state. A reader
- *     that cannot, such as an output, which the runtime reads at the very end, gets a copy: a concat of
- *     one operand;
+ *     that cannot gets a copy, a concat of one operand; so do outputs and stores, whose values must last;
  *   - gradients of parameters and updates run as soon as they can, so that neither the gradient nor what
  *     it is made from waits in memory; likewise whatever frees more than it fills;
  *   - views, and nodes that keep nothing alive by running late, run just before their first reader. */
 #include "order.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- constraints: data, and readers before whoever overwrites what they read */
 
@@ -101,7 +99,8 @@ static void readers_first(Sched *s, Val root, uint32_t taker, uint32_t own) {
     for (uint32_t i = 0; readers.list.n > (own != NONE) && i < readers.list.n; i++) {
         uint32_t r = readers.list.at[i];
         const Node *n = &s->g->nodes.at[r];
-        if (n->op != OP_output && s->mark[r] != s->marks) {
+        bool kept = n->op == OP_output || (n->op == OP_store && own != NONE); /* to the end */
+        if (!kept && s->mark[r] != s->marks) {
             add_edge(s, r, taker);
             continue;
         }
@@ -111,7 +110,7 @@ static void readers_first(Sched *s, Val root, uint32_t taker, uint32_t own) {
     vec_free(&readers.list);
 }
 
-/* Each storage is taken over by one node at most; inputs and constants, which must last, by none. */
+/* Each storage is taken over by one node at most, and what must last by none. */
 static void order_takers(Sched *s) {
     const Graph *g = s->g;
     bool *taken = arena_array(s->scratch, bool, g->values.n);
@@ -122,8 +121,7 @@ static void order_takers(Sched *s) {
             uint32_t k = inplace_operand(n, r);
             if (k == NONE) continue;
             Val root = view_root(g, n->in[k]);
-            Op source = val_node(g, root)->op;
-            if (taken[root] || source == OP_input || is_constant(source)) {
+            if (taken[root] || !may_overwrite(g, root, n->out + r)) {
                 set_copying(s, i, k, OWN_COPY);
             } else {
                 taken[root] = true;
@@ -133,19 +131,11 @@ static void order_takers(Sched *s) {
     }
 }
 
-static Val declared(const Graph *g, const char *name) {
-    for (uint32_t i = 0; i < g->nodes.n; i++) {
-        const Node *n = &g->nodes.at[i];
-        if ((n->op == OP_param || n->op == OP_state) && strcmp(n->attrs.name, name) == 0) return n->out;
-    }
-    return VAL_NONE;
-}
-
 static void order_stores(Sched *s) {
     for (uint32_t i = 0; i < s->g->nodes.n; i++) {
         const Node *n = &s->g->nodes.at[i];
         if (n->op != OP_store) continue;
-        Val root = declared(s->g, n->attrs.name);
+        Val root = declared_value(s->g, n->attrs.name);
         if (root != VAL_NONE && view_root(s->g, n->in[0]) != root) readers_first(s, root, i, NONE);
     }
 }

@@ -9,8 +9,6 @@
  * Where one cannot join, the code generator copies, so joining is never needed for correctness. */
 #include "storage.h"
 
-#include <string.h>
-
 #define ALIGNMENT 64
 
 /* ---- blocks */
@@ -100,34 +98,31 @@ static void join_inplace(Storage *s, uint32_t i) {
     for (uint32_t r = 0; r < n->nout; r++) {
         uint32_t k = inplace_operand(n, r);
         if (k == NONE || block_of(s, n->in[k])->last > i || reads_elsewhere(s, n, k)) continue;
-        Op source = val_node(s->g, s->root[n->in[k]])->op;
-        if (source != OP_input && source != OP_rope_cos && source != OP_rope_sin)
-            join(s, n->out + r, n->in[k], 0);
+        if (may_overwrite(s->g, s->root[n->in[k]], n->out + r)) join(s, n->out + r, n->in[k], 0);
     }
 }
 
 /* ---- concat and store */
 
-static void join_concat(Storage *s, const Node *n) {
-    int64_t at = 0;
-    for (uint32_t k = 0; k < n->nin; k++) {
-        Val v = n->in[k];
-        if (at % ALIGNMENT == 0 && is_movable(s, v) && s->root[v] != s->root[n->out] && is_last_content(s, v))
-            join(s, v, n->out, at);
-        at += type_bytes(val_type(s->g, v));
-    }
+/* May v, an operand of concat n at node i, be built in the result? Neither must be overwritten by what comes
+ * to stand there later while the other is still read. */
+static bool may_be_piece(const Storage *s, uint32_t i, Val v) {
+    Val out = s->g->nodes.at[i].out;
+    return is_movable(s, v) && s->root[v] != s->root[out] && is_last_content(s, v) &&
+           (block_of(s, v)->last <= i || is_last_content(s, out));
 }
 
-static Val declared(const Graph *g, const char *name) {
-    for (uint32_t i = 0; i < g->nodes.n; i++) {
-        const Node *n = &g->nodes.at[i];
-        if ((n->op == OP_param || n->op == OP_state) && strcmp(n->attrs.name, name) == 0) return n->out;
+static void join_concat(Storage *s, uint32_t i) {
+    const Node *n = &s->g->nodes.at[i];
+    int64_t at = 0;
+    for (uint32_t k = 0; k < n->nin; k++) {
+        if (at % ALIGNMENT == 0 && may_be_piece(s, i, n->in[k])) join(s, n->in[k], n->out, at);
+        at += type_bytes(val_type(s->g, n->in[k]));
     }
-    return VAL_NONE;
 }
 
 static void join_store(Storage *s, const Node *n) {
-    Val v = n->in[0], old = declared(s->g, n->attrs.name);
+    Val v = n->in[0], old = declared_value(s->g, n->attrs.name);
     if (old == VAL_NONE || !is_movable(s, v) || !is_last_content(s, v)) return;
     if (block_of(s, old)->last < block_of(s, v)->first) join(s, v, old, 0);
 }
@@ -182,7 +177,7 @@ Storage storage_of(const Graph *g, const int64_t *at, Arena *scratch) {
     for (uint32_t i = 0; i < g->nodes.n; i++)
         if (op_info[g->nodes.at[i].op].flags & INPLACE) join_inplace(&s, i);
     for (uint32_t i = 0; i < g->nodes.n; i++)
-        if (g->nodes.at[i].op == OP_concat) join_concat(&s, &g->nodes.at[i]);
+        if (g->nodes.at[i].op == OP_concat) join_concat(&s, i);
     for (uint32_t i = 0; i < g->nodes.n; i++)
         if (g->nodes.at[i].op == OP_store) join_store(&s, &g->nodes.at[i]);
     for (uint32_t i = 0; i < g->nodes.n; i++)
