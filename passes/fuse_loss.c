@@ -22,11 +22,11 @@
 
 /* Rows of a chunk; all of them if there are too few to divide. */
 static int64_t chunk_rows(int64_t rows, int64_t cols, int64_t bytes) {
+    if (rows < 2 * UNIT) return rows;
     int64_t most = bytes / ((int64_t)sizeof(float) * cols), half = (rows + 1) / 2;
     if (most < FEWEST_ROWS) most = FEWEST_ROWS;
     if (most > half) most = half;
     most = most / UNIT * UNIT;
-    if (!most) return rows;
     int64_t chunks = (rows + most - 1) / most, even = (rows + chunks - 1) / chunks;
     return (even + UNIT - 1) / UNIT * UNIT;
 }
