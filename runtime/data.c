@@ -1,31 +1,24 @@
-/* Data sets: finding the files, cutting texts into rows, checking the ids. */
+/* Data sets: finding the files of the splits, and cutting their ids into rows and windows. */
 #include "data.h"
+#include "corpus.h"
 #include "error.h"
-#include "files.h"
-#include "npy.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* Rows of one split: row r is the seq+1 elements from r*stride on. */
+/* A range of the ids of a corpus: a row begins every `stride` ids. */
 typedef struct Split {
-    const unsigned char *tokens; /* in a map, perhaps unaligned */
-    uint32_t width;              /* bytes of an element: 1, 4 or 8 */
+    const Corpus *corpus;
+    int64_t first, n; /* ids */
     int64_t stride, rows;
     const char *path;
 } Split;
 
-/* A file, which is a text or an array. */
-typedef struct Source {
-    char *path;
-    FileMap text;
-    Npy array;
-} Source;
-
 struct Dataset {
     int64_t seq, vocab;
-    int64_t text_vocab; /* of the tokenizer */
+    const Tokenizer *tokenizer;
     Split split[DATA_SPLITS];
-    Source source[DATA_SPLITS];
+    Corpus corpus[DATA_SPLITS];
+    char *path[DATA_SPLITS];
 };
 
 const char *data_split_name(DataSplit split) {
@@ -33,120 +26,82 @@ const char *data_split_name(DataSplit split) {
     return names[split];
 }
 
-static int64_t token_at(const Split *split, int64_t i) {
-    const unsigned char *at = split->tokens + (size_t)i * split->width;
-    int32_t narrow;
-    int64_t wide;
-    switch (split->width) {
-    case 1:
-        return *at;
-    case 4:
-        memcpy(&narrow, at, 4);
-        return narrow;
-    default:
-        memcpy(&wide, at, 8);
-        return wide;
-    }
-}
-
-/* Elements that the rows of a split cover. */
-static int64_t covered(const Dataset *ds, const Split *split) {
-    return split->rows ? (split->rows - 1) * split->stride + ds->seq + 1 : 0;
-}
-
-static bool check_text_ids(const Dataset *ds, const Split *split) {
-    if (ds->vocab >= ds->text_vocab) return true;
-    for (int64_t i = 0; i < covered(ds, split); i++)
-        if (token_at(split, i) >= ds->vocab)
-            return rt_error(split->path,
-                            "token %lld at byte %lld is outside the vocabulary (expected 0 .. %lld)",
-                            (long long)token_at(split, i), (long long)i, (long long)ds->vocab - 1);
-    return true;
-}
-
-static bool check_array_ids(const Dataset *ds, const Split *split) {
-    for (int64_t i = 0; i < covered(ds, split); i++) {
-        int64_t id = token_at(split, i);
-        if (id < 0 || id >= ds->vocab)
-            return rt_error(
-                split->path,
-                "token %lld at row %lld, column %lld is outside the vocabulary (expected 0 .. %lld)",
-                (long long)id, (long long)(i / split->stride), (long long)(i % split->stride),
-                (long long)ds->vocab - 1);
-    }
-    return true;
-}
-
-static bool is_npy(const char *path) {
-    size_t n = strlen(path);
-    return n >= 4 && strcmp(path + n - 4, ".npy") == 0;
-}
-
-static bool open_array(Dataset *ds, Source *source, Split *split) {
-    if (!npy_open(&source->array, source->path)) return false;
-    const Npy *array = &source->array;
-    if (array->cols - 1 != ds->seq)
-        return rt_error(source->path, "rows of %lld tokens (expected %lld: the module's seq of %lld, plus 1)",
-                        (long long)array->cols, (long long)ds->seq + 1, (long long)ds->seq);
-    if (!array->rows) return rt_error(source->path, "no rows (expected at least one)");
-    *split = (Split){array->data, array->width, array->cols, array->rows, source->path};
-    return check_array_ids(ds, split);
-}
-
-/* The byte tokenizer reads the text in place. */
-static bool open_text(Dataset *ds, Source *source, Split *split) {
-    if (!file_map(&source->text, source->path)) return false;
-    int64_t n = (int64_t)source->text.size;
-    if (n < ds->seq + 1)
-        return rt_error(source->path,
-                        "%lld tokens are less than one example (expected at least seq + 1 = %lld)",
-                        (long long)n, (long long)ds->seq + 1);
-    *split = (Split){source->text.at, 1, ds->seq, (n - 1) / ds->seq, source->path};
-    return check_text_ids(ds, split);
+/* Windows of seq+1 ids that begin every `stride` of n ids. */
+static int64_t count_windows(int64_t n, int64_t seq, int64_t stride) {
+    return n > seq ? (n - seq - 1) / stride + 1 : 0;
 }
 
 /* Takes over path. */
 static bool open_split(Dataset *ds, DataSplit which, char *path) {
-    Source *source = &ds->source[which];
-    source->path = path;
-    return (is_npy(path) ? open_array : open_text)(ds, source, &ds->split[which]);
+    Corpus *corpus = &ds->corpus[which];
+    ds->path[which] = path;
+    if (!corpus_open(corpus, path, ds->tokenizer, ds->seq, ds->vocab)) return false;
+    int64_t n = corpus->ids.n, stride = corpus->examples ? ds->seq + 1 : ds->seq;
+    if (n < ds->seq + 1)
+        return rt_error(path, "%lld tokens are less than one example (expected at least seq + 1 = %lld)",
+                        (long long)n, (long long)ds->seq + 1);
+    ds->split[which] = (Split){corpus, 0, n, stride, count_windows(n, ds->seq, stride), path};
+    return true;
 }
 
 /* Gives the last twentieth of the training rows, rounded up, to validation, if one row remains. */
 static void hold_out(Dataset *ds) {
     Split *train = &ds->split[DATA_TRAIN], *valid = &ds->split[DATA_VALID];
-    if (train->rows < 2) return;
+    if (train->rows < 2 || train->corpus->examples) return;
     *valid = *train;
     valid->rows = (train->rows + 19) / 20;
     train->rows -= valid->rows;
-    valid->tokens += (size_t)(train->rows * train->stride) * train->width;
+    valid->first = train->rows * train->stride;
+    valid->n -= valid->first;
+    train->n = valid->first + 1;
 }
 
-static bool open_file(Dataset *ds, const char *path) {
+static bool open_whole(Dataset *ds, const char *path) {
     if (!open_split(ds, DATA_TRAIN, rt_printf("%s", path))) return false;
-    if (!is_npy(path)) hold_out(ds);
+    hold_out(ds);
     return true;
 }
 
+/* ---- directories */
+
+/* What a directory has of a split: NAME.txt, NAME.npy, .. or the folder NAME; *found is heap, NULL if
+ * nothing. */
+static bool find_split(const char *dir, const char *name, char **found) {
+    bool ok = true;
+    *found = NULL;
+    for (const char *const *ending = corpus_endings; ok; ending++) {
+        char *path = rt_printf("%s/%s%s", dir, name, *ending ? *ending : "");
+        bool here = *ending ? file_exists(path) : file_is_dir(path);
+        if (here && *found)
+            ok = rt_error(dir, "both %s and %s are here (expected one of them)", strrchr(*found, '/') + 1,
+                          strrchr(path, '/') + 1);
+        if (here && !*found)
+            *found = path;
+        else
+            free(path);
+        if (!*ending) break;
+    }
+    return ok;
+}
+
+/* A directory without splits is one corpus. */
 static bool open_dir(Dataset *ds, const char *dir) {
     bool any = false;
     for (int i = 0; i < DATA_SPLITS; i++) {
-        char *stem = file_join(dir, data_split_name((DataSplit)i));
-        char *text = rt_printf("%s.txt", stem), *array = rt_printf("%s.npy", stem);
-        bool has_text = file_exists(text), has_array = file_exists(array), ok = true;
-        if (has_text && has_array)
-            ok = rt_error(dir, "both %s.txt and %s.npy are here (expected one of them)",
-                          data_split_name((DataSplit)i), data_split_name((DataSplit)i));
-        else if (has_text || has_array)
-            ok = open_split(ds, (DataSplit)i, rt_printf("%s", has_text ? text : array));
-        any |= has_text || has_array;
-        free(stem);
-        free(text);
-        free(array);
+        char *path;
+        bool ok = find_split(dir, data_split_name((DataSplit)i), &path);
+        any |= path != NULL;
+        if (ok && path)
+            ok = open_split(ds, (DataSplit)i, path);
+        else
+            free(path);
         if (!ok) return false;
     }
-    return any ||
-           rt_error(dir, "no data here (expected train.txt, and valid.txt and test.txt if there are any)");
+    if (any) return true;
+    if (!corpus_has_files(dir))
+        return rt_error(dir, "no data here (expected train.txt, and valid.txt and test.txt if there are any; "
+                             "or any .txt, .npy or .bin files)");
+    return open_whole(ds, dir);
 }
 
 /* NAME's directory in the data home, heap. */
@@ -158,7 +113,7 @@ static char *home_dir(const char *name) {
 
 static bool open_named(Dataset *ds, const char *spec) {
     if (file_is_dir(spec)) return open_dir(ds, spec);
-    if (file_exists(spec)) return open_file(ds, spec);
+    if (file_exists(spec)) return open_whole(ds, spec);
     if (!*spec || strchr(spec, '/')) return rt_error(spec, "no such file or directory");
     char *dir = home_dir(spec);
     bool ok = file_is_dir(dir) ? open_dir(ds, dir)
@@ -174,7 +129,7 @@ Dataset *dataset_open(const char *spec, const Tokenizer *tokenizer, int64_t seq,
     Dataset *ds = rt_calloc(1, sizeof *ds);
     ds->seq = seq;
     ds->vocab = vocab;
-    ds->text_vocab = tokenizer_vocab(tokenizer);
+    ds->tokenizer = tokenizer;
     if (open_named(ds, spec)) return ds;
     dataset_close(ds);
     return NULL;
@@ -183,9 +138,8 @@ Dataset *dataset_open(const char *spec, const Tokenizer *tokenizer, int64_t seq,
 void dataset_close(Dataset *ds) {
     if (!ds) return;
     for (int i = 0; i < DATA_SPLITS; i++) {
-        file_unmap(&ds->source[i].text);
-        npy_close(&ds->source[i].array);
-        free(ds->source[i].path);
+        corpus_close(&ds->corpus[i]);
+        free(ds->path[i]);
     }
     free(ds);
 }
@@ -199,7 +153,20 @@ const char *dataset_path(const Dataset *ds, DataSplit split) {
 
 void dataset_row(const Dataset *ds, DataSplit which, int64_t row, int32_t *out) {
     const Split *split = &ds->split[which];
-    for (int64_t i = 0; i <= ds->seq; i++) out[i] = (int32_t)token_at(split, row * split->stride + i);
+    stream_read(&split->corpus->ids, split->first + row * split->stride, ds->seq + 1, out);
+}
+
+int64_t dataset_windows(const Dataset *ds, DataSplit which, int64_t stride) {
+    const Split *split = &ds->split[which];
+    if (stride == ds->seq) return split->rows;
+    if (split->rows && split->corpus->examples) return -1;
+    return count_windows(split->n, ds->seq, stride);
+}
+
+void dataset_window(const Dataset *ds, DataSplit which, int64_t stride, int64_t window, int32_t *out) {
+    const Split *split = &ds->split[which];
+    int64_t step = stride == ds->seq ? split->stride : stride;
+    stream_read(&split->corpus->ids, split->first + window * step, ds->seq + 1, out);
 }
 
 DataSplit dataset_eval_split(const Dataset *ds) {
@@ -207,11 +174,17 @@ DataSplit dataset_eval_split(const Dataset *ds) {
     return ds->split[DATA_TEST].rows ? DATA_TEST : DATA_TRAIN;
 }
 
-/* FNV-1a over the tokens. */
+/* FNV-1a over the ids that the rows cover. */
 int64_t dataset_fingerprint(const Dataset *ds, DataSplit which) {
+    enum { BLOCK = 4096 };
     const Split *split = &ds->split[which];
+    int32_t block[BLOCK];
     uint64_t hash = 0xcbf29ce484222325u;
-    for (int64_t i = 0; i < covered(ds, split); i++)
-        hash = (hash ^ (uint64_t)token_at(split, i)) * 0x100000001b3u;
+    int64_t covered = split->rows ? (split->rows - 1) * split->stride + ds->seq + 1 : 0;
+    for (int64_t at = 0; at < covered; at += BLOCK) {
+        int64_t n = covered - at < BLOCK ? covered - at : BLOCK;
+        stream_read(&split->corpus->ids, split->first + at, n, block);
+        for (int64_t i = 0; i < n; i++) hash = (hash ^ (uint64_t)block[i]) * 0x100000001b3u;
+    }
     return (int64_t)(hash >> 11);
 }

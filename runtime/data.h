@@ -1,13 +1,15 @@
 /* The examples a model is trained and evaluated on: rows of seq+1 token ids, mapped from files.
  *
  * A row's first seq ids are the inputs, its last seq ids the targets. --data names, tried in this order:
- *   FILE.npy  2-D int32 (or int64) [rows, seq+1]: the rows as they are, all for training.
- *   FILE      a text: consecutive windows with stride seq, so that every token but the first is a target
- *             once (a ragged tail is dropped). The last 5 % of the rows, at least one where there are two,
- *             are the validation split.
- *   DIR       train.txt, valid.txt, test.txt (or .npy), as far as they are there.
- *   NAME      the directory NAME in the data home: $TBC_DATA_HOME, else ~/.cache/tbc.
- * Every id is checked against the vocabulary when the data set is opened. */
+ *   DIR    train, valid and test, as far as they are there: each a file NAME.txt, NAME.npy or NAME.bin, or a
+ *          folder NAME. Without any of them the folder itself is one corpus.
+ *   FILE   one corpus.
+ *   NAME   the directory NAME in the data home: $TBC_DATA_HOME, else ~/.cache/tbc.
+ * What files hold, and how a folder of them becomes one stream: corpus.h. A stream is cut into windows with
+ * stride seq, so that every id but the first is a target once (a ragged tail is dropped); rows of a 2-D .npy
+ * are taken as they are. Of one corpus, if it is a stream, the last 5 % of the rows, at least one where there
+ * are two, are the validation split. Every id is checked against the vocabulary when the data set is opened.
+ */
 #ifndef TBC_RT_DATA_H
 #define TBC_RT_DATA_H
 
@@ -30,6 +32,11 @@ const char *data_split_name(DataSplit);               /* "train", "valid", "test
 
 /* Copies row 0 <= row < dataset_rows of a split: seq+1 ids, all in 0 .. vocab-1. */
 void dataset_row(const Dataset *, DataSplit, int64_t row, int32_t *out);
+
+/* For evaluation: the windows of seq+1 ids that begin every `stride` ids of a split (1 <= stride <= seq);
+ * with stride seq these are its rows. -1: the split is rows that are not to be cut otherwise. */
+int64_t dataset_windows(const Dataset *, DataSplit, int64_t stride);
+void dataset_window(const Dataset *, DataSplit, int64_t stride, int64_t window, int32_t *out);
 
 /* The split to evaluate on: valid, else test, else train (a lone .npy). */
 DataSplit dataset_eval_split(const Dataset *);

@@ -1,4 +1,4 @@
-/* Reader of 2-D integer .npy files.
+/* Reader of integer .npy files.
  *
  * Layout: "\x93NUMPY", version major and minor, header length (u16 in version 1, u32 in 2 and 3), a Python
  * dict literal {'descr': '<i4', 'fortran_order': False, 'shape': (rows, cols), }, padding, the data. */
@@ -123,6 +123,19 @@ static bool find_header(const FileMap *map, const char *path, Header *h) {
     return true;
 }
 
+static bool find_type(const char *descr, IdType *type) {
+    static const struct {
+        const char *descr;
+        IdType type;
+    } types[] = {{"<u2", ID_U16}, {"<i4", ID_I32}, {"<u4", ID_U32}, {"<i8", ID_I64}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (strcmp(descr, types[i].descr) != 0) continue;
+        *type = types[i].type;
+        return true;
+    }
+    return false;
+}
+
 static bool read_header(Npy *npy, const char *path) {
     Header h = {0};
     if (!find_header(&npy->map, path, &h)) return false;
@@ -130,16 +143,18 @@ static bool read_header(Npy *npy, const char *path) {
     if (!parse_header(&h))
         return rt_error(path, "malformed header (expected {'descr': '<i4', 'fortran_order': False, 'shape': "
                               "(rows, seq+1), })");
-    npy->width = strcmp(h.descr, "<i4") == 0 ? 4 : strcmp(h.descr, "<i8") == 0 ? 8 : 0;
-    if (!npy->width) return rt_error(path, "elements of type '%s' (expected '<i4': int32)", h.descr);
+    if (!find_type(h.descr, &npy->type))
+        return rt_error(path, "elements of type '%s' (expected '<i4': int32)", h.descr);
     if (h.fortran) return rt_error(path, "the array is in Fortran order (expected C order)");
-    if (h.rank != 2) return rt_error(path, "%u dimensions (expected 2: [rows, seq+1])", h.rank);
+    if (h.rank != 1 && h.rank != 2)
+        return rt_error(path, "%u dimensions (expected 2: [rows, seq+1], or 1)", h.rank);
+    npy->rank = h.rank;
     npy->rows = h.dim[0];
-    npy->cols = h.dim[1];
+    npy->cols = h.rank == 2 ? h.dim[1] : 1;
     npy->data = data;
     int64_t need, have = (int64_t)(npy->map.size - (size_t)(data - npy->map.at));
     if (__builtin_mul_overflow(npy->rows, npy->cols, &need) ||
-        __builtin_mul_overflow(need, (int64_t)npy->width, &need) || need != have)
+        __builtin_mul_overflow(need, (int64_t)id_bytes(npy->type), &need) || need != have)
         return rt_error(path, "%lld bytes of data do not make shape (%lld, %lld) of '%s' (truncated?)",
                         (long long)have, (long long)npy->rows, (long long)npy->cols, h.descr);
     return true;

@@ -1,15 +1,16 @@
-/* 2-D integer arrays in NumPy's .npy format (versions 1, 2, 3; '<i4' and '<i8'; C order), mapped, not read.
- */
+/* 1-D and 2-D integer arrays in NumPy's .npy format (versions 1, 2, 3; '<u2', '<i4', '<u4' and '<i8'; C
+ * order), mapped, not read. */
 #ifndef TBC_RT_NPY_H
 #define TBC_RT_NPY_H
 
 #include "files.h"
-#include <stdint.h>
+#include "stream.h"
 
 typedef struct Npy {
     FileMap map;
-    int64_t rows, cols;
-    uint32_t width;            /* bytes of an element, 4 or 8; signed, little-endian */
+    unsigned rank;      /* 1 or 2 */
+    int64_t rows, cols; /* 1-D: cols is 1 */
+    IdType type;
     const unsigned char *data; /* rows*cols elements, row by row, inside map; perhaps unaligned */
 } Npy;
 

@@ -172,7 +172,7 @@ START_TEST(npy_versions_and_types) {
             ck_assert(npy_open(&npy, put_file("a.npy", file, n)));
             ck_assert_int_eq(npy.rows, 2);
             ck_assert_int_eq(npy.cols, 3);
-            ck_assert_uint_eq(npy.width, eight ? 8 : 4);
+            ck_assert_int_eq(npy.type, eight ? ID_I64 : ID_I32);
             ck_assert_mem_eq(npy.data, eight ? (const void *)wide : six, eight ? 48 : 24);
             npy_close(&npy);
         }
@@ -185,7 +185,8 @@ static const struct {
     {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", "elements of type '<f4'"},
     {"{'descr': '>i4', 'fortran_order': False, 'shape': (2, 3), }", "elements of type '>i4'"},
     {"{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }", "Fortran order"},
-    {"{'descr': '<i4', 'fortran_order': False, 'shape': (6,), }", "1 dimensions (expected 2"},
+    {"{'descr': '<i4', 'fortran_order': False, 'shape': (5,), }",
+     "24 bytes of data do not make shape (5, 1)"},
     {"{'descr': '<i4', 'fortran_order': False, 'shape': (), }", "0 dimensions (expected 2"},
     {"{'descr': '<i4', 'fortran_order': False, 'shape': (1, 2, 3), }", "3 dimensions (expected 2"},
     {"{'descr': '<i4', 'fortran_order': False, 'shape': (3, 3), }",
@@ -334,6 +335,118 @@ START_TEST(directory_and_name) {
 }
 END_TEST
 
+/* All ids of the rows of a split, each id once, as text. */
+static const char *split_text(const Dataset *ds, DataSplit split, int64_t seq) {
+    static char text[256];
+    int32_t row[64];
+    size_t n = 0;
+    for (int64_t r = 0; r < dataset_rows(ds, split); r++) {
+        dataset_row(ds, split, r, row);
+        for (int64_t i = r > 0; i <= seq; i++) text[n++] = (char)row[i];
+    }
+    text[n] = 0;
+    return text;
+}
+
+/* The files in the order of their names, with a newline between two texts; other files do not count. */
+START_TEST(folder_is_one_corpus) {
+    mkdir(scratch("mixed"), 0777);
+    mkdir(scratch("mixed/z.txt"), 0777);
+    const uint16_t ids[] = {'i', 'd', 's'};
+    const int32_t more[] = {'1', 'd'};
+    unsigned char npy[512];
+    put_file("mixed/b.txt", "second", 6);
+    put_file("mixed/a.txt", "first", 5);
+    put_file("mixed/B.txt", "", 0);
+    put_file("mixed/A.txt", "zeroth", 6);
+    put_file("mixed/c.bin", ids, sizeof ids);
+    put_file("mixed/d.npy", npy,
+             make_npy(npy, 1, "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), }", more, 8));
+    put_file("mixed/e.txt", "last", 4);
+    put_file("mixed/.hidden.txt", "hidden", 6);
+    put_file("mixed/readme.md", "readme", 6);
+    Dataset *ds = open_set(scratch("mixed"), 28, 256);
+    ck_assert_ptr_nonnull(ds);
+    ck_assert_int_eq(dataset_rows(ds, DATA_TRAIN), 1);
+    ck_assert_str_eq(split_text(ds, DATA_TRAIN, 28), "zeroth\n\nfirst\nsecondids1dlast");
+    dataset_close(ds);
+    ck_fails(open_set(scratch("mixed"), 29, 256), "29 tokens are less than one example");
+}
+END_TEST
+
+/* Splits may be folders, and .bin files of either width. */
+START_TEST(splits_of_all_kinds) {
+    mkdir(scratch("kinds"), 0777);
+    mkdir(scratch("kinds/train"), 0777);
+    put_file("kinds/train/2.txt", "two", 3);
+    put_file("kinds/train/1.txt", "one", 3);
+    put_file("kinds/other.txt", "other", 5);
+    const uint16_t narrow[] = {'a', 'b', 'c', 'd', 'e'};
+    const uint32_t wide[] = {65536, 1, 2};
+    put_file("kinds/valid.bin", narrow, sizeof narrow);
+    Dataset *ds = open_set(scratch("kinds"), 2, 65536);
+    ck_assert_ptr_nonnull(ds);
+    ck_assert_str_eq(split_text(ds, DATA_TRAIN, 2), "one\ntwo");
+    ck_assert_str_eq(split_text(ds, DATA_VALID, 2), "abcde");
+    dataset_close(ds);
+    ds = open_set(put_file("wide.bin", wide, sizeof wide), 2, 65537);
+    int32_t row[3];
+    dataset_row(ds, DATA_TRAIN, 0, row);
+    ck_assert_int_eq(row[0], 65536);
+    dataset_close(ds);
+    put_file("kinds/train.txt", "one", 3);
+    ck_fails(open_set(scratch("kinds"), 2, 65536), "both train.txt and train are here");
+}
+END_TEST
+
+START_TEST(folder_errors) {
+    mkdir(scratch("bad"), 0777);
+    put_file("bad/x.bin", "abc", 3);
+    ck_fails(open_set(scratch("bad"), 2, 256), "x.bin: error: 3 bytes are no whole number of 2-byte ids");
+    ck_fails(open_set(scratch("bad"), 2, 65537), "3 bytes are no whole number of 4-byte ids");
+    put_file("bad/x.bin", "", 0);
+    ck_fails(open_set(scratch("bad"), 2, 256), "x.bin: error: no ids");
+    put_file("bad/x.bin", "a\0b\0\0\1", 6);
+    ck_fails(open_set(scratch("bad"), 2, 256), "token 256 at position 2 is outside the vocabulary");
+    put_file("bad/x.bin", "a\0b\0c\0", 6);
+    put_npy("bad/y.npy", 2, 3, six);
+    ck_fails(open_set(scratch("bad"), 2, 256), "y.npy: error: rows of examples, among files that are not");
+    rename(scratch("bad/y.npy"), scratch("bad/a.npy"));
+    ck_fails(open_set(scratch("bad"), 2, 256), "x.bin: error: no rows of examples, among files that are");
+    put_file("bad/b.txt", "b", 1);
+    ck_fails(open_set(scratch("bad"), 2, 256), "b.txt: error: no rows of examples, among files that are");
+    put_npy("bad/x.npy", 1, 3, (int32_t[]){0, INT32_MIN, 0});
+    ck_fails(open_set(scratch("bad/x.npy"), 2, 256), "token -2147483648 at row 0, column 1");
+}
+END_TEST
+
+/* Windows overlap, stay inside their split, and reach as far as they fit. */
+START_TEST(windows_overlap) {
+    char text[101];
+    for (int i = 0; i < 101; i++) text[i] = (char)i;
+    Dataset *ds = open_set(put_file("windows.txt", text, sizeof text), 10, 256);
+    ck_assert_int_eq(dataset_rows(ds, DATA_TRAIN), 9); /* ids 0 .. 90 and 90 .. 100 */
+    for (int64_t stride = 1; stride <= 10; stride++) {
+        ck_assert_int_eq(dataset_windows(ds, DATA_TRAIN, stride), 80 / stride + 1);
+        ck_assert_int_eq(dataset_windows(ds, DATA_VALID, stride), 1);
+        ck_assert_int_eq(dataset_windows(ds, DATA_TEST, stride), 0);
+        int32_t window[11];
+        dataset_window(ds, DATA_TRAIN, stride, 80 / stride, window);
+        for (int i = 0; i < 11; i++) ck_assert_int_eq(window[i], 80 / stride * stride + i);
+        dataset_window(ds, DATA_VALID, stride, 0, window);
+        ck_assert_int_eq(window[0], 90);
+    }
+    dataset_close(ds);
+    ds = open_set(put_npy("rows.npy", 2, 3, six), 2, 256);
+    ck_assert_int_eq(dataset_windows(ds, DATA_TRAIN, 1), -1);
+    ck_assert_int_eq(dataset_windows(ds, DATA_TRAIN, 2), 2);
+    int32_t row[3];
+    dataset_window(ds, DATA_TRAIN, 2, 1, row);
+    ck_assert_mem_eq(row, six + 3, sizeof row);
+    dataset_close(ds);
+}
+END_TEST
+
 START_TEST(fingerprint_sees_content) {
     Dataset *a = open_set(put_file("a.txt", "abcdefghi", 9), 2, 256);
     Dataset *b = open_set(put_file("b.txt", "abcdefghi", 9), 2, 256);
@@ -391,6 +504,10 @@ int main(void) {
     tcase_add_test(tests, npy_rows_are_the_examples);
     tcase_add_test(tests, text_is_cut_into_windows);
     tcase_add_test(tests, directory_and_name);
+    tcase_add_test(tests, folder_is_one_corpus);
+    tcase_add_test(tests, splits_of_all_kinds);
+    tcase_add_test(tests, folder_errors);
+    tcase_add_test(tests, windows_overlap);
     tcase_add_test(tests, fingerprint_sees_content);
     tcase_add_test(tests, data_errors);
     return run_suite("data", tests);
