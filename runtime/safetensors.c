@@ -1,6 +1,7 @@
 /* Reader and writer of safetensors files. */
 #include "safetensors.h"
 #include "error.h"
+#include "f16.h"
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,20 +270,6 @@ const char *st_metadata(const SafeTensors *st, const char *key) {
     return NULL;
 }
 
-static float f32_of_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static float f32_of_f16(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31, mantissa = h & 1023u;
-    if (exponent == 31) return f32_of_bits(sign | 0x7f800000u | mantissa << 13);
-    if (exponent) return f32_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
-    float subnormal = (float)mantissa * 0x1p-24f;
-    return sign ? -subnormal : subnormal;
-}
-
 bool st_read_f32(const StTensor *t, float *out) {
     int64_t n = tensor_count(t->rank, t->dim);
     if (strcmp(t->dtype, "F32") == 0) {
@@ -292,7 +279,7 @@ bool st_read_f32(const StTensor *t, float *out) {
         for (int64_t i = 0; i < n; i++) {
             uint16_t h;
             memcpy(&h, t->data + 2 * i, 2);
-            out[i] = brain ? f32_of_bits((uint32_t)h << 16) : f32_of_f16(h);
+            out[i] = brain ? f32_of_bits((uint32_t)h << 16) : f16_to_f32(h);
         }
     } else if (strcmp(t->dtype, "F64") == 0) {
         for (int64_t i = 0; i < n; i++) {

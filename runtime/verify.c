@@ -10,33 +10,13 @@
  * rounding boundary of f16 the two may round differently; there, and only there, both neighbours count as
  * right, and the codes are checked against the stored scale. */
 #include "verify.h"
+#include "codes.h"
 #include "error.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- f16 */
-
-float f16_to_f32(uint16_t h) {
-    int exponent = h >> 10 & 31, fraction = h & 1023;
-    double value = exponent == 31 ? (fraction ? NAN : INFINITY)
-                   : exponent     ? ldexp(1024 + fraction, exponent - 25)
-                                  : ldexp(fraction, -24);
-    return (float)(h & 0x8000 ? -value : value);
-}
-
-uint16_t f16_from_f64(double value) {
-    uint16_t sign = signbit(value) ? 0x8000 : 0;
-    double x = fabs(value);
-    if (isnan(x)) return 0x7e00;
-    if (x >= 65520) return sign | 0x7c00; /* rounds to infinity */
-    int exponent = -14;                   /* of subnormals too: they share the smallest step */
-    if (x >= ldexp(1, -14)) exponent = ilogb(x);
-    int steps = (int)nearbyint(ldexp(x, 10 - exponent)); /* 1024..2048, below 1024 for subnormals */
-    return sign | (uint16_t)(steps + (exponent + 14) * 1024);
-}
 
 /* ---- one group */
 
@@ -57,7 +37,7 @@ bool verify_group(const float *w, int64_t n, uint16_t scale, const uint8_t *row_
     float s = f16_to_f32(scale);
     for (int64_t i = 0; i < n; i++) {
         int64_t j = first + i;
-        int code = (row_codes[j / 4] >> 2 * (j % 4) & 3) - 1;
+        int code = code_at(row_codes, j);
         float q = s > 0 ? rintf(w[i] / s) : 0;
         int expected = q > 1 ? 1 : q < -1 ? -1 : (int)q;
         ok &= code == expected;
@@ -75,18 +55,15 @@ typedef struct Count {
     int64_t bad;  /* groups that differ */
 } Count;
 
-static void count_parameter(const Session *s, const tbc_tensor *param, const tbc_tensor *codes, Count *c) {
+static void count_parameter(const Session *s, const tbc_tensor *param, const Codes *codes, Count *c) {
     const float *w = device_at(&s->device, param);
-    const uint8_t *at = device_at(&s->device, codes);
-    int64_t cols = param->dim[param->rank - 1], rows = tensor_values(param) / cols;
-    int64_t group = codes->group, groups = (cols + group - 1) / group, row_bytes = (cols + 15) / 16 * 4;
-    const uint8_t *scales = at + (rows * row_bytes + 63) / 64 * 64;
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t g = 0; g < groups; g++) {
-            int64_t first = g * group, n = cols - first < group ? cols - first : group;
-            uint16_t scale;
-            memcpy(&scale, scales + 2 * (row * groups + g), sizeof scale);
-            c->bad += !verify_group(w + row * cols + first, n, scale, at + row * row_bytes, first, c->of);
+    for (int64_t row = 0; row < codes->rows; row++)
+        for (int64_t g = 0; g < codes->groups; g++) {
+            int64_t first = g * codes->group, left = codes->cols - first;
+            int64_t n = left < codes->group ? left : codes->group;
+            uint16_t scale = codes_scale(codes, row, g);
+            c->bad += !verify_group(w + row * codes->cols + first, n, scale,
+                                    codes->at + row * codes->row_bytes, first, c->of);
             c->scale += (double)f16_to_f32(scale);
             c->groups++;
         }
@@ -99,23 +76,12 @@ static void print_count(const char *name, const char *shape, const Count *c) {
            100 * (double)c->of[2] / n, c->scale / (double)c->groups);
 }
 
-static const tbc_tensor *codes_of(const LoadedModule *m, const tbc_table *table, const tbc_tensor *param) {
-    const tbc_tensor *codes = module_tensor(m, table, TBC_CODES, param->name);
-    if (!codes) codes = module_tensor(m, NULL, TBC_CODES, param->name); /* kept from step to step */
-    if (!codes || codes->group != param->group || tensor_values(codes) != tensor_values(param) ||
-        codes->dim[codes->rank - 1] != param->dim[param->rank - 1]) {
-        rt_error(m->path, "the module does not show the codes of %s", param->name);
-        return NULL;
-    }
-    return codes;
-}
-
 static bool verify_parameter(const Session *s, const tbc_table *table, const tbc_tensor *param,
                              Count *total) {
-    const tbc_tensor *codes = codes_of(&s->module, table, param);
-    if (!codes) return false;
+    Codes codes;
+    if (!codes_of(s, table, param, &codes)) return false;
     Count c = {0};
-    count_parameter(s, param, codes, &c);
+    count_parameter(s, param, &codes, &c);
     char *shape = rt_printf("%s", "");
     for (uint32_t i = 0; i < param->rank; i++) {
         char *longer = rt_printf("%s%s%" PRId64, shape, i ? "x" : "", param->dim[i]);
@@ -132,23 +98,9 @@ static bool verify_parameter(const Session *s, const tbc_table *table, const tbc
                     param->name, c.bad, c.groups);
 }
 
-/* Runs eval, or decode, on zeros: what the codes are does not depend on the input. NULL: an error was
- * printed. */
-static const tbc_table *run_forward(Session *s) {
-    const tbc_table *table = module_table(&s->module, "eval");
-    if (!table && !(table = module_need(&s->module, "decode"))) return NULL;
-    for (uint32_t i = 0; i < s->module.desc->ntensors; i++) {
-        const tbc_tensor *t = &s->module.desc->tensors[i];
-        if (t->kind == TBC_INPUT && t->table == table - s->module.desc->tables)
-            memset(device_at(&s->device, t), 0, t->bytes);
-    }
-    device_run(&s->device, table);
-    return table;
-}
-
 bool verify_codes(Session *s) {
     const LoadedModule *m = &s->module;
-    const tbc_table *table = run_forward(s);
+    const tbc_table *table = codes_project(s);
     if (!table) return false;
     bool ok = true;
     int64_t parameters = 0;

@@ -2,14 +2,13 @@
 #ifndef TBC_RT_VERIFY_H
 #define TBC_RT_VERIFY_H
 
+#include "f16.h"
 #include "session.h"
 
 /* A group of n weights against its stored f16 scale and codes (2 bits each, packed as in tbc_module.h,
  * starting at code `first` of the row). Adds the codes to count[0..2] (-1, 0, +1). */
 bool verify_group(const float *w, int64_t n, uint16_t scale, const uint8_t *row_codes, int64_t first,
                   int64_t count[3]);
-float f16_to_f32(uint16_t);
-uint16_t f16_from_f64(double); /* to nearest, ties to even */
 
 /* Runs a forward pass, prints to stdout how often each ternary parameter is -1, 0 and +1, and compares every
  * code and scale with the projection of the latent weights. False: something differs; it was printed. */
