@@ -1,6 +1,7 @@
 /* Checkpoints: lists of tensors matched against files, and the state of a run as JSON. */
 #include "checkpoint.h"
 #include "error.h"
+#include "replace_dir.h"
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <libgen.h>
@@ -205,6 +206,7 @@ static bool read_state(const char *path, TrainState *state) {
 enum { CONFIG, MODEL, OPTIMIZER, STATE, NFILES };
 static const char *const file_names[NFILES] = {"config.json", "model.safetensors", "optimizer.safetensors",
                                                "state.json"};
+static const OwnFiles own_files = {file_names, NFILES};
 
 bool checkpoint_can_save(const char *dir) {
     if (file_exists(dir)) return rt_error(dir, "cannot save here: not a directory");
@@ -254,17 +256,45 @@ static bool write_all(const char *dir, const Contents *contents) {
     return ok;
 }
 
-bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
-                     const NamedTensor *moments, size_t nmoments, const TrainState *state) {
+/* Into a directory that is there or can be made, beside the files that it has already. */
+static bool save_in_place(const char *dir, const Contents *contents) {
     bool created = mkdir(dir, 0777) == 0;
     if (!created && errno != EEXIST) return rt_error_errno(dir, "cannot create this directory");
-    if (!file_is_dir(dir)) return rt_error(dir, "cannot save here: not a directory");
+    bool ok = write_all(dir, contents);
+    if (!ok && created) rmdir(dir);
+    return ok;
+}
+
+static bool save_whole(const char *dir, const Contents *contents) {
+    NewDir new;
+    if (!newdir_open(&new, dir, own_files)) return save_in_place(dir, contents);
+    if (!write_all(new.temp, contents)) {
+        newdir_discard(&new, own_files);
+        return false;
+    }
+    return newdir_commit(&new, own_files) || save_in_place(dir, contents);
+}
+
+/* A directory in the place of a file could not be replaced: to be noticed before anything is. */
+static bool check_place(const char *dir) {
+    if (file_exists(dir)) return rt_error(dir, "cannot save here: not a directory");
+    bool ok = true;
+    for (int i = 0; ok && i < NFILES; i++) {
+        char *path = file_join(dir, file_names[i]);
+        if (file_is_dir(path)) ok = rt_error(path, "cannot replace: not a regular file");
+        free(path);
+    }
+    return ok;
+}
+
+bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
+                     const NamedTensor *moments, size_t nmoments, const TrainState *state) {
+    if (!check_place(dir)) return false;
     char step[24], *text = state_text(state);
     snprintf(step, sizeof step, "%lld", (long long)state->step);
     const char *metadata[] = {"format", "pt", "step", step, NULL};
     Contents contents = {config_json, text, params, moments, nparams, nmoments, metadata};
-    bool ok = text ? write_all(dir, &contents) : rt_error(dir, "out of memory");
-    if (!ok && created) rmdir(dir);
+    bool ok = text ? save_whole(dir, &contents) : rt_error(dir, "out of memory");
     free(text);
     return ok;
 }
@@ -287,6 +317,7 @@ static bool load_part(const char *path, const NamedTensor *tensors, size_t n, in
 
 bool checkpoint_load(const char *dir, const NamedTensor *params, size_t nparams, const NamedTensor *moments,
                      size_t nmoments, TrainState *state) {
+    dir_recover(dir);
     if (!file_is_dir(dir)) return rt_error(dir, "not a directory (expected one that --save wrote)");
     char *paths[NFILES];
     for (int i = 0; i < NFILES; i++) paths[i] = file_join(dir, file_names[i]);

@@ -5,9 +5,11 @@
  *     optimizer.safetensors  NAME.m, NAME.v
  *     state.json             TrainState: enough to go on bit for bit
  *
- * A save writes all four as temporaries, flushes them, and only then renames them: a failure (full disk)
- * leaves the previous checkpoint as it was and nothing else behind. Both safetensors files carry the step in
- * their metadata, so a set torn by a power cut between two renames is recognised. */
+ * A save is atomic as a whole: all four files are written and flushed into DIR.tbc-new, which then changes
+ * places with DIR (replace_dir.h). A failure or a crash at any moment leaves the previous checkpoint or the
+ * new one; other files in DIR (tokenizer.json, ..) are kept. Where DIR cannot be renamed (a mount point, the
+ * current directory) the files are replaced one after the other, each whole. Both safetensors files carry the
+ * step in their metadata, so a set torn by a power cut then is recognised. */
 #ifndef TBC_RT_CHECKPOINT_H
 #define TBC_RT_CHECKPOINT_H
 

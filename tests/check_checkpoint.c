@@ -1,7 +1,11 @@
 /* Checkpoints: round trips bit for bit, what loading refuses, and saves that fail half-way. */
 #include "rt_tools.h"
 #include "checkpoint.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 enum { NPARAMS = 3, NMOMENTS = 6 };
 
@@ -326,6 +330,145 @@ START_TEST(places_that_cannot_be_saved_to) {
 }
 END_TEST
 
+/* ---- a save is atomic as a whole ---- */
+
+/* In place of libc's: every change to a directory that the runtime makes passes here. */
+static int changes_left = -1; /* until the process dies as in a crash; below zero: it does not */
+static bool no_exchange;      /* as on file systems that cannot do it */
+
+static void count_change(void) {
+    if (changes_left == 0) _exit(99);
+    if (changes_left > 0) changes_left--;
+}
+
+int rename(const char *from, const char *to) {
+    count_change();
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags) {
+    count_change();
+    if (no_exchange) return errno = EINVAL, -1;
+    return (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, flags);
+}
+
+int unlink(const char *path) {
+    count_change();
+    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+int rmdir(const char *path) {
+    count_change();
+    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+/* Saves in a process of its own that dies at change n. Exit code: 0 saved, 99 died. */
+static int save_and_die(int n, const Model *m, const TrainState *state) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        changes_left = n;
+        _exit(save(scratch("ckpt"), m, state) ? 0 : 1);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* Is the user's part of the checkpoint there? */
+static bool has_extras(void) {
+    struct stat info;
+    return stat(scratch("ckpt/tokenizer.json"), &info) == 0 && info.st_size == 2;
+}
+
+static void put_checkpoint_with_extras(const Model *m) {
+    ck_assert(save(scratch("ckpt"), m, &a_state));
+    put_file("ckpt/tokenizer.json", "{}", 2);
+    mkdir(scratch("ckpt/notes"), 0777);
+    put_file("ckpt/notes/today", "good", 4);
+}
+
+START_TEST(a_crash_leaves_the_old_or_the_new) {
+    Model *a = make_model(1), *b = make_model(2), *got = make_model(3);
+    TrainState state, later = a_state;
+    later.step = 13;
+    no_exchange = _i;
+    put_checkpoint_with_extras(a);
+    int died = 0, seen[2] = {0};
+    for (;; died++) {
+        int code = save_and_die(died, b, &later);
+        ck_assert(load(scratch("ckpt"), got, &state));
+        ck_assert_msg(state.step == 12 || state.step == 13, "step %d", (int)state.step);
+        ck_assert_mem_eq(got->memory, state.step == 12 ? a->memory : b->memory, sizeof got->memory);
+        ck_assert_msg(has_extras(), "the tokenizer is gone after %d changes", died);
+        seen[state.step - 12]++;
+        if (code == 0) break;
+        ck_assert_int_eq(code, 99);
+        ck_assert(save(scratch("ckpt"), a, &a_state)); /* what is left behind does not stand in the way */
+        ck_assert_int_eq(entries(scratch_dir), 1);
+        ck_assert_int_eq(entries(scratch("ckpt")), 6);
+    }
+    ck_assert_int_ge(died, 8);
+    ck_assert(seen[0] > 0 && seen[1] > 1);
+    ck_assert_int_eq(entries(scratch_dir), 1);
+    ck_assert_int_eq(entries(scratch("ckpt/notes")), 1);
+    free(a), free(b), free(got);
+}
+END_TEST
+
+START_TEST(files_of_the_user_are_kept) {
+    Model *a = make_model(1), *got = make_model(2);
+    TrainState state, later = a_state;
+    put_checkpoint_with_extras(a);
+    chmod(scratch("ckpt"), 0750);
+    for (later.step = 13; later.step < 16; later.step++) {
+        ck_assert(save(scratch("ckpt"), a, &later));
+        ck_assert_int_eq(entries(scratch("ckpt")), 6);
+        ck_assert_int_eq(entries(scratch("ckpt/notes")), 1);
+        ck_assert(has_extras());
+    }
+    struct stat info;
+    ck_assert_int_eq(stat(scratch("ckpt"), &info), 0);
+    ck_assert_int_eq(info.st_mode & 07777, 0750);
+    ck_assert_int_eq(entries(scratch_dir), 1);
+    /* of two versions, neither is deleted */
+    mkdir(scratch("ckpt.tbc-new"), 0777);
+    put_file("ckpt.tbc-new/tokenizer.json", "[1]", 3);
+    put_file("ckpt.tbc-new/model.safetensors", "half", 4);
+    ck_assert(save(scratch("ckpt"), a, &later));
+    ck_assert(has_extras());
+    ck_assert_int_eq(entries(scratch("ckpt.tbc-new")), 1);
+    ck_assert(load(scratch("ckpt"), got, &state));
+    ck_assert_int_eq(state.step, 16);
+    free(a), free(got);
+}
+END_TEST
+
+/* A link stays a link, and the current directory the current directory. */
+START_TEST(places_that_must_stay_in_place) {
+    Model *a = make_model(1), *got = make_model(2);
+    TrainState state, later = a_state;
+    later.step = 13;
+    mkdir(scratch("disk"), 0777);
+    ck_assert_int_eq(symlink(scratch("disk"), scratch("ckpt")), 0);
+    ck_assert(save(scratch("ckpt"), a, &a_state));
+    ck_assert(save(scratch("ckpt/"), a, &later));
+    struct stat info;
+    ck_assert_int_eq(lstat(scratch("ckpt"), &info), 0);
+    ck_assert(S_ISLNK(info.st_mode));
+    ck_assert(load(scratch("disk"), got, &state));
+    ck_assert_int_eq(state.step, 13);
+    ck_assert_int_eq(chdir(scratch("disk")), 0);
+    ck_assert(save(".", a, &a_state));
+    ck_assert(load(".", got, &state));
+    ck_assert_int_eq(state.step, 12);
+    ck_assert_int_eq(entries(scratch_dir), 2);
+    ck_assert_int_eq(entries("."), 4);
+    ck_assert_int_eq(chdir("/"), 0);
+    free(a), free(got);
+}
+END_TEST
+
 int main(void) {
     TCase *tests = tcase_create("checkpoint");
     tcase_add_test(tests, round_trip);
@@ -337,5 +480,8 @@ int main(void) {
     tcase_add_test(tests, survives_mutation);
     tcase_add_test(tests, full_disk_keeps_the_old_checkpoint);
     tcase_add_test(tests, places_that_cannot_be_saved_to);
+    tcase_add_loop_test(tests, a_crash_leaves_the_old_or_the_new, 0, 2);
+    tcase_add_test(tests, files_of_the_user_are_kept);
+    tcase_add_test(tests, places_that_must_stay_in_place);
     return run_suite("checkpoint", tests);
 }
