@@ -5,6 +5,8 @@
 #include <check.h>
 
 #define MODELS    300
+#define LONG      40 /* with enough rows for several chunks of logits */
+#define BATCH     10 /* models that one test runs through */
 #define TOLERANCE 1e-9
 
 static const char *const before_fuse[] = {"insert-ste", "autodiff", "optimizer",          "simplify",
@@ -43,8 +45,7 @@ static void check_no_row_ops(const Module *m) {
             ck_assert(!(op_info[m->graphs.at[j]->nodes.at[i].op].flags & ROW));
 }
 
-START_TEST(fuse_keeps_results) {
-    uint64_t seed = (uint64_t)_i;
+static void check_fuse(uint64_t seed) {
     PassOptions options = options_of(seed);
     Module *m = random_module(seed);
     run(m, before_fuse, BEFORE_FUSE, &options);
@@ -60,7 +61,6 @@ START_TEST(fuse_keeps_results) {
     buf_free(&once), buf_free(&twice);
     module_free(before), module_free(m);
 }
-END_TEST
 
 /* ---- fuse-loss */
 
@@ -104,8 +104,7 @@ static uint32_t count_whole_logits(const Graph *g) {
     return n;
 }
 
-START_TEST(fuse_loss_keeps_results) {
-    uint64_t seed = (uint64_t)_i;
+static void check_fuse_loss(uint64_t seed) {
     PassOptions options = options_of(seed);
     Module *m = long_module(seed);
     run(m, before_fuse, BEFORE_FUSE, &options);
@@ -121,14 +120,23 @@ START_TEST(fuse_loss_keeps_results) {
     check_same(before, m, seed);
     module_free(before), module_free(m);
 }
+
+START_TEST(fuse_keeps_results) {
+    for (int i = 0; i < BATCH; i++) check_fuse((uint64_t)(_i * BATCH + i));
+}
+END_TEST
+
+START_TEST(fuse_loss_keeps_results) {
+    for (int i = 0; i < BATCH; i++) check_fuse_loss((uint64_t)(_i * BATCH + i));
+}
 END_TEST
 
 int main(void) {
     Suite *s = suite_create("fuse");
     TCase *t = tcase_create("fuse");
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, fuse_keeps_results, 0, MODELS);
-    tcase_add_loop_test(t, fuse_loss_keeps_results, 0, 40);
+    tcase_add_loop_test(t, fuse_keeps_results, 0, MODELS / BATCH);
+    tcase_add_loop_test(t, fuse_loss_keeps_results, 0, LONG / BATCH);
     suite_add_tcase(s, t);
     SRunner *runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);

@@ -8,8 +8,10 @@
 
 #include <check.h>
 
-#define MODELS    300
+#define MODELS    300 /* random modules */
+#define LONG      30  /* with enough rows for several chunks of logits */
 #define STORAGES  1000
+#define BATCH     20 /* seeds that one test runs through */
 #define TOLERANCE 1e-9
 
 static void run(Module *m, const PassOptions *options, const char *first, const char *last) {
@@ -27,6 +29,7 @@ static void run(Module *m, const PassOptions *options, const char *first, const 
 typedef struct Machine {
     const Module *m;
     const Graph *g;
+    uint64_t seed;
     Arena *arena;
     char *bytes;   /* the module's arena */
     uint32_t *tag; /* of each word in it: who wrote it last; 0: nobody */
@@ -48,7 +51,8 @@ static int64_t offset_of(const Machine *x, Val v) {
 
 static void check_intact(const Machine *x, Val v, int64_t offset, const char *when) {
     if (memcmp(tags_at(x, offset), x->expect[v], (size_t)words(x->g, v) * sizeof *x->tag) == 0) return;
-    ck_abort_msg("@%s: %%%u at %lld is overwritten %s", x->g->name, v, (long long)offset, when);
+    ck_abort_msg("seed %d: @%s: %%%u at %lld is overwritten %s", (int)x->seed, x->g->name, v,
+                 (long long)offset, when);
 }
 
 /* The content of v as if just computed: new tags, at its offset. */
@@ -97,8 +101,8 @@ static void check_overlaps(const Machine *x, const Node *n) {
                 (op_info[n->op].flags & INPLACE) && (n->op == OP_adamw ? k == (r ? r + 1 : 0) : k == 2);
             bool same = type_equal(val_type(x->g, n->in[k]), val_type(x->g, n->out + r)) &&
                         offset_of(x, n->in[k]) == offset_of(x, n->out + r);
-            ck_assert_msg(same && (taken || n->op == OP_region), "@%s: %%%u is written over %%%u", x->g->name,
-                          n->out + r, n->in[k]);
+            ck_assert_msg(same && (taken || n->op == OP_region), "seed %d: @%s: %%%u is written over %%%u",
+                          (int)x->seed, x->g->name, n->out + r, n->in[k]);
         }
     }
 }
@@ -176,8 +180,8 @@ static void check_result(const Machine *x, const Node *n, int64_t offset, const 
     const Tensor *want = find_tensor(expected, n->attrs.name);
     ck_assert(want && type_equal(&want->type, &got.type));
     for (int64_t i = 0; i < type_count(&got.type); i++)
-        ck_assert_msg(got.at[i] == want->at[i], "@%s: %s: element %lld", x->g->name, n->attrs.name,
-                      (long long)i);
+        ck_assert_msg(got.at[i] == want->at[i], "seed %d: @%s: %s: element %lld", (int)x->seed, x->g->name,
+                      n->attrs.name, (long long)i);
 }
 
 static bool is_stored(const Graph *g, const char *name) {
@@ -220,7 +224,7 @@ static void check_others(const Machine *x) {
 static void execute(const Module *m, const Graph *g, uint64_t seed) {
     Arena *arena = arena_new();
     Diag diag = {0};
-    Machine x = {.m = m, .g = g, .arena = arena, .next_tag = 1};
+    Machine x = {.m = m, .g = g, .seed = seed, .arena = arena, .next_tag = 1};
     x.bytes = arena_alloc(arena, (size_t)m->arena_bytes);
     x.tag = arena_array(arena, uint32_t, m->arena_bytes / 4);
     x.expect = arena_array(arena, uint32_t *, g->values.n);
@@ -253,16 +257,12 @@ static void check_module(Module *m, uint64_t seed, const PassOptions *options) {
     module_free(m);
 }
 
-START_TEST(plans_run) {
-    uint64_t seed = (uint64_t)_i;
+static void run_model(uint64_t seed) {
     PassOptions options = {.verify = true, .grads_buffer = seed % 3 == 0};
     check_module(random_module(seed), seed, &options);
 }
-END_TEST
 
-/* Enough rows for several chunks of logits. */
-START_TEST(plans_in_chunks_run) {
-    uint64_t seed = (uint64_t)_i;
+static void run_long_model(uint64_t seed) {
     PassOptions options = {.verify = true, .grads_buffer = seed % 2 == 0};
     RandomModel model = {.rng = {seed}};
     random_params(&model);
@@ -272,7 +272,6 @@ START_TEST(plans_in_chunks_run) {
     vec_push(&m->graphs, random_eval(&model, seed % 2));
     check_module(m, seed, &options);
 }
-END_TEST
 
 /* ---- random storage */
 
@@ -282,23 +281,20 @@ static Module *fused_storage(uint64_t seed, const PassOptions *options) {
     return m;
 }
 
-START_TEST(storage_runs) {
-    uint64_t seed = (uint64_t)_i;
+static void run_storage(uint64_t seed) {
     PassOptions options = {.verify = true};
     Module *m = fused_storage(seed, &options), *before = module_copy(m);
     run(m, &options, "schedule", "schedule");
     Buf why = {0};
-    ck_assert_msg(modules_agree(before, m, seed, TOLERANCE, &why), "seed %d: %s", _i, why.at);
+    ck_assert_msg(modules_agree(before, m, seed, TOLERANCE, &why), "seed %d: %s", (int)seed, why.at);
     run(m, &options, "plan-memory", "plan-memory");
     execute(m, m->graphs.at[0], seed);
     module_free(before);
     module_free(m);
 }
-END_TEST
 
 /* Beyond stores, the plan does not rely on the order: where memory cannot be taken over, it is not. */
-START_TEST(unscheduled_storage_runs) {
-    uint64_t seed = (uint64_t)_i;
+static void run_unscheduled_storage(uint64_t seed) {
     PassOptions options = {.verify = true};
     Module *m = fused_storage(seed, &options);
     m->props |= P(scheduled);
@@ -311,6 +307,26 @@ START_TEST(unscheduled_storage_runs) {
         ck_assert(diag.errors == 1 && strstr(diag.text.at, "is read after it is stored to"));
     buf_free(&diag.text);
     module_free(m);
+}
+
+static void batch(void run_seed(uint64_t), int i, int seeds) {
+    for (int seed = i * BATCH; seed < (i + 1) * BATCH && seed < seeds; seed++) run_seed((uint64_t)seed);
+}
+
+START_TEST(models_run) {
+    batch(run_model, _i, MODELS);
+}
+END_TEST
+START_TEST(long_models_run) {
+    batch(run_long_model, _i, LONG);
+}
+END_TEST
+START_TEST(storage_runs) {
+    batch(run_storage, _i, STORAGES);
+}
+END_TEST
+START_TEST(unscheduled_storage_runs) {
+    batch(run_unscheduled_storage, _i, STORAGES);
 }
 END_TEST
 
@@ -403,6 +419,7 @@ START_TEST(plans_are_tight) {
     }
     module_free(m);
     spec_free(spec);
+    vec_free(&sources.files);
     buf_free(&diag.text);
     arena_free(arena);
 }
@@ -412,10 +429,10 @@ int main(void) {
     Suite *s = suite_create("plan");
     TCase *t = tcase_create("plan");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, plans_run, 0, MODELS);
-    tcase_add_loop_test(t, plans_in_chunks_run, 0, 30);
-    tcase_add_loop_test(t, storage_runs, 0, STORAGES);
-    tcase_add_loop_test(t, unscheduled_storage_runs, 0, STORAGES);
+    tcase_add_loop_test(t, models_run, 0, (MODELS + BATCH - 1) / BATCH);
+    tcase_add_loop_test(t, long_models_run, 0, (LONG + BATCH - 1) / BATCH);
+    tcase_add_loop_test(t, storage_runs, 0, (STORAGES + BATCH - 1) / BATCH);
+    tcase_add_loop_test(t, unscheduled_storage_runs, 0, (STORAGES + BATCH - 1) / BATCH);
     tcase_add_loop_test(t, plans_are_tight, 0, sizeof real_models / sizeof *real_models);
     suite_add_tcase(s, t);
     SRunner *runner = srunner_create(s);
