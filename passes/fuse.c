@@ -132,17 +132,38 @@ static void find_needs(Fuse *f) {
 
 /* ---- building */
 
+typedef VEC(Val) Vals;
+
+static bool has(const Vals *vals, Val v) {
+    for (uint32_t i = 0; i < vals->n; i++)
+        if (vals->at[i] == v) return true;
+    return false;
+}
+
+/* The values that cluster c reads from memory, in the order in which its body first reads them: equal
+ * layers then get equal bodies, whatever the ids around them, and share a kernel. */
+static Vals find_operands(const Fuse *f, uint32_t c) {
+    const bool *needed = &f->needed[(size_t)c * f->from->values.n];
+    Vals operands = {0};
+    for (Val v = 0; v < f->from->values.n; v++) {
+        if (!needed[v] || !computed_in(f, c, v)) continue;
+        const Node *n = val_node(f->from, v);
+        for (uint32_t k = 0; k < n->nin; k++)
+            if (!computed_in(f, c, n->in[k]) && !has(&operands, n->in[k])) vec_push(&operands, n->in[k]);
+    }
+    return operands;
+}
+
 static void build_region(Fuse *f, uint32_t c) {
     const Graph *from = f->from;
     const bool *needed = &f->needed[(size_t)c * from->values.n];
     Graph *body = graph_new("");
     Val *inner = f->inner;
-    VEC(Val) in = {0}, results = {0}, yields = {0};
+    Vals operands = find_operands(f, c), in = {0}, results = {0}, yields = {0};
     Loc loc = {0};
-    for (Val v = 0; v < from->values.n; v++) {
-        if (!needed[v] || computed_in(f, c, v)) continue;
-        inner[v] =
-            graph_add(body, NULL, NULL, (Loc){0}, OP_arg, val_type(from, v), NULL, 0, ATTRS(index, in.n));
+    for (uint32_t i = 0; i < operands.n; i++) {
+        Val v = operands.at[i];
+        inner[v] = graph_add(body, NULL, NULL, (Loc){0}, OP_arg, val_type(from, v), NULL, 0, ATTRS(index, i));
         vec_push(&in, f->map[v]);
     }
     for (Val v = 0; v < from->values.n; v++) {
@@ -161,6 +182,7 @@ static void build_region(Fuse *f, uint32_t c) {
     } else {
         graph_free(body); /* all of it is computed where it is needed */
     }
+    vec_free(&operands);
     vec_free(&in);
     vec_free(&results);
     vec_free(&yields);
