@@ -24,12 +24,8 @@ fi
 run() { echo "\$ $*" && "$@"; }
 echo "== compiling models/qwen3-tiny.json"
 run build/tbc compile models/qwen3-tiny.json -o "$out/train.so"
-echo "== before training, on $data"
-run build/tbc-run "$out/train.so" --data "$data" --eval-only
-echo "== training"
-run build/tbc-run "$out/train.so" --data "$data" --steps "${TBC_DEMO_STEPS:-600}" --eval-every 200 --save "$out/model" --log "$out/log.jsonl"
-echo "== after training"
-run build/tbc-run "$out/train.so" --resume "$out/model" --data "$data" --eval-only
+echo "== training, with the validation perplexity before, half-way and after"
+run build/tbc-run "$out/train.so" --data "$data" --steps "${TBC_DEMO_STEPS:-400}" --eval-every 200 --save "$out/model" --log "$out/log.jsonl"
 echo "== the ternary codes"
 run build/tbc-run "$out/train.so" --resume "$out/model" --verify
 echo "== what it writes"
