@@ -104,33 +104,12 @@ static bool open_dir(Dataset *ds, const char *dir) {
     return open_whole(ds, dir);
 }
 
-/* NAME's directory in the data home, heap. */
-static char *home_dir(const char *name) {
-    const char *data = getenv("TBC_DATA_HOME"), *home = getenv("HOME");
-    if (data && *data) return file_join(data, name);
-    return rt_printf("%s/.cache/tbc/%s", home ? home : "", name);
-}
-
-static bool open_named(Dataset *ds, const char *spec) {
-    if (file_is_dir(spec)) return open_dir(ds, spec);
-    if (file_exists(spec)) return open_whole(ds, spec);
-    if (!*spec || strchr(spec, '/')) return rt_error(spec, "no such file or directory");
-    char *dir = home_dir(spec);
-    bool ok = file_is_dir(dir) ? open_dir(ds, dir)
-                               : rt_error(spec,
-                                          "no such file, and no data set of this name (put train.txt and "
-                                          "valid.txt into %s, or set TBC_DATA_HOME)",
-                                          dir);
-    free(dir);
-    return ok;
-}
-
-Dataset *dataset_open(const char *spec, const Tokenizer *tokenizer, int64_t seq, int64_t vocab) {
+Dataset *dataset_open(const char *path, const Tokenizer *tokenizer, int64_t seq, int64_t vocab) {
     Dataset *ds = rt_calloc(1, sizeof *ds);
     ds->seq = seq;
     ds->vocab = vocab;
     ds->tokenizer = tokenizer;
-    if (open_named(ds, spec)) return ds;
+    if ((file_is_dir(path) ? open_dir : open_whole)(ds, path)) return ds;
     dataset_close(ds);
     return NULL;
 }

@@ -1,10 +1,9 @@
 /* The examples a model is trained and evaluated on: rows of seq+1 token ids, mapped from files.
  *
- * A row's first seq ids are the inputs, its last seq ids the targets. --data names, tried in this order:
+ * A row's first seq ids are the inputs, its last seq ids the targets. A data set is
  *   DIR    train, valid and test, as far as they are there: each a file NAME.txt, NAME.npy or NAME.bin, or a
  *          folder NAME. Without any of them the folder itself is one corpus.
  *   FILE   one corpus.
- *   NAME   the directory NAME in the data home: $TBC_DATA_HOME, else ~/.cache/tbc.
  * What files hold, and how a folder of them becomes one stream: corpus.h. A stream is cut into windows with
  * stride seq, so that every id but the first is a target once (a ragged tail is dropped); rows of a 2-D .npy
  * are taken as they are. Of one corpus, if it is a stream, the last 5 % of the rows, at least one where there
@@ -21,9 +20,10 @@ typedef enum DataSplit { DATA_TRAIN, DATA_VALID, DATA_TEST, DATA_SPLITS } DataSp
 
 typedef struct Dataset Dataset;
 
-/* spec is the value of --data; seq and vocab are the module's. The tokenizer (needed for text only, but never
- * NULL) stays the caller's. Prints an error and returns NULL on failure. At least one split has rows. */
-Dataset *dataset_open(const char *spec, const Tokenizer *, int64_t seq, int64_t vocab);
+/* path is a file or directory (dataset_locate finds it); seq and vocab are the module's. The tokenizer
+ * (needed for text only, but never NULL) stays the caller's. Prints an error and returns NULL on failure. At
+ * least one split has rows. */
+Dataset *dataset_open(const char *path, const Tokenizer *, int64_t seq, int64_t vocab);
 void dataset_close(Dataset *); /* NULL is allowed */
 
 int64_t dataset_rows(const Dataset *, DataSplit);     /* 0: no such split */

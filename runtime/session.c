@@ -1,6 +1,7 @@
 /* Opening a session: module, tokenizer, data, device, weights, in the order in which mistakes are cheapest
  * to find. */
 #include "session.h"
+#include "datasets.h"
 #include "error.h"
 #include "rng.h"
 #include <inttypes.h>
@@ -26,7 +27,9 @@ static bool open_data(Session *s) {
     s->tokenizer = tokenizer_open(o->tokenizer);
     if (!s->tokenizer) return false;
     if (!o->data) return true;
-    s->data = dataset_open(o->data, s->tokenizer, s->module.seq, s->module.vocab);
+    char *path = dataset_locate(o->data, o->quiet);
+    s->data = path ? dataset_open(path, s->tokenizer, s->module.seq, s->module.vocab) : NULL;
+    free(path);
     if (!s->data) return false;
     s->row = rt_calloc((size_t)s->module.seq + 1, sizeof *s->row);
     if (o->train && dataset_rows(s->data, DATA_TRAIN) == 0)

@@ -1,6 +1,7 @@
 /* Random numbers, the order of examples, tokenizer, .npy files and data sets. */
 #include "rt_tools.h"
 #include "data.h"
+#include "datasets.h"
 #include "npy.h"
 #include <math.h>
 #include <omp.h>
@@ -265,7 +266,9 @@ static const char *put_npy(const char *name, int64_t rows, int64_t cols, const i
 
 static Dataset *open_set(const char *spec, int64_t seq, int64_t vocab) {
     Tokenizer *t = tokenizer_open(NULL);
-    Dataset *ds = dataset_open(spec, t, seq, vocab);
+    char *path = dataset_locate(spec, true);
+    Dataset *ds = path ? dataset_open(path, t, seq, vocab) : NULL;
+    free(path);
     tokenizer_close(t);
     return ds;
 }
