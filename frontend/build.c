@@ -138,6 +138,7 @@ static void collect_param(Builder *b, Stmt *st) {
                    name);
         return;
     }
+    st->weight_type = type;
     const Param *p = find_param(b, name);
     if (!p) {
         Param added = {.name = name, .type = type, .first = st->weight};
@@ -212,6 +213,7 @@ static void run_op(Builder *b, Stmt *st) {
     if (b->vocab && !st->failed)
         stmt_error(b, st, st->at, "a statement after the loss (cross_entropy comes last)");
     if (!st->failed && find_args(b, st, args)) out = emit_statement(b, st, args);
+    if (out != VAL_NONE && b->fn == FN_TRAIN) st->type = *val_type(b->g, out);
     if (st->let) set_let(b, st->let, out);
 }
 
@@ -259,6 +261,7 @@ static void run_if(Builder *b, Stmt *st) {
 
 static void run(Builder *b, Stmt *st) {
     for (; st && count_step(b, st); st = st->next) {
+        st->runs += b->g && b->fn == FN_TRAIN;
         switch (st->kind) {
         case STMT_OP:
             run_op(b, st);

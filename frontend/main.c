@@ -3,6 +3,7 @@
  *     compile   spec, config.json or .tir -> frontend -> passes -> codegen -> train.so
  *     opt       .tir -> chosen passes -> .tir
  *     inspect   what is in a train.so
+ *     graph     spec or .tir -> a picture
  *     ops, passes   the tables as Markdown
  *
  * Exit status: 0 done, 1 an error in the input or while working, 2 wrong usage. */
@@ -10,6 +11,7 @@
 #include "../passes/pass.h"
 #include "args.h"
 #include "build.h"
+#include "graph.h"
 #include "help.h"
 #include "inspect.h"
 #include "suggest.h"
@@ -304,6 +306,63 @@ static int cmd_opt(int argc, char **argv, Diag *diag) {
     return ok ? DONE : FAILED;
 }
 
+/* ---- tbc graph */
+
+typedef void DrawFormat(const Drawing *, Buf *);
+
+/* By the name of the output; NULL: none of them. */
+static DrawFormat *draw_format(const char *out) {
+    const char *dot = strrchr(out, '.');
+    if (!dot || strcmp(dot, ".svg") == 0) return dot || strcmp(out, "-") == 0 ? draw_svg : NULL;
+    return strcmp(dot, ".dot") == 0 ? draw_dot : strcmp(dot, ".html") == 0 ? draw_html : NULL;
+}
+
+static Drawing *draw_model(const char *name, Diag *diag) {
+    Sources src = {.arena = arena_new(), .diag = diag};
+    Spec *spec = spec_load(&src, name, &(SpecOptions){0});
+    Module *m = spec ? build_module(spec) : NULL;
+    Drawing *d = m ? draw_spec(spec, m) : NULL;
+    module_free(m);
+    spec_free(spec);
+    vec_free(&src.files);
+    arena_free(src.arena);
+    return d;
+}
+
+static Drawing *draw_tir(const char *path, const char *function, Diag *diag) {
+    Module *m = load_tir(path, diag);
+    Drawing *d = NULL;
+    const Graph *g = m && function ? module_graph(m, function) : m && m->graphs.n ? m->graphs.at[0] : NULL;
+    if (g)
+        d = draw_function(m, g, path, diag);
+    else if (m)
+        diag_error(diag, path, 0, 0, "there is no function '%s' in it", function ? function : "train");
+    module_free(m);
+    return d;
+}
+
+static int cmd_graph(int argc, char **argv, Diag *diag) {
+    const char *input, *out = "-", *function = NULL;
+    const ArgOption options[] = {{"-o", ARG_TEXT, &out, NULL},
+                                 {"--function", ARG_TEXT, &function, NULL},
+                                 {NULL, ARG_FLAG, NULL, NULL}};
+    int status = parse(argc, argv, options, &input, "a model spec or a .tir file");
+    if (status) return status;
+    DrawFormat *format = draw_format(out);
+    if (!format) return usage_error("-o %s: a name that ends in .svg, .dot or .html was expected", out);
+    bool tir = is_tir(input);
+    if (function && !tir) return usage_error("--function needs a .tir file (a spec is drawn as it is)");
+    Drawing *d = tir ? draw_tir(input, function, diag) : draw_model(input, diag);
+    if (!d) return FAILED;
+    Buf text = {0};
+    if (format != draw_dot) draw_layout(d);
+    format(d, &text);
+    bool ok = write_text(out, text.at, text.n, diag);
+    buf_free(&text);
+    draw_free(d);
+    return ok ? DONE : FAILED;
+}
+
 /* ---- tbc inspect, ops, passes */
 
 static int cmd_inspect(int argc, char **argv, Diag *diag) {
@@ -351,7 +410,7 @@ static int cmd_table(int argc, const char *name, void (*print)(void)) {
 /* ---- dispatch */
 
 static int dispatch(int argc, char **argv, Diag *diag) {
-    if (argc < 2) return usage_error("a command is missing: compile, opt, inspect, ops or passes");
+    if (argc < 2) return usage_error("a command is missing: compile, opt, graph, inspect, ops or passes");
     const char *command = argv[1];
     int n = argc - 2;
     char **rest = argv + 2;
@@ -363,6 +422,7 @@ static int dispatch(int argc, char **argv, Diag *diag) {
     }
     if (strcmp(command, "compile") == 0) return cmd_compile(n, rest, diag);
     if (strcmp(command, "opt") == 0) return cmd_opt(n, rest, diag);
+    if (strcmp(command, "graph") == 0) return cmd_graph(n, rest, diag);
     if (strcmp(command, "inspect") == 0) return cmd_inspect(n, rest, diag);
     if (strcmp(command, "ops") == 0) return cmd_table(n, "ops", print_ops);
     if (strcmp(command, "passes") == 0) return cmd_table(n, "passes", print_passes);

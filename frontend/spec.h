@@ -6,6 +6,7 @@
 #ifndef TBC_SPEC_H
 #define TBC_SPEC_H
 
+#include "../ir/ir.h"
 #include "expr.h"
 #include "json.h"
 
@@ -50,6 +51,9 @@ struct Stmt {
     const Json *count;
     Stmt *body, *other;
     bool failed; /* an error was reported: what it computes is unknown, and no error either */
+    /* what build_module found out, for pictures: in train it ran so often, and gave this last */
+    int64_t runs;
+    Type type, weight_type;
 };
 
 typedef struct Optimizer {
