@@ -148,7 +148,9 @@ void dataset_window(const Dataset *ds, DataSplit which, int64_t stride, int64_t 
     stream_read(&split->corpus->ids, split->first + window * step, ds->seq + 1, out);
 }
 
-DataSplit dataset_eval_split(const Dataset *ds) {
+DataSplit dataset_eval_split(const Dataset *ds, const char *name) {
+    for (int i = 0; name && i < DATA_SPLITS; i++)
+        if (!strcmp(name, data_split_name((DataSplit)i))) return (DataSplit)i;
     if (ds->split[DATA_VALID].rows) return DATA_VALID;
     return ds->split[DATA_TEST].rows ? DATA_TEST : DATA_TRAIN;
 }

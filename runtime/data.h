@@ -38,8 +38,8 @@ void dataset_row(const Dataset *, DataSplit, int64_t row, int32_t *out);
 int64_t dataset_windows(const Dataset *, DataSplit, int64_t stride);
 void dataset_window(const Dataset *, DataSplit, int64_t stride, int64_t window, int32_t *out);
 
-/* The split to evaluate on: valid, else test, else train (a lone .npy). */
-DataSplit dataset_eval_split(const Dataset *);
+/* The split to evaluate on: the one of this name; with NULL valid, else test, else train (a lone .npy). */
+DataSplit dataset_eval_split(const Dataset *, const char *name);
 
 /* A number that differs when the training rows do (path aside: size and content of the split), kept in
  * checkpoints so that --resume can tell another data set from the one it was trained on. Below 2^53. */

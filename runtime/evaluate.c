@@ -1,40 +1,49 @@
-/* Evaluation. The protocol: the rows of the split as they are, without overlap; every row starts from an
- * empty context, and each of its seq targets is predicted from the tokens before it in the row. The loss is
- * the mean over all targets, added up in f64. */
+/* Evaluation. The protocol: windows of seq tokens in the order of the split, each `stride` tokens after the
+ * one before; every window starts from an empty context, and each of its targets is predicted from the tokens
+ * before it in the window. With stride seq windows do not overlap and every target counts. With a smaller
+ * one, after the first window only the last `stride` targets do: each target counts once, and has at least
+ * seq - stride tokens of context, or all there are. The loss is the mean over the targets that count, added
+ * up in f64. */
 #include "evaluate.h"
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
 
-/* Sum of the losses of `rows` rows from `first` on. A batch that is not full repeats its last row, and the
- * surplus is not counted. */
-static double batch_loss(Session *s, const tbc_table *table, DataSplit split, int64_t first, int64_t rows) {
+/* Adds the next `rows` windows; returns the sum of their losses. A batch that is not full repeats its last
+ * window, and the surplus is not counted. */
+static double batch_loss(Session *s, const tbc_table *table, Evaluation *e, int64_t rows) {
     const LoadedModule *m = &s->module;
     for (int64_t b = 0; b < m->batch; b++)
-        session_feed(s, table, split, first + (b < rows ? b : rows - 1), b);
+        session_feed_window(s, table, e->split, e->stride, e->rows + (b < rows ? b : rows - 1), b);
     device_run(&s->device, table);
     const float *nll = session_io(s, table, TBC_OUTPUT, "nll");
     double sum = 0;
-    for (int64_t i = 0; i < rows * m->seq; i++) sum += (double)nll[i];
+    for (int64_t b = 0; b < rows; b++) {
+        int64_t skip = e->rows + b > 0 ? m->seq - e->stride : 0;
+        for (int64_t i = skip; i < m->seq; i++) sum += (double)nll[b * m->seq + i];
+        e->targets += m->seq - skip;
+    }
+    e->rows += rows;
     return sum;
 }
 
 bool evaluate(Session *s, int64_t max_batches, Progress *progress, Evaluation *e) {
     const tbc_table *table = module_table(&s->module, "eval");
     const int64_t batch = s->module.batch;
-    *e = (Evaluation){.split = dataset_eval_split(s->data)};
-    e->of_rows = dataset_rows(s->data, e->split);
+    const Options *o = s->options;
+    *e = (Evaluation){.split = dataset_eval_split(s->data, o->split),
+                      .stride = o->stride > 0 ? o->stride : s->module.seq};
+    e->of_rows = dataset_windows(s->data, e->split, e->stride);
     int64_t limit = max_batches > 0 && e->of_rows / batch >= max_batches ? max_batches * batch : e->of_rows;
     double sum = 0;
     while (e->rows < limit) {
         int64_t rows = limit - e->rows < batch ? limit - e->rows : batch;
-        sum += batch_loss(s, table, e->split, e->rows, rows);
-        e->rows += rows;
+        sum += batch_loss(s, table, e, rows);
         if (progress_due(progress))
-            progress_show(progress, "evaluating row %" PRId64 "/%" PRId64, e->rows, limit);
+            progress_show(progress, "evaluating window %" PRId64 "/%" PRId64, e->rows, limit);
     }
     progress_clear(progress);
-    e->loss = sum / ((double)e->rows * (double)s->module.seq);
+    e->loss = sum / (double)e->targets;
     e->perplexity = fmin(exp(e->loss), DBL_MAX);
     if (!isfinite(e->loss))
         return rt_error(NULL, "the evaluation loss is %g after step %" PRId64, e->loss, s->state.step);
@@ -44,9 +53,10 @@ bool evaluate(Session *s, int64_t max_batches, Progress *progress, Evaluation *e
 bool evaluate_and_report(Session *s, int64_t max_batches, Progress *progress, RunLog *log) {
     Evaluation e;
     if (!evaluate(s, max_batches, progress, &e)) return false;
-    printf("step %" PRId64 ": eval loss %.6f, perplexity %.4f (%" PRId64 " of %" PRId64
-           " rows of the %s split, %" PRId64 " targets each)\n",
-           s->state.step, e.loss, e.perplexity, e.rows, e.of_rows, data_split_name(e.split), s->module.seq);
+    printf("step %" PRId64 ": eval loss %.6f, perplexity %.4f (%s split: %" PRId64 " of %" PRId64
+           " windows of %" PRId64 " tokens, stride %" PRId64 ", %" PRId64 " targets)\n",
+           s->state.step, e.loss, e.perplexity, data_split_name(e.split), e.rows, e.of_rows, s->module.seq,
+           e.stride, e.targets);
     fflush(stdout);
     return runlog_eval(log, s->state.step, e.loss, e.perplexity);
 }

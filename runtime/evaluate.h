@@ -9,11 +9,13 @@
 typedef struct Evaluation {
     double loss, perplexity; /* nats a target, and e to that */
     DataSplit split;
-    int64_t rows, of_rows; /* evaluated, and in the split */
+    int64_t stride;        /* from one window to the next */
+    int64_t rows, of_rows; /* windows evaluated, and in the split */
+    int64_t targets;       /* whose losses count */
 } Evaluation;
 
-/* Evaluates the first max_batches batches of the evaluation split, in order (0: all of it). False: an error
- * was printed (the loss is not finite). */
+/* Evaluates the first max_batches batches of the evaluation split, in order (0: all of it). Split and stride
+ * are what --split and --stride say. False: an error was printed (the loss is not finite). */
 bool evaluate(Session *, int64_t max_batches, Progress *, Evaluation *);
 
 /* Evaluates, prints the result to stdout with how it was obtained, and logs it. */

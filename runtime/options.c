@@ -121,6 +121,10 @@ static bool check_combinations(const Options *o) {
     if (strcmp(o->device, "cpu") && strcmp(o->device, "cuda"))
         return rt_error(NULL, "--device: '%s' is no device (expected cpu or cuda)", o->device);
     if (o->eval_only && !o->data) return rt_error(NULL, "--eval-only needs --data");
+    if ((o->split || o->stride >= 0) && !o->eval_only)
+        return rt_error(NULL, "%s needs --eval-only", o->split ? "--split" : "--stride");
+    if (o->split && strcmp(o->split, "train") && strcmp(o->split, "valid") && strcmp(o->split, "test"))
+        return rt_error(NULL, "--split: '%s' is no split (expected train, valid or test)", o->split);
     if (o->save_every >= 0 && !o->save) return rt_error(NULL, "--save-every needs --save DIR");
     if (o->resume && o->weights)
         return rt_error(NULL, "--resume brings its own weights (leave --weights out)");
@@ -133,6 +137,7 @@ static bool check_combinations(const Options *o) {
 OptionsResult options_parse(Options *o, int argc, char **argv) {
     *o = (Options){.device = "cpu", .temperature = 0.8, .max_tokens = 256};
     o->steps = o->warmup = o->seed = o->accumulate = o->eval_every = o->save_every = -1;
+    o->stride = -1;
     o->lr = o->weight_decay = o->clip = -1;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {

@@ -9,8 +9,8 @@
  * depends on something else; other defaults are filled in. */
 typedef struct Options {
     const char *module; /* OUT.so */
-    const char *data, *tokenizer, *weights, *save, *resume, *log, *device, *generate;
-    int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens;
+    const char *data, *tokenizer, *weights, *save, *resume, *log, *device, *generate, *split;
+    int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens, stride;
     double lr, weight_decay, clip, temperature;
     bool no_shuffle, eval_only, verify, profile, quiet;
     bool train; /* is training asked for? With --data, unless --eval-only */

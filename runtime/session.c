@@ -22,6 +22,24 @@ static bool check_tables(const LoadedModule *m, const Options *o) {
     return true;
 }
 
+/* Can the split be evaluated as --split and --stride say? */
+static bool check_protocol(const Session *s) {
+    const Options *o = s->options;
+    DataSplit split = dataset_eval_split(s->data, o->split);
+    int64_t seq = s->module.seq;
+    if (!dataset_rows(s->data, split))
+        return rt_error(o->data, "there is no %s split here (expected %s.txt)", o->split, o->split);
+    if (o->stride > seq)
+        return rt_error(NULL,
+                        "--stride %" PRId64
+                        " would leave targets out (expected at most the module's seq of %" PRId64 ")",
+                        o->stride, seq);
+    if (o->stride > 0 && dataset_windows(s->data, split, o->stride) < 0)
+        return rt_error(dataset_path(s->data, split),
+                        "rows of examples are evaluated as they are (leave --stride out)");
+    return true;
+}
+
 static bool open_data(Session *s) {
     const Options *o = s->options;
     s->tokenizer = tokenizer_open(o->tokenizer);
@@ -34,7 +52,7 @@ static bool open_data(Session *s) {
     s->row = rt_calloc((size_t)s->module.seq + 1, sizeof *s->row);
     if (o->train && dataset_rows(s->data, DATA_TRAIN) == 0)
         return rt_error(o->data, "there is nothing to train on (expected train.txt)");
-    return true;
+    return !o->eval_only || check_protocol(s);
 }
 
 /* ---- the tensors that outlive a run of a table */
@@ -154,13 +172,24 @@ void *session_io(const Session *s, const tbc_table *table, enum tbc_kind kind, c
     return device_at(&s->device, module_tensor(&s->module, table, kind, name));
 }
 
-void session_feed(Session *s, const tbc_table *table, DataSplit split, int64_t row, int64_t b) {
+/* Copies s->row into place b of the table's inputs. */
+static void feed(Session *s, const tbc_table *table, int64_t b) {
     int32_t *tokens = session_io(s, table, TBC_INPUT, "tokens");
     int32_t *targets = session_io(s, table, TBC_INPUT, "targets");
     size_t seq = (size_t)s->module.seq;
-    dataset_row(s->data, split, row, s->row);
     memcpy(tokens + (size_t)b * seq, s->row, seq * sizeof *tokens);
     memcpy(targets + (size_t)b * seq, s->row + 1, seq * sizeof *targets);
+}
+
+void session_feed(Session *s, const tbc_table *table, DataSplit split, int64_t row, int64_t b) {
+    dataset_row(s->data, split, row, s->row);
+    feed(s, table, b);
+}
+
+void session_feed_window(Session *s, const tbc_table *table, DataSplit split, int64_t stride, int64_t window,
+                         int64_t b) {
+    dataset_window(s->data, split, stride, window, s->row);
+    feed(s, table, b);
 }
 
 bool session_save(const Session *s) {

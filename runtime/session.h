@@ -32,6 +32,9 @@ void *session_io(const Session *, const tbc_table *, enum tbc_kind, const char *
 /* Copies example `row` of a split into place b of the table's inputs tokens and targets. */
 void session_feed(Session *, const tbc_table *, DataSplit, int64_t row, int64_t b);
 
+/* The same with window `window` of those with this stride (data.h). */
+void session_feed_window(Session *, const tbc_table *, DataSplit, int64_t stride, int64_t window, int64_t b);
+
 /* Saves a checkpoint to --save. False: an error was printed (weights that are not finite, no space, ..). */
 bool session_save(const Session *);
 

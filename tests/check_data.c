@@ -278,7 +278,7 @@ START_TEST(npy_rows_are_the_examples) {
     ck_assert_ptr_nonnull(ds);
     ck_assert_int_eq(dataset_rows(ds, DATA_TRAIN), 2);
     ck_assert_int_eq(dataset_rows(ds, DATA_VALID), 0);
-    ck_assert_int_eq(dataset_eval_split(ds), DATA_TRAIN);
+    ck_assert_int_eq(dataset_eval_split(ds, NULL), DATA_TRAIN);
     int32_t row[3];
     dataset_row(ds, DATA_TRAIN, 1, row);
     ck_assert_mem_eq(row, six + 3, sizeof row);
@@ -295,7 +295,7 @@ START_TEST(text_is_cut_into_windows) {
     ck_assert_ptr_nonnull(ds);
     ck_assert_int_eq(dataset_rows(ds, DATA_TRAIN), 95);
     ck_assert_int_eq(dataset_rows(ds, DATA_VALID), 5);
-    ck_assert_int_eq(dataset_eval_split(ds), DATA_VALID);
+    ck_assert_int_eq(dataset_eval_split(ds, NULL), DATA_VALID);
     int at = 0;
     for (int split = 0; split < 2; split++)
         for (int64_t r = 0; r < dataset_rows(ds, (DataSplit)split); r++) {

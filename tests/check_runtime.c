@@ -441,6 +441,28 @@ START_TEST(evaluation_is_the_mean_over_the_split) {
 }
 END_TEST
 
+/* In a bigram model context makes no difference: every stride must count every target once. */
+START_TEST(overlapping_windows_count_every_target_once) {
+    Progress quiet = progress_start(true);
+    Evaluation whole, e;
+    Session s;
+    for (int stride = 16; stride; stride /= 2) {
+        open_session(&s, "%s --data %s --quiet --eval-only --split train --stride %d",
+                     build_module("m.so", ""), text_file(), stride);
+        ck_assert(evaluate(&s, 0, &quiet, stride == 16 ? &whole : &e));
+        if (stride == 16) {
+            ck_assert_int_eq(whole.rows, dataset_rows(s.data, DATA_TRAIN));
+            ck_assert_int_eq(whole.targets, whole.rows * 16);
+        } else {
+            ck_assert_int_eq(e.rows, (whole.rows - 1) * (16 / stride) + 1);
+            ck_assert_int_eq(e.targets, whole.targets);
+            ck_assert_double_eq_tol(e.loss, whole.loss, 1e-9);
+        }
+        session_close(&s);
+    }
+}
+END_TEST
+
 START_TEST(log_holds_what_was_trained) {
     Session s;
     open_session(&s, "%s --data %s --quiet --steps 2 --eval-every 2 --log %s",
@@ -573,6 +595,7 @@ int main(void) {
     tcase_add_test(tests, divergence_stops_without_saving);
     tcase_add_test(tests, spoiled_weights_are_not_saved);
     tcase_add_test(tests, evaluation_is_the_mean_over_the_split);
+    tcase_add_test(tests, overlapping_windows_count_every_target_once);
     tcase_add_test(tests, log_holds_what_was_trained);
     tcase_add_test(tests, hyper_follows_the_recipe);
     tcase_add_test(tests, sampling_follows_the_temperature);

@@ -77,8 +77,14 @@ grep -q '^step 1/1000000  loss ' "$work/err" || fail "no progress on stderr"
 good "$m" --resume "$work/whole" --verify
 says 'verified: 1 parameters, 65536 weights'
 good "$m" --weights "$work/whole" --data "$data" --eval-only --profile
-says 'rows of the valid split'
+says '(valid split: \([0-9]*\) of \1 windows of 16 tokens, stride 16, '
 says ' forward$'
+good "$m" --weights "$work/whole" --data "$data" --eval-only --split train --stride 4
+says '(train split: .* windows of 16 tokens, stride 4, '
+expect 1 "there is no test split here" "$m" --data "$data" --eval-only --split test
+expect 1 "at most the module's seq of 16" "$m" --data "$data" --eval-only --stride 17
+expect 2 "--stride needs --eval-only" "$m" --data "$data" --stride 4
+expect 2 "is no split" "$m" --data "$data" --eval-only --split dev
 good "$m" --resume "$work/whole" --generate 'the quick' --max-tokens 20 --temperature 0
 cp "$work/out" "$work/greedy"
 [ "$(wc -c <"$work/greedy")" -eq 30 ] || fail "9 + 20 bytes and a newline expected"
