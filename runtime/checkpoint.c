@@ -1,15 +1,11 @@
 /* Checkpoints: lists of tensors matched against files, and the state of a run as JSON. */
 #include "checkpoint.h"
 #include "error.h"
-#include "replace_dir.h"
+#include "save_dir.h"
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <libgen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- tensors in ---- */
 
@@ -209,12 +205,7 @@ static const char *const file_names[NFILES] = {"config.json", "model.safetensors
 static const OwnFiles own_files = {file_names, NFILES};
 
 bool checkpoint_can_save(const char *dir) {
-    if (file_exists(dir)) return rt_error(dir, "cannot save here: not a directory");
-    char *copy = rt_printf("%s", dir);
-    const char *writable = file_is_dir(dir) ? dir : dirname(copy);
-    bool ok = access(writable, W_OK | X_OK) == 0 || rt_error_errno(dir, "cannot save here");
-    free(copy);
-    return ok;
+    return save_dir_check(dir);
 }
 
 static bool write_text(NewFile *file, const char *text) {
@@ -229,7 +220,8 @@ typedef struct Contents {
     const char *const *metadata;
 } Contents;
 
-static bool write_one(NewFile *file, int which, const Contents *c) {
+static bool write_one(NewFile *file, size_t which, const void *contents) {
+    const Contents *c = contents;
     switch (which) {
     case CONFIG:
         return write_text(file, c->config);
@@ -242,59 +234,13 @@ static bool write_one(NewFile *file, int which, const Contents *c) {
     }
 }
 
-/* Writes all, then renames all; on failure no temporary is left. */
-static bool write_all(const char *dir, const Contents *contents) {
-    NewFile files[NFILES] = {0};
-    bool ok = true;
-    for (int i = 0; ok && i < NFILES; i++) {
-        char *path = file_join(dir, file_names[i]);
-        ok = newfile_open(&files[i], path) && write_one(&files[i], i, contents) && newfile_close(&files[i]);
-        free(path);
-    }
-    for (int i = 0; ok && i < NFILES; i++) ok = newfile_commit(&files[i]);
-    for (int i = 0; i < NFILES; i++) newfile_discard(&files[i]);
-    return ok;
-}
-
-/* Into a directory that is there or can be made, beside the files that it has already. */
-static bool save_in_place(const char *dir, const Contents *contents) {
-    bool created = mkdir(dir, 0777) == 0;
-    if (!created && errno != EEXIST) return rt_error_errno(dir, "cannot create this directory");
-    bool ok = write_all(dir, contents);
-    if (!ok && created) rmdir(dir);
-    return ok;
-}
-
-static bool save_whole(const char *dir, const Contents *contents) {
-    NewDir new;
-    if (!newdir_open(&new, dir, own_files)) return save_in_place(dir, contents);
-    if (!write_all(new.temp, contents)) {
-        newdir_discard(&new, own_files);
-        return false;
-    }
-    return newdir_commit(&new, own_files) || save_in_place(dir, contents);
-}
-
-/* A directory in the place of a file could not be replaced: to be noticed before anything is. */
-static bool check_place(const char *dir) {
-    if (file_exists(dir)) return rt_error(dir, "cannot save here: not a directory");
-    bool ok = true;
-    for (int i = 0; ok && i < NFILES; i++) {
-        char *path = file_join(dir, file_names[i]);
-        if (file_is_dir(path)) ok = rt_error(path, "cannot replace: not a regular file");
-        free(path);
-    }
-    return ok;
-}
-
 bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
                      const NamedTensor *moments, size_t nmoments, const TrainState *state) {
-    if (!check_place(dir)) return false;
     char step[24], *text = state_text(state);
     snprintf(step, sizeof step, "%lld", (long long)state->step);
     const char *metadata[] = {"format", "pt", "step", step, NULL};
     Contents contents = {config_json, text, params, moments, nparams, nmoments, metadata};
-    bool ok = text ? save_whole(dir, &contents) : rt_error(dir, "out of memory");
+    bool ok = text ? save_dir(dir, own_files, write_one, &contents) : rt_error(dir, "out of memory");
     free(text);
     return ok;
 }

@@ -2,6 +2,7 @@
  * input or at run time, 2 wrong usage, 128 + signal when interrupted (after saving). */
 #include "error.h"
 #include "evaluate.h"
+#include "export.h"
 #include "generate.h"
 #include "interrupt.h"
 #include "parallel.h"
@@ -19,10 +20,12 @@ static bool evaluate_only(Session *s) {
 
 static bool run(Session *s) {
     const Options *o = s->options;
+    if (o->export && !export_check(s)) return false;
     if (o->train && !train(s)) return false;
     if (interrupt_pending()) return true;
     if (o->eval_only && !evaluate_only(s)) return false;
     if (o->verify && !verify_codes(s)) return false;
+    if (o->export && !export_model(s)) return false;
     if (o->generate && !generate(s)) return false;
     return true;
 }

@@ -116,6 +116,33 @@ static bool check_training(const Options *o) {
     return true;
 }
 
+static bool is_one_of(const char *flag, const char *value, const char *const *names) {
+    for (int i = 0; names[i]; i++)
+        if (!strcmp(value, names[i])) return true;
+    return rt_error(NULL, "%s: '%s' is not known (tbc-run --help lists them)", flag, value);
+}
+
+static bool check_export(const Options *o) {
+    static const char *const types[] = {"q2_0", "pq2_0", "f16", NULL};
+    static const char *const forms[] = {"dequantized", "latent", NULL};
+    if (!o->export) {
+        const char *flag = o->gguf_type ? "--gguf-type" : "--export-as";
+        return (!o->gguf_type && !o->export_as) || rt_error(NULL, "%s needs --export", flag);
+    }
+    if (!o->weights && !o->resume && !o->data)
+        return rt_error(NULL, "--export: of which weights? (give --resume, --weights, or --data to train)");
+    bool gguf = options_export_gguf(o);
+    if (o->gguf_type && !gguf) return rt_error(NULL, "--gguf-type is for --export FILE.gguf");
+    if (o->export_as && gguf) return rt_error(NULL, "--export-as is for --export DIR");
+    return (!o->gguf_type || is_one_of("--gguf-type", o->gguf_type, types)) &&
+           (!o->export_as || is_one_of("--export-as", o->export_as, forms));
+}
+
+bool options_export_gguf(const Options *o) {
+    size_t n = strlen(o->export);
+    return n > 5 && !strcmp(o->export + n - 5, ".gguf");
+}
+
 static bool check_combinations(const Options *o) {
     if (!o->module) return rt_error(NULL, "which module? usage: tbc-run OUT.so [flags] (--help lists them)");
     if (strcmp(o->device, "cpu") && strcmp(o->device, "cuda"))
@@ -128,8 +155,8 @@ static bool check_combinations(const Options *o) {
     if (o->save_every >= 0 && !o->save) return rt_error(NULL, "--save-every needs --save DIR");
     if (o->resume && o->weights)
         return rt_error(NULL, "--resume brings its own weights (leave --weights out)");
-    if (!check_training(o)) return false;
-    if (!o->data && !o->generate && !o->verify)
+    if (!check_training(o) || !check_export(o)) return false;
+    if (!o->data && !o->generate && !o->verify && !o->export)
         return rt_error(NULL, "nothing to do: training needs --data (or give --generate TEXT or --verify)");
     return true;
 }

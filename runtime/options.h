@@ -12,6 +12,7 @@ typedef struct Options {
     const char *data, *tokenizer, *weights, *save, *resume, *log, *device, *generate, *split;
     int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens, stride;
     double lr, weight_decay, clip, temperature;
+    const char *export, *export_as, *gguf_type;
     bool no_shuffle, eval_only, verify, profile, quiet;
     bool train; /* is training asked for? With --data, unless --eval-only */
 } Options;
@@ -20,5 +21,7 @@ typedef enum OptionsResult { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_WRONG } OptionsR
 
 /* Parses the arguments. DONE: --help or --version was printed. WRONG: an error was printed (exit 2). */
 OptionsResult options_parse(Options *, int argc, char **argv);
+
+bool options_export_gguf(const Options *); /* does --export name a FILE.gguf? */
 
 #endif

@@ -293,8 +293,15 @@ bool st_read_f32(const StTensor *t, float *out) {
     return true;
 }
 
+static unsigned dtype_bytes(const char *name) {
+    size_t i = 0;
+    while (strcmp(name, dtypes[i].name) != 0) i++;
+    return dtypes[i].bytes;
+}
+
 /* The header's JSON text, heap. cJSON prints integers exactly up to 1e15: a petabyte. */
-static char *header_text(const NamedTensor *tensors, size_t n, const char *const *metadata) {
+static char *header_text(const NamedTensor *tensors, const char *const *types, size_t n,
+                         const char *const *metadata) {
     cJSON *header = cJSON_CreateObject();
     if (metadata) {
         cJSON *object = cJSON_AddObjectToObject(header, "__metadata__");
@@ -302,14 +309,15 @@ static char *header_text(const NamedTensor *tensors, size_t n, const char *const
     }
     int64_t at = 0;
     for (size_t i = 0; i < n; i++) {
+        const char *type = types ? types[i] : "F32";
         cJSON *entry = cJSON_AddObjectToObject(header, tensors[i].name);
-        cJSON_AddStringToObject(entry, "dtype", "F32");
+        cJSON_AddStringToObject(entry, "dtype", type);
         cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
         for (uint32_t d = 0; d < tensors[i].rank; d++)
             cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)tensors[i].dim[d]));
         cJSON *pair = cJSON_AddArrayToObject(entry, "data_offsets");
         cJSON_AddItemToArray(pair, cJSON_CreateNumber((double)at));
-        at += tensor_count(tensors[i].rank, tensors[i].dim) * (int64_t)sizeof(float);
+        at += tensor_count(tensors[i].rank, tensors[i].dim) * (int64_t)dtype_bytes(type);
         cJSON_AddItemToArray(pair, cJSON_CreateNumber((double)at));
     }
     char *text = cJSON_PrintUnformatted(header);
@@ -317,14 +325,20 @@ static char *header_text(const NamedTensor *tensors, size_t n, const char *const
     return text;
 }
 
-bool st_write(NewFile *file, const NamedTensor *tensors, size_t n, const char *const *metadata) {
-    char *text = header_text(tensors, n, metadata);
+bool st_write_header(NewFile *file, const NamedTensor *tensors, const char *const *types, size_t n,
+                     const char *const *metadata) {
+    char *text = header_text(tensors, types, n, metadata);
     if (!text) return rt_error(file->path, "out of memory for the header");
     /* spaces after the JSON align the data to 8 bytes */
     uint64_t used = strlen(text), padded = (used + 7) / 8 * 8;
     bool ok = newfile_write(file, &padded, 8) && newfile_write(file, text, used) &&
               newfile_write(file, "       ", padded - used);
     free(text);
+    return ok;
+}
+
+bool st_write(NewFile *file, const NamedTensor *tensors, size_t n, const char *const *metadata) {
+    bool ok = st_write_header(file, tensors, NULL, n, metadata);
     for (size_t i = 0; ok && i < n; i++)
         ok = newfile_write(file, tensors[i].data,
                            (size_t)tensor_count(tensors[i].rank, tensors[i].dim) * sizeof(float));

@@ -49,4 +49,9 @@ bool st_read_f32(const StTensor *, float *out);
  * and commits). metadata is NULL or {key, value, ..., NULL}. Prints an error and returns false on failure. */
 bool st_write(NewFile *, const NamedTensor *, size_t n, const char *const *metadata);
 
+/* Writes only the header, for tensors of the given dtypes ("F32", "BF16", ..; NULL: all F32), whose data are
+ * not looked at: the caller writes them after it, in this order, without holes. */
+bool st_write_header(NewFile *, const NamedTensor *, const char *const *dtypes, size_t n,
+                     const char *const *metadata);
+
 #endif
