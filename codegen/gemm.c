@@ -5,14 +5,7 @@
  *             product of the panels into C         (microkernel.c)
  *
  * The order in which a sum is added up depends on the sizes and the target only. */
-#include "gen.h"
-
-/* How a product is cut up. Rows are multiples of mr, cols of nr, kc of 16 (a word of ternary codes). */
-typedef struct Blocking {
-    int64_t kc, mc;
-    int64_t rows, cols; /* block of C of one tile */
-    int64_t row_tiles, col_tiles;
-} Blocking;
+#include "gemm.h"
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -20,12 +13,11 @@ static int64_t min64(int64_t a, int64_t b) {
 static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
-static int64_t ceil_div(int64_t a, int64_t b) {
+int64_t gemm_ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
-/* n cut into `parts` equal parts, rounded up to a multiple of unit. */
-static int64_t part(int64_t n, int64_t parts, int64_t unit) {
-    return ceil_div(ceil_div(n, parts), unit) * unit;
+int64_t gemm_part(int64_t n, int64_t parts, int64_t unit) {
+    return gemm_ceil_div(gemm_ceil_div(n, parts), unit) * unit;
 }
 
 enum { MAX_ROWS = 1024, MAX_COLS = 1024 }; /* of C in a tile: bounds scratch */
@@ -45,24 +37,30 @@ static void split(const GemmDesc *d, Blocking *b, int64_t tiles, int64_t min_row
     }
 }
 
-static Blocking blocking(const GemmDesc *d, const Target *t) {
-    Blocking b = {.row_tiles = ceil_div(d->m, MAX_ROWS), .col_tiles = ceil_div(d->n, MAX_COLS)};
+Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
+    Blocking b = {.row_tiles = gemm_ceil_div(d->m, MAX_ROWS), .col_tiles = gemm_ceil_div(d->n, MAX_COLS)};
     split(d, &b, 64, 192, 384);        /* packing costs a few per cent of the product */
     split(d, &b, 16, 96, 192);         /* more, but 16 cores share even a small product */
     split(d, &b, 16, d->m, 4 * t->nr); /* a few rows (decoding): packing B is all, and is shared by columns */
-    b.rows = part(d->m, b.row_tiles, t->mr);
-    b.cols = part(d->n, b.col_tiles, t->nr);
-    b.row_tiles = ceil_div(d->m, b.rows);
-    b.col_tiles = ceil_div(d->n, b.cols);
+    b.rows = gemm_part(d->m, b.row_tiles, t->mr);
+    b.cols = gemm_part(d->n, b.col_tiles, unit);
+    b.row_tiles = gemm_ceil_div(d->m, b.rows);
+    b.col_tiles = gemm_ceil_div(d->n, b.cols);
+    return b;
+}
+
+/* kc is a multiple of 16 (a word of ternary codes), mc of mr. */
+static Blocking blocking(const GemmDesc *d, const Target *t) {
+    Blocking b = gemm_cut(d, t, t->nr);
     int64_t kc = min64(max64(t->l1 / 2 / (4 * t->nr), 256), 384); /* a panel of B: half of L1 */
-    b.kc = part(d->k, ceil_div(d->k, kc), 16);
+    b.kc = gemm_part(d->k, gemm_ceil_div(d->k, kc), 16);
     int64_t mc = max64(t->l2 / 2 / (4 * b.kc), t->mr);
-    b.mc = part(b.rows, ceil_div(b.rows, mc), t->mr);
+    b.mc = gemm_part(b.rows, gemm_ceil_div(b.rows, mc), t->mr);
     return b;
 }
 
 static int64_t packed_a_bytes(const Blocking *b) {
-    return ceil_div(b->mc * b->kc * 4, 64) * 64;
+    return gemm_ceil_div(b->mc * b->kc * 4, 64) * 64;
 }
 
 uint32_t gemm_tiles(const GemmDesc *d, const Target *t) {
@@ -75,8 +73,7 @@ uint64_t gemm_scratch(const GemmDesc *d, const Target *t) {
     return (uint64_t)(packed_a_bytes(&b) + b.kc * b.cols * 4);
 }
 
-/* Element (row, col) of an f32 matrix with `ld` columns. */
-static LLVMValueRef element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValueRef col, int64_t ld) {
+LLVMValueRef gemm_element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValueRef col, int64_t ld) {
     return gen_at(g, g->f32, base, gen_add(g, gen_mul(g, row, ld), col));
 }
 
@@ -85,7 +82,7 @@ static void pack_a(Gen *g, const GemmDesc *d, LLVMValueRef i0, LLVMValueRef n, L
                    LLVMValueRef k, LLVMValueRef dst, int64_t depth) {
     int64_t ld = d->a_cols ? d->m : d->k;
     LLVMValueRef a = gen_buffer(g, 0),
-                 src = d->a_cols ? element(g, a, k0, i0, ld) : element(g, a, i0, k0, ld);
+                 src = d->a_cols ? gemm_element(g, a, k0, i0, ld) : gemm_element(g, a, i0, k0, ld);
     LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};
     gen_call(g, gen_pack(g, g->target->mr, !d->a_cols), args, 6);
 }
@@ -100,7 +97,7 @@ static void pack_b(Gen *g, const GemmDesc *d, LLVMValueRef j0, LLVMValueRef n, L
         return;
     }
     int64_t ld = nk ? d->k : d->n;
-    LLVMValueRef src = nk ? element(g, b, j0, k0, ld) : element(g, b, k0, j0, ld);
+    LLVMValueRef src = nk ? gemm_element(g, b, j0, k0, ld) : gemm_element(g, b, k0, j0, ld);
     LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};
     gen_call(g, gen_pack(g, g->target->nr, nk), args, 6);
 }
@@ -123,7 +120,7 @@ void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
     Loop i = gen_loop(g, i0, i1, b.mc, "mc");
     LLVMValueRef m = gen_min(g, gen_sub(g, i1, i.i), gen_i64(g, b.mc));
     pack_a(g, d, i.i, m, k0.i, k, packed_a, b.kc);
-    LLVMValueRef c = element(g, gen_buffer(g, 2), i.i, j0, d->n), depth = gen_i64(g, b.kc);
+    LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n), depth = gen_i64(g, b.kc);
     LLVMValueRef args[] = {
         m, n, k, packed_a, depth, packed_b, depth, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
     gen_call(g, gen_product(g, BAND_NONE), args, 11);

@@ -87,6 +87,7 @@ void gen_end(Gen *);
 LLVMValueRef gen_function(Gen *, const char *name, LLVMTypeRef type, bool *exists, Gen *saved);
 void gen_function_end(Gen *, const Gen *saved);
 LLVMValueRef gen_call(Gen *, LLVMValueRef fn, LLVMValueRef *args, unsigned n);
+void gen_noinline(Gen *, LLVMValueRef fn);
 
 LLVMValueRef gen_buffer(Gen *, unsigned i); /* pointer arena + args[i] */
 LLVMValueRef gen_i32(Gen *, int64_t), gen_i64(Gen *, int64_t);
@@ -127,7 +128,7 @@ If gen_if(Gen *, LLVMValueRef cond);
 void gen_else(Gen *, If *);
 void gen_if_end(Gen *, If *);
 
-/* Calls an LLVM intrinsic overloaded on `type`, such as "llvm.fma". */
+/* Calls an LLVM intrinsic overloaded on `type`, such as "llvm.fma"; NULL: it is not overloaded. */
 LLVMValueRef gen_intrinsic(Gen *, const char *name, LLVMTypeRef type, LLVMValueRef *args, unsigned n);
 LLVMValueRef gen_fma(Gen *, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c); /* a*b + c, one rounding */
 LLVMValueRef gen_fmax(Gen *, LLVMValueRef a, LLVMValueRef b);
@@ -160,12 +161,18 @@ typedef enum Band {
 /* void f(i64 m, i64 n, i64 k, ptr a, i64 a_depth, ptr b, i64 b_depth, ptr c, i64 ldc, i1 add, i64 diagonal):
  * c[m,n] (row stride ldc floats) = A B, or c += A B. */
 LLVMValueRef gen_product(Gen *, Band);
+/* For micro-kernels: asks for the tile c[mr,nr]; c[rows,cols] = or += the corner of tile[mr,nr] that lies
+ * inside. */
+void gen_prefetch_tile(Gen *, LLVMValueRef c, LLVMValueRef ldc);
+void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef cols, LLVMValueRef c,
+                      LLVMValueRef ldc, LLVMValueRef add);
 
 /* ---- generators */
 
 /* The kinds of kernels: X(kind, descriptor). lower.c picks and names them, this declares their generators. */
 #define KERNEL_KINDS(X)                                                                                      \
     X(gemm, GemmDesc)                                                                                        \
+    X(gemm_i16, GemmDesc)                                                                                    \
     X(attention, AttnDesc)                                                                                   \
     X(attention_grad, AttnDesc)                                                                              \
     X(rows, RowsDesc)                                                                                        \

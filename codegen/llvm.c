@@ -318,7 +318,7 @@ void gen_if_end(Gen *g, If *s) {
 LLVMValueRef gen_intrinsic(Gen *g, const char *name, LLVMTypeRef type, LLVMValueRef *args, unsigned n) {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (!id) ice("no LLVM intrinsic %s", name); /* it would become a call of an unknown function */
-    LLVMValueRef fn = LLVMGetIntrinsicDeclaration(g->mod, id, &type, 1);
+    LLVMValueRef fn = LLVMGetIntrinsicDeclaration(g->mod, id, &type, type ? 1 : 0);
     return gen_call(g, fn, args, n);
 }
 

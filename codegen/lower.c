@@ -33,6 +33,10 @@ static void region_key(const Graph *body, Buf *b) {
 static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
     static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk"};
     switch (d->kind) {
+    case KERNEL_gemm_i16:
+        buf_printf(b, "gemm_i16_%lldx%lldx%lld_mk_%s%lld", (long long)d->gemm_i16.m, (long long)d->gemm_i16.n,
+                   (long long)d->gemm_i16.k, b_kind[d->gemm_i16.b], (long long)d->gemm_i16.group);
+        break;
     case KERNEL_gemm:
         buf_printf(b, "gemm_%lldx%lldx%lld_%s_%s", (long long)d->gemm.m, (long long)d->gemm.n,
                    (long long)d->gemm.k, d->gemm.a_cols ? "km" : "mk", b_kind[d->gemm.b]);
@@ -236,6 +240,7 @@ static void lower_matmul(Lower *l) {
                   .accumulate = n->nin == 3};
     if (n->nin == 3) take_over(l, 2, 0);
     KernelDesc k = {.kind = KERNEL_gemm, .gemm = d};
+    if (n->attrs.set & A(precision)) k = (KernelDesc){.kind = KERNEL_gemm_i16, .gemm_i16 = d};
     uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
     launch(l, &k, node_cost(l->g, n), args, 3);
 }

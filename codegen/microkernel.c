@@ -10,7 +10,7 @@
 
 enum { UNROLL = 4, MAX_ACC = 32 };
 
-static void set_noinline(Gen *g, LLVMValueRef fn) {
+void gen_noinline(Gen *g, LLVMValueRef fn) {
     unsigned kind = LLVMGetEnumAttributeKindForName("noinline", strlen("noinline"));
     LLVMAddAttributeAtIndex(fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
                             LLVMCreateEnumAttribute(g->ctx, kind, 0));
@@ -58,7 +58,7 @@ static void write_tile(Gen *g, LLVMValueRef c, LLVMValueRef ldc, LLVMValueRef *a
 }
 
 /* c is needed only at the end, by when it has come from memory. */
-static void prefetch_tile(Gen *g, LLVMValueRef c, LLVMValueRef ldc) {
+void gen_prefetch_tile(Gen *g, LLVMValueRef c, LLVMValueRef ldc) {
     for (int i = 0; i < g->target->mr; i++) {
         LLVMValueRef row = gen_at(g, g->f32, c, LLVMBuildMul(g->b, ldc, gen_i64(g, i), ""));
         LLVMValueRef args[] = {row, gen_i32(g, 1), gen_i32(g, 3), gen_i32(g, 1)}; /* to write, keep, data */
@@ -75,7 +75,7 @@ static LLVMValueRef gen_microkernel(Gen *g) {
     LLVMValueRef fn =
         gen_function(g, "microkernel", LLVMFunctionType(g->void_, params, 6, false), &exists, &saved);
     if (exists) return fn;
-    set_noinline(g, fn);
+    gen_noinline(g, fn);
     LLVMValueRef k = LLVMGetParam(fn, 0), a = LLVMGetParam(fn, 1), b = LLVMGetParam(fn, 2);
     LLVMValueRef c = LLVMGetParam(fn, 3), ldc = LLVMGetParam(fn, 4), add = LLVMGetParam(fn, 5);
 
@@ -87,7 +87,7 @@ static LLVMValueRef gen_microkernel(Gen *g) {
         acc[i] = gen_alloca(g, vec, "acc");
         gen_store(g, LLVMConstNull(vec), acc[i]);
     }
-    prefetch_tile(g, c, ldc);
+    gen_prefetch_tile(g, c, ldc);
     LLVMValueRef whole = gen_sub(g, k, gen_mod(g, k, UNROLL));
     update_loop(g, gen_i64(g, 0), whole, UNROLL, a, b, acc);
     update_loop(g, whole, k, 1, a, b, acc);
@@ -100,8 +100,7 @@ static LLVMValueRef gen_microkernel(Gen *g) {
     return fn;
 }
 
-/* c[rows,cols] = or += the corner of tile[mr,nr] that lies inside. */
-static void write_corner(Gen *g, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef cols, LLVMValueRef c,
+void gen_write_corner(Gen *g, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef cols, LLVMValueRef c,
                          LLVMValueRef ldc, LLVMValueRef add) {
     Loop i = gen_loop(g, gen_i64(g, 0), rows, 1, "row");
     LLVMValueRef to = gen_at(g, g->f32, c, LLVMBuildMul(g->b, i.i, ldc, ""));
@@ -150,7 +149,7 @@ static void product_tile(Gen *g, const Product *p, Band band) {
     gen_call(g, kernel, (LLVMValueRef[]){steps, a, b, c, p->ldc, p->add}, 6);
     gen_else(g, &inside);
     gen_call(g, kernel, (LLVMValueRef[]){steps, a, b, p->corner, gen_i64(g, nr), LLVMConstNull(g->i1)}, 6);
-    write_corner(g, p->corner, rows, cols, c, p->ldc, p->add);
+    gen_write_corner(g, p->corner, rows, cols, c, p->ldc, p->add);
     gen_if_end(g, &inside);
 }
 
@@ -163,7 +162,7 @@ LLVMValueRef gen_product(Gen *g, Band band) {
     LLVMValueRef fn =
         gen_function(g, names[band], LLVMFunctionType(g->void_, params, 11, false), &exists, &saved);
     if (exists) return fn;
-    set_noinline(g, fn);
+    gen_noinline(g, fn);
     LLVMValueRef v[11];
     LLVMGetParams(fn, v);
     Product p = {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], NULL, NULL, NULL};

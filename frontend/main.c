@@ -166,18 +166,46 @@ static int parse_compile(int argc, char **argv, Compile *c) {
 /* What the command line knows and this version does not make. */
 static bool is_supported(const Compile *c, Diag *diag) {
     const char *option = NULL, *value = NULL;
-    if (c->precision && strcmp(c->precision, "f32") != 0) option = "--precision", value = c->precision;
+    if (c->precision && strcmp(c->precision, "bf16") == 0) option = "--precision", value = c->precision;
     if (c->target && strcmp(c->target, "x86-64") != 0) option = "--target", value = c->target;
     if (strcmp(c->emit, "ptx") == 0) option = "--emit", value = c->emit;
     if (c->gpu) option = "--gpu", value = c->gpu;
     if (!option) return true;
-    diag_error(diag, NULL, 0, 0, "%s %s: this version generates f32 code for x86-64 only", option, value);
+    diag_error(diag, NULL, 0, 0, "%s %s: this version generates f32 and i16 code for x86-64 only", option,
+               value);
     return false;
 }
 
 static Module *load_input(const Compile *c, bool tir, Diag *diag) {
     if (!tir) return load_spec(c->input, &c->sizes, diag);
     return load_tir(c->input, diag);
+}
+
+static bool has_node(const Module *m, Op op, uint32_t attrs) {
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        const Graph *g = m->graphs.at[i];
+        for (uint32_t j = 0; j < g->nodes.n; j++)
+            if (g->nodes.at[j].op == op && (g->nodes.at[j].attrs.set & attrs) == attrs) return true;
+    }
+    return false;
+}
+
+/* The precision of the module's ternary products, asked for or, where they are made already, theirs. NULL
+ * after a reported error. */
+static const char *choose_precision(const Module *m, const Compile *c, Diag *diag) {
+    const char *wanted = c->precision ? c->precision : "f32";
+    if (m->props & P(tmatmul)) {
+        const char *found = has_node(m, OP_tmatmul, A(precision)) ? "i16" : "f32";
+        if (!c->precision || strcmp(wanted, found) == 0) return found;
+        diag_error(diag, c->input, 0, 0,
+                   "--precision %s: the module is past the fuse-ternary-matmul pass and has %s", wanted,
+                   found);
+        return NULL;
+    }
+    if (strcmp(wanted, "f32") == 0 || has_node(m, OP_param, A(group))) return wanted;
+    diag_error(diag, c->input, 0, 0,
+               "--precision %s: the model has no ternary weights, and other products are f32", wanted);
+    return NULL;
 }
 
 /* Completes the meta of a module that is about to go through the passes. */
@@ -189,9 +217,11 @@ static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *di
                    "--grads %s: the module is past the optimizer pass and has it otherwise", c->grads);
         return false;
     }
+    const char *precision = choose_precision(m, c, diag);
+    if (!precision) return false;
     const char *const pairs[] = {
-        "grads",    buffer ? "buffer" : "fused", "precision", "f32",  "target", "x86-64",
-        "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu, NULL};
+        "grads",    buffer ? "buffer" : "fused", "precision", precision, "target", "x86-64",
+        "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu,    NULL};
     if (meta_set(m, pairs)) return true;
     diag_error(diag, c->input, 0, 0, "the module's meta is no JSON object");
     return false;
@@ -246,6 +276,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     bool ok = is_supported(c, diag) && target_init(&target, c->cpu, arena, diag);
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
+    c->passes.precision = c->precision && strcmp(c->precision, "i16") == 0 ? "i16" : NULL;
     ok = ok && complete_meta(m, c, &target, diag) && run_passes(m, &c->passes, diag) &&
          emit(m, c, &target, diag);
     module_free(m);
@@ -286,11 +317,12 @@ static int parse_passes(const char *list, const PassInfo **passes, uint32_t max,
 
 static int cmd_opt(int argc, char **argv, Diag *diag) {
     enum { MAX_PASSES = 100 };
-    const char *input, *list = "", *out = NULL, *grads = NULL;
+    const char *input, *list = "", *out = NULL, *grads = NULL, *precision = NULL;
     PassOptions options = {.verify = true};
     const ArgOption table[] = {{"--passes", ARG_TEXT, &list, NULL},
                                {"-o", ARG_TEXT, &out, NULL},
                                {"--grads", ARG_TEXT, &grads, "fused|buffer"},
+                               {"--precision", ARG_TEXT, &precision, "f32|i16"},
                                {"--time-passes", ARG_FLAG, &options.time, NULL},
                                {NULL, ARG_FLAG, NULL, NULL}};
     const PassInfo *passes[MAX_PASSES];
@@ -299,6 +331,7 @@ static int cmd_opt(int argc, char **argv, Diag *diag) {
     if (!status) status = parse_passes(list, passes, MAX_PASSES, &n);
     if (status) return status;
     options.grads_buffer = grads && strcmp(grads, "buffer") == 0;
+    options.precision = precision && strcmp(precision, "i16") == 0 ? "i16" : NULL;
     Module *m = load_tir(input, diag);
     bool ok = m && verify(m, diag) && (n == 0 || passes_run(m, diag, &options, passes, n));
     ok = ok && write_tir(m, out, diag);

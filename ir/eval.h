@@ -19,6 +19,8 @@ typedef void EvalRule(Eval *);
 #include "ops.def"
 #undef OP
 
+EvalRule eval_tmatmul_i16; /* eval_i16.c */
+
 /* Element i of an index tensor; where it is not in 0 .. limit-1, sets e->bad_index and returns -1. */
 int64_t eval_index(Eval *e, const Tensor *indices, int64_t i, int64_t limit);
 

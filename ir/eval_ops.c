@@ -136,7 +136,10 @@ void eval_matmul(Eval *e) {
 
 /* A ternary tensor holds its decoded elements already. */
 void eval_tmatmul(Eval *e) {
-    eval_matmul(e);
+    if (e->n->attrs.set & A(precision))
+        eval_tmatmul_i16(e);
+    else
+        eval_matmul(e);
 }
 
 /* ---- attention */

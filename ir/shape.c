@@ -336,7 +336,10 @@ static bool shape_matmul(Infer *s) {
 }
 
 static bool shape_tmatmul(Infer *s) {
-    return want_f32(s, 0, 1, MAX_RANK) && want(s, 1, DT_T2, 2, 2) && product(s, false, s->node->attrs->tb);
+    const Attrs *at = s->node->attrs;
+    if (at->set & A(precision) && strcmp(at->precision, "i16") != 0)
+        return fail(s, "precision \"%s\" is not known (i16)", at->precision);
+    return want_f32(s, 0, 1, MAX_RANK) && want(s, 1, DT_T2, 2, 2) && product(s, false, at->tb);
 }
 
 /* ---- attention */

@@ -85,7 +85,8 @@ typedef struct tbc_const {
 /* meta is one JSON object:
  *   "name" string; "batch", "seq", "vocab" integers; "config" the Hugging Face config.json of the model;
  *   "train" {"lr","warmup","weight_decay","beta1","beta2","eps","bias_correction"}; "grads" "fused"|"buffer";
- *   "precision" "f32"; "target" "x86-64"; "cpu" the LLVM CPU name; "compiler" version string. */
+ *   "precision" "f32" or "i16" (of products with ternary weights); "target" "x86-64"; "cpu" the LLVM CPU
+ *   name; "compiler" version string. */
 typedef struct tbc_module {
     char magic[8];      /* TBC_MAGIC */
     uint32_t abi;       /* TBC_ABI */

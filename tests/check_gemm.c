@@ -47,27 +47,6 @@ static bool is_nk(const GemmDesc *d) {
     return d->b == GEMM_B_NK || d->b == GEMM_B_T2_NK;
 }
 
-/* Random codes and scales of t2[rows,cols] into `at`, their weights into w[rows,cols]. */
-static void fill_ternary(unsigned char *at, double *w, int64_t rows, int64_t cols, int64_t group,
-                         uint64_t *state) {
-    TernaryLayout l = ternary_layout(rows, cols, group);
-    memset(at, 0x55, (size_t)(rows * l.row_bytes));
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t i = 0; i < l.groups; i++) {
-            unsigned fraction = (unsigned)((test_random(state) + 1) * 512),
-                     exponent = 9 + (unsigned)((r + i) % 3);
-            uint16_t half = (uint16_t)(exponent << 10 | fraction);
-            memcpy(at + l.scales_at + 2 * (r * l.groups + i), &half, 2);
-            for (int64_t j = i * group; j < cols && j < (i + 1) * group; j++) {
-                int code = (int)floorf((test_random(state) + 1) * 1.5f) - 1;
-                unsigned char *byte = at + r * l.row_bytes + j / 4;
-                *byte = (unsigned char)((*byte & ~(3 << 2 * (j % 4))) | (code + 1) << 2 * (j % 4));
-                w[r * cols + j] = code * ldexp(1024 + fraction, (int)exponent - 25);
-            }
-        }
-    }
-}
-
 /* c += a b in f64, all plain row-major [m,k], and b as stored. */
 static void reference(const GemmDesc *d, const float *a, const double *b, double *c) {
     for (int64_t i = 0; i < d->m; i++)
@@ -91,7 +70,7 @@ static void check_case(void *so, const char *name, const GemmDesc *d, const Targ
     test_fill(a, d->m * d->k, &state);
     test_fill(c, d->m * d->n, &state);
     if (is_ternary(d)) {
-        fill_ternary(b, w, rows, cols, d->group, &state);
+        test_fill_ternary(b, w, rows, cols, d->group, &state);
     } else {
         test_fill(b, rows * cols, &state);
         for (int64_t i = 0; i < rows * cols; i++) w[i] = ((float *)b)[i];

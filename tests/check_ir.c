@@ -269,6 +269,7 @@ static const struct {
     {"%5: f32[2,4] = matmul %0, %1, %0", "the third operand must be f32[2,4]"},
     {"%5: f32[9,9] = matmul %0, %1", "t.tir:8:1: error: %5 is stated as f32[9,9] but matmul gives f32[2,4]"},
     {"%5: f32[2,3] = tmatmul %0, %1", "the second operand must be ternary (t2)"},
+    {"%5: f32[2,3] = tmatmul %0, %1 {precision=\"i8\"}", "precision \"i8\" is not known (i16)"},
     {"%5: f32[2,3] = add %0, %1", "add: f32[2,3] x f32[3,4]: shapes do not broadcast"},
     {"%5: f32[2,3] = add %0, %2", "the second operand must be f32"},
     {"%5: f32[2,3] = add %0, %9", "t.tir:8:24: error: %9 is not defined before its use"},

@@ -141,6 +141,18 @@ static const IrCase ir_cases[] = {
                                                    "%3: f32[1,2] = tmatmul %0, %2\n" OUT(3),
      {{"a", {1, 10}}, {"b", {2, -2, 0, 4}}},
      {{"y", {2, 18}}}},
+    {OP_tmatmul, /* in units of the largest activation / 32767, here 1: 0.6 is 1 */
+     IN(0, "f32[1,2]", "a")
+         IN(1, "f32[2,2]", "b") "%2: t2/2[2,2] = ternary %1 {group=2}\n"
+                                "%3: f32[1,2] = tmatmul %0, %2 {precision=\"i16\", tb=1}\n" OUT(3),
+     {{"a", {32767, 0.6}}, {"b", {2, -2, 0, 4}}},
+     {{"y", {65532, 2}}}},
+    {OP_tmatmul, /* of activations times the scale of their row of weights, 2 */
+     IN(0, "f32[1,2]", "a")
+         IN(1, "f32[2,2]", "b") "%2: t2/2[2,2] = ternary %1 {group=2}\n"
+                                "%3: f32[1,2] = tmatmul %0, %2 {precision=\"i16\"}\n" OUT(3),
+     {{"a", {16383.5, 0.3}}, {"b", {2, -2, 0, 4}}},
+     {{"y", {32767, -32766}}}},
 
     /* attention: two positions, two query heads on one key head, width 1; scores 0 and ln 3, 0 and 2 ln 3 */
     {OP_attention,
@@ -180,11 +192,11 @@ static const IrCase ir_cases[] = {
 /* regions: a squared, and its row sums plus b */
 #define REGION                                                                                               \
     IN(0, "f32[2,2]", "a")                                                                                   \
-    IN(1, "f32[2,1]",                                                                                        \
-       "b") "%2: f32[2,2], %3: f32[2,1] = region %0, %1 {\n"                                                 \
-            "  %0: f32[2,2] = arg {index=0}\n  %1: f32[2,2] = mul %0, %0\n  %2: f32[2,1] = sum %1\n"         \
-            "  %3: f32[2,1] = arg {index=1}\n  %4: f32[2,1] = add %2, %3\n  yield %1, %4\n}\n" OUT(          \
-                2) "output %3 {name=\"z\"}\n",                                                               \
+    IN(1, "f32[2,1]", "b")                                                                                   \
+    "%2: f32[2,2], %3: f32[2,1] = region %0, %1 {\n"                                                         \
+    "  %0: f32[2,2] = arg {index=0}\n  %1: f32[2,2] = mul %0, %0\n  %2: f32[2,1] = sum %1\n"                 \
+    "  %3: f32[2,1] = arg {index=1}\n  %4: f32[2,1] = add %2, %3\n  yield %1, %4\n}\n" OUT(                  \
+        2) "output %3 {name=\"z\"}\n",                                                                       \
         {{"a", {1, 2, 3, 4}}, {"b", {10, 20}}}, {                                                            \
         {"y", {1, 4, 9, 16}}, {                                                                              \
             "z", {                                                                                           \

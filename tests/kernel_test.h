@@ -146,6 +146,28 @@ static inline void test_fill(float *x, int64_t n, uint64_t *state) {
     for (int64_t i = 0; i < n; i++) x[i] = test_random(state);
 }
 
+/* Random codes and scales of t2[rows,cols] into `at`, their weights into w[rows,cols]. No group is all 0: its
+ * scale could not be told from the weights. */
+static inline void test_fill_ternary(unsigned char *at, double *w, int64_t rows, int64_t cols, int64_t group,
+                         uint64_t *state) {
+    TernaryLayout l = ternary_layout(rows, cols, group);
+    memset(at, 0x55, (size_t)(rows * l.row_bytes));
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < l.groups; i++) {
+            unsigned fraction = (unsigned)((test_random(state) + 1) * 512),
+                     exponent = 9 + (unsigned)((r + i) % 3);
+            uint16_t half = (uint16_t)(exponent << 10 | fraction);
+            memcpy(at + l.scales_at + 2 * (r * l.groups + i), &half, 2);
+            for (int64_t j = i * group; j < cols && j < (i + 1) * group; j++) {
+                int code = j == i * group ? 1 : (int)floorf((test_random(state) + 1) * 1.5f) - 1;
+                unsigned char *byte = at + r * l.row_bytes + j / 4;
+                *byte = (unsigned char)((*byte & ~(3 << 2 * (j % 4))) | (code + 1) << 2 * (j % 4));
+                w[r * cols + j] = code * ldexp(1024 + fraction, (int)exponent - 25);
+            }
+        }
+    }
+}
+
 /* |x - ref| / |ref| in the 2-norm; NaN where x has one. */
 static inline double test_error(const float *x, const double *ref, int64_t n) {
     double diff = 0, norm = 0;

@@ -54,10 +54,28 @@ expect 2 'a compiled module is missing' inspect
 expect 2 'tbc ops takes no arguments' ops x
 
 # ---- what this version does not do: 1
-expect 1 '--precision bf16: this version generates f32 code for x86-64 only' compile "$spec" --precision bf16
+expect 1 '--precision bf16: this version generates f32 and i16 code for x86-64 only' compile "$spec" --precision bf16
 expect 1 '--target nvptx64: this version' compile "$spec" --target nvptx64
 expect 1 '--emit ptx: this version' compile "$spec" --emit ptx
 expect 1 '--gpu sm_80: this version' compile "$spec" --gpu sm_80
+
+# ---- precision
+cat >"$dir/f32.tir" <<'EOF'
+tbc_ir 1
+func @eval {
+  %0: f32[2,2] = param {name="w"}
+  output %0 {name="y"}
+}
+EOF
+expect 1 '--precision i16: the model has no ternary weights' compile "$dir/f32.tir" --precision i16
+expect 0 'precision="i16"' compile "$spec" --precision i16 --stop-after fuse-ternary-matmul
+cp "$dir/out" "$dir/i16.tir"
+expect 1 '--precision f32: the module is past the fuse-ternary-matmul pass and has i16' compile "$dir/i16.tir" --precision f32
+expect 0 'gemm_i16_' compile "$dir/i16.tir" --emit ll
+"$tbc" compile "$spec" --stop-after dce -o "$dir/dce.tir" && "$tbc" opt "$dir/dce.tir" --passes fuse-ternary-matmul --precision i16 |
+    grep -q 'precision="i16"' || fail 'opt --precision i16'
+"$tbc" compile "$spec" --precision i16 -o "$dir/i16.so" && "$tbc" inspect "$dir/i16.so" --json | grep -q '"precision":"i16"' ||
+    fail 'the meta does not say i16'
 
 # ---- bad input: 1
 expect 1 'nothing.json: error: there is no such file here, nor in' compile nothing.json

@@ -10,24 +10,34 @@ train() { # train STEPS OUT, of $case
         --steps "$1" --lr 5e-4 --warmup "$(field "$case" warmup)" --save "$2" --log "$2.jsonl" --quiet >/dev/null
 }
 
-compare() { # compare CASE COMPILE-OPTION..
+compare() { # compare CASE COMPILE-OPTION.., within $tolerances (of compare_training)
     case=$1 && shift
     rm -rf "$work"/one* "$work"/all*
     steps=$(sed -n '/"losses"/,/]/p' "$case/expected.json" | grep -c '^ *[0-9]')
     "$TBC_BUILD/tbc" compile "$case/config.json" -o "$work/train.so" --batch "$(field "$case" batch)" --seq "$(field "$case" seq)" "$@" &&
         train 1 "$work/one" && train "$steps" "$work/all" &&
         printf '%s: ' "$(basename "$case") $*" &&
-        "$TBC_BUILD/tests/compare_training" "$case" "$work/all.jsonl" "$work/one" "$work/all" || failed="${failed-} $(basename "$case")"
+        "$TBC_BUILD/tests/compare_training" "$case" "$work/all.jsonl" "$work/one" "$work/all" $tolerances || failed="${failed-} $(basename "$case")"
 }
 
+compare_i16() { # one step is close; after a few, a weight near a threshold has gone another way
+    tolerances='1e-4 1e-3 1e-3 0.2'
+    ! grep -q '"ternary": null\|"quantization_config": null' "$1/config.json" && compare "$1" --precision i16
+    tolerances=
+}
+
+tolerances=
 for case in golden/pytorch/*/; do
     compare "${case%/}"
     compare "${case%/}" --grads buffer
+    compare_i16 "${case%/}"
 done
 outside=${TBC_DATA_HOME:-none}/../golden
 if [ -d "$outside" ]; then
     for case in "$outside"/*/; do
-        [ ! -f "$case/grads.safetensors" ] || compare "${case%/}"
+        [ -f "$case/grads.safetensors" ] || continue
+        compare "${case%/}"
+        compare_i16 "${case%/}"
     done
 else
     echo "skipped: tied, untied (no golden cases beside TBC_DATA_HOME)"

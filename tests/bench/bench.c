@@ -3,8 +3,10 @@
  *     bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...
  *
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
- * forward y = x w^T, dX = dy w (both decode packed 2-bit weights) and dW = dy^T x (f32).
+ * forward y = x w^T, dX = dy w (both decode packed 2-bit weights; also in int16, whose share is that of the
+ * peak of int16 products) and dW = dy^T x (f32).
  * Times are the best of several runs. */
+#include "../../codegen/gemm.h"
 #include "../kernel_test.h"
 #include <getopt.h>
 #include <omp.h>
@@ -27,7 +29,7 @@ typedef struct Options {
 
 typedef struct Report {
     const Options *options;
-    double peak; /* FLOP/s of all threads */
+    double peak, peak_i16; /* FLOP/s of all threads: FMA; products of int16 added up in 32 bits */
     bool first;
 } Report;
 
@@ -55,8 +57,8 @@ static double time_launch(tbc_kernel_fn *fn, const TestArgs *a, uint32_t tiles, 
     return best;
 }
 
-static void report(Report *r, const char *name, double flops, double seconds) {
-    double rate = flops / seconds / 1e9, share = 100 * flops / seconds / r->peak;
+static void report(Report *r, const char *name, double flops, double seconds, double peak) {
+    double rate = flops / seconds / 1e9, share = 100 * flops / seconds / peak;
     if (r->options->json)
         printf("%s\n  {\"name\": \"%s\", \"gflop\": %.4f, \"ms\": %.4f, \"gflops\": %.2f, \"percent\": %.2f}",
                r->first ? "" : ",", name, flops / 1e9, seconds * 1e3, rate, share);
@@ -67,34 +69,40 @@ static void report(Report *r, const char *name, double flops, double seconds) {
 }
 
 /* A kernel that does nothing but PEAK_STEPS fused multiply-adds on each of as many accumulators as the
- * micro-kernel has. */
-static void gen_peak(Gen *g) {
+ * micro-kernel has; or as many products of pairs of int16 and additions. */
+static void gen_peak(Gen *g, bool i16) {
     int count = g->target->mr * g->target->nr / g->target->vl;
-    LLVMTypeRef vec = gen_vec(g, g->f32, g->target->vl);
+    LLVMTypeRef elem = i16 ? g->i32 : g->f32, vec = gen_vec(g, elem, g->target->vl);
     LLVMValueRef acc[64];
     gen_kernel(g, "peak");
     LLVMValueRef out = gen_buffer(g, 0), x = gen_load(g, vec, out);
     for (int i = 0; i < count; i++) gen_store(g, x, acc[i] = gen_alloca(g, vec, "acc"));
     Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, PEAK_STEPS), 1, "step");
-    for (int i = 0; i < count; i++) gen_store(g, gen_fma(g, x, x, gen_load(g, vec, acc[i])), acc[i]);
+    for (int i = 0; i < count; i++) {
+        LLVMValueRef sum = gen_load(g, vec, acc[i]);
+        gen_store(g, i16 ? LLVMBuildAdd(g->b, sum, i16_multiply_pairs(g, sum, x), "") : gen_fma(g, x, x, sum),
+                  acc[i]);
+    }
     gen_loop_end(g, &loop);
-    for (int i = 1; i < count; i++)
-        gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, vec, acc[0]), gen_load(g, vec, acc[i]), ""), acc[0]);
+    for (int i = 1; i < count; i++) {
+        LLVMValueRef a = gen_load(g, vec, acc[0]), b = gen_load(g, vec, acc[i]);
+        gen_store(g, i16 ? LLVMBuildAdd(g->b, a, b, "") : LLVMBuildFAdd(g->b, a, b, ""), acc[0]);
+    }
     LLVMValueRef lane = gen_mul(g, gen_add(g, g->tile, gen_i64(g, 1)), g->target->vl);
-    gen_store(g, gen_load(g, vec, acc[0]), gen_at(g, g->f32, out, lane));
+    gen_store(g, gen_load(g, vec, acc[0]), gen_at(g, elem, out, lane));
     gen_end(g);
 }
 
-static double bench_peak(const Target *t, int threads) {
+static double bench_peak(const Target *t, int threads, bool i16) {
     Gen *g = gen_new(t, "bench");
-    gen_peak(g);
+    gen_peak(g, i16);
     void *so = test_load(g);
     TestArgs a = test_args(1 << 16);
     test_arg(&a, (uint64_t)(4 * t->vl * (threads + 1)));
     double seconds = time_launch(test_kernel(so, "peak"), &a, (uint32_t)threads, 0, threads);
     test_args_free(&a);
     dlclose(so);
-    return 2.0 * t->mr * t->nr * PEAK_STEPS * threads / seconds;
+    return (i16 ? 4.0 : 2.0) * t->mr * t->nr * PEAK_STEPS * threads / seconds;
 }
 
 /* Fills the buffer with random numbers; as packed ternary weights where `group` is not 0. */
@@ -110,9 +118,9 @@ static void add_matrix(TestArgs *a, int64_t rows, int64_t cols, int64_t group, u
     for (int64_t i = 0; i < rows * l.groups; i++) memcpy(at + l.scales_at + 2 * i, &half, 2);
 }
 
-static void bench_gemm(Report *r, const Target *t, const char *what, const GemmDesc *d) {
+static void bench_gemm(Report *r, const Target *t, const char *what, const GemmDesc *d, bool i16) {
     Gen *g = gen_new(t, "bench");
-    gen_gemm(g, "gemm", d);
+    (i16 ? gen_gemm_i16 : gen_gemm)(g, "gemm", d);
     void *so = test_load(g);
     bool nk = d->b == GEMM_B_T2_NK;
     uint64_t state = 1;
@@ -120,19 +128,23 @@ static void bench_gemm(Report *r, const Target *t, const char *what, const GemmD
     add_matrix(&a, d->m, d->k, 0, &state);
     add_matrix(&a, nk ? d->n : d->k, nk ? d->k : d->n, d->group, &state);
     add_matrix(&a, d->m, d->n, 0, &state);
-    double seconds =
-        time_launch(test_kernel(so, "gemm"), &a, gemm_tiles(d, t), gemm_scratch(d, t), r->options->threads);
+    double seconds = time_launch(test_kernel(so, "gemm"), &a, (i16 ? gemm_i16_tiles : gemm_tiles)(d, t),
+                                 (i16 ? gemm_i16_scratch : gemm_scratch)(d, t), r->options->threads);
     char name[96];
     snprintf(name, sizeof name, "%s %lldx%lldx%lld", what, (long long)d->m, (long long)d->k, (long long)d->n);
-    report(r, name, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds);
+    report(r, name, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds, i16 ? r->peak_i16 : r->peak);
     test_args_free(&a);
     dlclose(so);
 }
 
 static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, int64_t out) {
-    bench_gemm(r, t, "forward", &(GemmDesc){tokens, out, in, false, GEMM_B_T2_NK, 128, false});
-    bench_gemm(r, t, "dX", &(GemmDesc){tokens, in, out, false, GEMM_B_T2_KN, 128, false});
-    bench_gemm(r, t, "dW", &(GemmDesc){out, in, tokens, true, GEMM_B_KN, 0, false});
+    GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false};
+    GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false};
+    bench_gemm(r, t, "forward", &forward, false);
+    bench_gemm(r, t, "forward i16", &forward, true);
+    bench_gemm(r, t, "dX", &backward, false);
+    bench_gemm(r, t, "dX i16", &backward, true);
+    bench_gemm(r, t, "dW", &(GemmDesc){out, in, tokens, true, GEMM_B_KN, 0, false}, false);
 }
 
 /* Causal attention: half of the scores, two products forward, five backward. */
@@ -157,11 +169,13 @@ static void bench_attention(Report *r, const Target *t, const AttnDesc *d) {
     snprintf(title, sizeof title, "attention %s", name);
     report(r, title, 2 * product,
            time_launch(test_kernel(so, "forward"), &forward, attention_tiles(d, t), attention_scratch(d, t),
-                       r->options->threads));
+                       r->options->threads),
+           r->peak);
     snprintf(title, sizeof title, "attention_grad %s", name);
     report(r, title, 5 * product,
            time_launch(test_kernel(so, "grad"), &grad, attention_grad_tiles(d, t),
-                       attention_grad_scratch(d, t), r->options->threads));
+                       attention_grad_scratch(d, t), r->options->threads),
+           r->peak);
     test_args_free(&forward);
     test_args_free(&grad);
     dlclose(so);
@@ -217,18 +231,19 @@ int main(int argc, char **argv) {
     Options o = parse_options(argc, argv);
     const Target *t = test_target(NULL);
     Report r = {.options = &o, .first = true};
-    double one = bench_peak(t, 1);
-    r.peak = o.threads == 1 ? one : bench_peak(t, o.threads);
+    double one = bench_peak(t, 1, false);
+    r.peak = o.threads == 1 ? one : bench_peak(t, o.threads, false);
+    r.peak_i16 = bench_peak(t, o.threads, true);
     if (o.json)
         printf("{\"cpu\": \"%s\", \"level\": \"%s\", \"threads\": %d, \"peak_gflops_1\": %.2f, "
-               "\"peak_gflops\": %.2f, "
+               "\"peak_gflops\": %.2f, \"peak_gops_i16\": %.2f, "
                "\"kernels\": [",
-               t->cpu, t->level, o.threads, one / 1e9, r.peak / 1e9);
+               t->cpu, t->level, o.threads, one / 1e9, r.peak / 1e9, r.peak_i16 / 1e9);
     else
-        printf(
-            "%s (%s), FMA peak: 1 thread %.1f GFLOP/s, %d threads %.1f GFLOP/s\n\n%-40s %9s %10s %9s %9s\n",
-            t->cpu, t->level, one / 1e9, o.threads, r.peak / 1e9, "kernel", "GFLOP", "ms", "GFLOP/s",
-            "of peak");
+        printf("%s (%s), FMA peak: 1 thread %.1f GFLOP/s, %d threads %.1f GFLOP/s; int16: %.1f "
+               "Gop/s\n\n%-40s %9s %10s %9s %9s\n",
+               t->cpu, t->level, one / 1e9, o.threads, r.peak / 1e9, r.peak_i16 / 1e9, "kernel", "GFLOP",
+               "ms", "GFLOP/s", "of peak");
     for (int i = 0; i < o.shapes; i++) {
         const int64_t *v = o.shape[i].v;
         if (o.shape[i].attention)
