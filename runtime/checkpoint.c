@@ -125,7 +125,7 @@ bool weights_load(const char *path, const NamedTensor *params, size_t n) {
 
 /* ---- state.json ---- */
 
-typedef enum FieldType { INTEGER, REAL, BOOLEAN } FieldType;
+typedef enum FieldType { INTEGER, REAL, BOOLEAN, SCHEDULE_NAME } FieldType;
 static const struct Field {
     const char *name;
     FieldType type;
@@ -133,11 +133,20 @@ static const struct Field {
 } fields[] = {
 #define FIELD(name, type)                                                                                    \
     { #name, type, offsetof(TrainState, name) }
-    FIELD(step, INTEGER),  FIELD(examples, INTEGER), FIELD(seed, INTEGER),       FIELD(shuffle, BOOLEAN),
-    FIELD(batch, INTEGER), FIELD(seq, INTEGER),      FIELD(accumulate, INTEGER), FIELD(rows, INTEGER),
-    FIELD(data, INTEGER),  FIELD(lr, REAL),          FIELD(warmup, INTEGER),     FIELD(weight_decay, REAL),
-    FIELD(clip, REAL),
+#define PLAN(name, type)                                                                                     \
+    { #name, type, offsetof(TrainState, plan.name) }
+    FIELD(step, INTEGER),           FIELD(examples, INTEGER),
+    FIELD(seed, INTEGER),           FIELD(shuffle, BOOLEAN),
+    FIELD(batch, INTEGER),          FIELD(seq, INTEGER),
+    FIELD(accumulate, INTEGER),     FIELD(rows, INTEGER),
+    FIELD(data, INTEGER),           FIELD(lr, REAL),
+    FIELD(weight_decay, REAL),      FIELD(clip, REAL),
+    PLAN(schedule, SCHEDULE_NAME),  PLAN(warmup, INTEGER),
+    PLAN(total, INTEGER),           PLAN(decay_fraction, REAL),
+    PLAN(weight_decay_until, REAL), FIELD(best_loss, REAL),
+    FIELD(best_step, INTEGER),      FIELD(evals_since_best, INTEGER),
 #undef FIELD
+#undef PLAN
 };
 enum { NFIELDS = sizeof fields / sizeof *fields };
 
@@ -151,13 +160,25 @@ static char *real_text(double x) {
     return rt_printf("%s", text);
 }
 
+static char *field_text(const struct Field *field, const TrainState *state) {
+    const void *at = (const char *)state + field->offset;
+    switch (field->type) {
+    case INTEGER:
+        return rt_printf("%lld", (long long)*(const int64_t *)at);
+    case REAL:
+        return real_text(*(const double *)at);
+    case BOOLEAN:
+        return rt_printf("%s", *(const bool *)at ? "true" : "false");
+    case SCHEDULE_NAME:
+        break;
+    }
+    return rt_printf("\"%s\"", schedule_name(*(const Schedule *)at));
+}
+
 static char *state_text(const TrainState *state) {
     cJSON *json = cJSON_CreateObject();
     for (size_t i = 0; i < NFIELDS; i++) {
-        const void *at = (const char *)state + fields[i].offset;
-        char *value = fields[i].type == INTEGER ? rt_printf("%lld", (long long)*(const int64_t *)at)
-                      : fields[i].type == REAL  ? real_text(*(const double *)at)
-                                                : rt_printf("%s", *(const bool *)at ? "true" : "false");
+        char *value = field_text(&fields[i], state);
         cJSON_AddRawToObject(json, fields[i].name, value);
         free(value);
     }
@@ -172,6 +193,11 @@ static bool read_field(const cJSON *json, const struct Field *field, TrainState 
     if (field->type == BOOLEAN) {
         *(bool *)at = cJSON_IsTrue(item);
         return cJSON_IsBool(item);
+    }
+    if (field->type == SCHEDULE_NAME) {
+        Schedule schedule = cJSON_IsString(item) ? schedule_named(item->valuestring) : SCHEDULE_COUNT;
+        *(Schedule *)at = schedule;
+        return schedule != SCHEDULE_COUNT;
     }
     if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble)) return false;
     double x = item->valuedouble;

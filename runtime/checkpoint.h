@@ -14,6 +14,7 @@
 #define TBC_RT_CHECKPOINT_H
 
 #include "safetensors.h"
+#include "schedule.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,10 +26,12 @@ typedef struct TrainState {
     int64_t seed;
     bool shuffle;
     int64_t batch, seq, accumulate;
-    int64_t rows, data; /* training rows and dataset_fingerprint */
-    double lr;
-    int64_t warmup;
-    double weight_decay, clip; /* clip 0: none */
+    int64_t rows, data;            /* training rows and dataset_fingerprint */
+    double lr, weight_decay, clip; /* clip 0: none */
+    Plan plan;
+    double best_loss;         /* of all evaluations; below zero: there was none */
+    int64_t best_step;        /* when */
+    int64_t evals_since_best; /* how many did not do better since */
 } TrainState;
 
 /* Loads weights from a file or directory into params, all of them. Missing, unknown and mis-shaped tensors

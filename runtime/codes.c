@@ -29,3 +29,15 @@ bool codes_of(const Session *s, const tbc_table *table, const tbc_tensor *param,
     c->scales = c->at + (rows * c->row_bytes + 63) / 64 * 64;
     return true;
 }
+
+void codes_count(const Codes *c, int64_t count[3]) {
+    int64_t n = c->rows * c->cols, zero = 0, plus = 0;
+    for (int64_t i = 0; i < c->rows * c->row_bytes; i += 4) {
+        uint32_t word; /* 16 codes + 1, so 2 has the high bit of its two, 1 the low bit, as has padding */
+        memcpy(&word, c->at + i, sizeof word);
+        zero += __builtin_popcount(word & 0x55555555u);
+        plus += __builtin_popcount(word & 0xaaaaaaaau);
+    }
+    zero -= c->rows * (c->row_bytes * 4 - c->cols);
+    count[0] = n - zero - plus, count[1] = zero, count[2] = plus;
+}

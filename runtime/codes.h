@@ -20,6 +20,9 @@ const tbc_table *codes_project(Session *);
 /* The projection of a ternary parameter by the run of `table`. False: an error was printed. */
 bool codes_of(const Session *, const tbc_table *, const tbc_tensor *param, Codes *);
 
+/* How many of the codes are -1, 0 and 1. */
+void codes_count(const Codes *, int64_t count[3]);
+
 static inline uint16_t codes_scale(const Codes *c, int64_t row, int64_t group) {
     uint16_t scale;
     memcpy(&scale, c->scales + 2 * (row * c->groups + group), sizeof scale);

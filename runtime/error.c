@@ -7,8 +7,8 @@
 #include <string.h>
 
 /* Prints in one write, so that lines of several processes on one terminal do not mix. */
-static void print_line(const char *path, const char *text, const char *reason) {
-    char *line = rt_printf("tbc-run: %s%serror: %s%s%s", path ? path : "", path ? ": " : "", text,
+static void print_line(const char *path, const char *kind, const char *text, const char *reason) {
+    char *line = rt_printf("tbc-run: %s%s%s: %s%s%s", path ? path : "", path ? ": " : "", kind, text,
                            reason ? ": " : "", reason ? reason : "");
     for (char *p = line; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
@@ -30,7 +30,7 @@ bool rt_error(const char *path, const char *fmt, ...) {
     va_start(args, fmt);
     char *text = vprintf_alloc(fmt, args);
     va_end(args);
-    print_line(path, text, NULL);
+    print_line(path, "error", text, NULL);
     free(text);
     return false;
 }
@@ -41,9 +41,18 @@ bool rt_error_errno(const char *path, const char *fmt, ...) {
     va_start(args, fmt);
     char *text = vprintf_alloc(fmt, args);
     va_end(args);
-    print_line(path, text, reason);
+    print_line(path, "error", text, reason);
     free(text);
     return false;
+}
+
+void rt_note(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    char *text = vprintf_alloc(fmt, args);
+    va_end(args);
+    print_line(NULL, "note", text, NULL);
+    free(text);
 }
 
 char *rt_printf(const char *fmt, ...) {

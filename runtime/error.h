@@ -24,6 +24,9 @@ bool rt_error(const char *path, const char *fmt, ...) RT_PRINTF(2, 3);
 /* The same with strerror(errno) at the end: `...: error: cannot open: No such file or directory`. */
 bool rt_error_errno(const char *path, const char *fmt, ...) RT_PRINTF(2, 3);
 
+/* Prints `tbc-run: note: ...`, more about the error before it. */
+void rt_note(const char *fmt, ...) RT_PRINTF(1, 2);
+
 /* calloc, realloc and asprintf that never return NULL: running out of memory ends the process with one
  * line and exit 1. Free with free(). */
 void *rt_calloc(size_t n, size_t size);

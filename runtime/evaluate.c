@@ -5,9 +5,13 @@
  * seq - stride tokens of context, or all there are. The loss is the mean over the targets that count, added
  * up in f64. */
 #include "evaluate.h"
+#include "codes.h"
+#include "diagnose.h"
+#include "interrupt.h"
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 
 /* Adds the next `rows` windows; returns the sum of their losses. A batch that is not full repeats its last
  * window, and the surplus is not counted. */
@@ -39,24 +43,56 @@ bool evaluate(Session *s, int64_t max_batches, Progress *progress, Evaluation *e
     while (e->rows < limit) {
         int64_t rows = limit - e->rows < batch ? limit - e->rows : batch;
         sum += batch_loss(s, table, e, rows);
+        if (!isfinite(sum)) {
+            progress_clear(progress);
+            rt_error(NULL, "the evaluation loss is not finite after step %" PRId64, s->state.step);
+            if (!diagnose_weights(s)) diagnose_table(s, table);
+            return false;
+        }
+        if (interrupt_pending()) {
+            e->interrupted = true;
+            return true;
+        }
         if (progress_due(progress))
             progress_show(progress, "evaluating window %" PRId64 "/%" PRId64, e->rows, limit);
     }
     progress_clear(progress);
     e->loss = sum / (double)e->targets;
     e->perplexity = fmin(exp(e->loss), DBL_MAX);
-    if (!isfinite(e->loss))
-        return rt_error(NULL, "the evaluation loss is %g after step %" PRId64, e->loss, s->state.step);
     return true;
 }
 
-bool evaluate_and_report(Session *s, int64_t max_batches, Progress *progress, RunLog *log) {
-    Evaluation e;
-    if (!evaluate(s, max_batches, progress, &e)) return false;
+/* Logs what the evaluation's last run projected the weights to. */
+static bool log_codes(const Session *s, RunLog *log) {
+    if (!log->file) return true;
+    const tbc_module_t *d = s->module.desc;
+    CodeShare *list = rt_calloc(d->ntensors, sizeof *list);
+    size_t n = 0;
+    bool ok = true;
+    for (uint32_t i = 0; i < d->ntensors; i++) {
+        Codes codes;
+        int64_t count[3];
+        if (d->tensors[i].kind != TBC_PARAM || d->tensors[i].group == 0) continue;
+        ok = codes_of(s, module_table(&s->module, "eval"), &d->tensors[i], &codes);
+        if (!ok) break;
+        codes_count(&codes, count);
+        list[n].name = d->tensors[i].name;
+        for (int j = 0; j < 3; j++)
+            list[n].share[j] = (double)count[j] / (double)tensor_values(&d->tensors[i]);
+        n++;
+    }
+    ok = ok && runlog_codes(log, s->state.step, list, n);
+    free(list);
+    return ok;
+}
+
+bool evaluate_and_report(Session *s, int64_t max_batches, Progress *progress, RunLog *log, Evaluation *e) {
+    if (!evaluate(s, max_batches, progress, e)) return false;
+    if (e->interrupted) return true;
     printf("step %" PRId64 ": eval loss %.6f, perplexity %.4f (%s split: %" PRId64 " of %" PRId64
            " windows of %" PRId64 " tokens, stride %" PRId64 ", %" PRId64 " targets)\n",
-           s->state.step, e.loss, e.perplexity, data_split_name(e.split), e.rows, e.of_rows, s->module.seq,
-           e.stride, e.targets);
+           s->state.step, e->loss, e->perplexity, data_split_name(e->split), e->rows, e->of_rows,
+           s->module.seq, e->stride, e->targets);
     fflush(stdout);
-    return runlog_eval(log, s->state.step, e.loss, e.perplexity);
+    return runlog_eval(log, s->state.step, e->loss, e->perplexity) && log_codes(s, log);
 }

@@ -2,8 +2,11 @@
 #ifndef TBC_RT_INTERRUPT_H
 #define TBC_RT_INTERRUPT_H
 
-/* From now on the first SIGINT or SIGTERM is only remembered; a second one ends the process. */
-void interrupt_catch(void);
+#include <stdbool.h>
+
+/* From now on the first SIGINT or SIGTERM is only remembered, and answered by a line on stderr unless quiet;
+ * a second one, of either kind, ends the process. */
+void interrupt_catch(bool quiet);
 /* The signal that arrived, 0 if none did. */
 int interrupt_pending(void);
 

@@ -12,9 +12,10 @@
 
 static bool evaluate_only(Session *s) {
     RunLog log;
+    Evaluation e;
     Progress progress = progress_start(s->options->quiet);
     if (!runlog_open(&log, s->options->log, s->options->resume != NULL)) return false;
-    bool ok = evaluate_and_report(s, 0, &progress, &log);
+    bool ok = evaluate_and_report(s, 0, &progress, &log, &e);
     return runlog_close(&log) && ok;
 }
 

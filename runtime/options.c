@@ -2,6 +2,7 @@
  * cannot be combined. --flag value and --flag=value are the same. */
 #include "options.h"
 #include "error.h"
+#include "schedule.h"
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -31,8 +32,8 @@ enum { FLAGS = sizeof flags / sizeof *flags };
 static void print_help(void) {
     printf("usage: tbc-run OUT.so [flags]\n"
            "Trains, evaluates and samples the model that `tbc compile` put into OUT.so.\n\n");
-    for (int i = 0; i < FLAGS; i++) printf("  %-15s%-14s %s\n", flags[i].name, flags[i].arg, flags[i].help);
-    printf("  %-29s %s\n  %-29s %s\n", "--help", "this text", "--version", "the version");
+    for (int i = 0; i < FLAGS; i++) printf("  %-21s%-14s %s\n", flags[i].name, flags[i].arg, flags[i].help);
+    printf("  %-35s %s\n  %-35s %s\n", "--help", "this text", "--version", "the version");
 }
 
 /* ---- values */
@@ -101,11 +102,22 @@ static bool check_training(const Options *o) {
         const char *flag;
         bool given;
     } training[] = {
-        {"--steps", o->steps >= 0},           {"--lr", o->lr >= 0},
-        {"--warmup", o->warmup >= 0},         {"--weight-decay", o->weight_decay >= 0},
-        {"--accumulate", o->accumulate >= 0}, {"--clip", o->clip >= 0},
-        {"--eval-every", o->eval_every >= 0}, {"--save", o->save != NULL},
-        {"--log", o->log && !o->eval_only},   {"--no-shuffle", o->no_shuffle && !o->eval_only},
+        {"--steps", o->steps >= 0},
+        {"--total-steps", o->total_steps >= 0},
+        {"--lr", o->lr >= 0},
+        {"--warmup", o->warmup >= 0},
+        {"--schedule", o->schedule != NULL},
+        {"--decay-fraction", o->decay_fraction >= 0},
+        {"--weight-decay", o->weight_decay >= 0},
+        {"--weight-decay-until", o->weight_decay_until >= 0},
+        {"--accumulate", o->accumulate >= 0},
+        {"--clip", o->clip >= 0},
+        {"--eval-every", o->eval_every >= 0},
+        {"--patience", o->patience >= 0},
+        {"--save", o->save != NULL},
+        {"--save-best", o->save_best != NULL},
+        {"--log", o->log && !o->eval_only},
+        {"--no-shuffle", o->no_shuffle && !o->eval_only},
     };
     for (size_t i = 0; i < sizeof training / sizeof *training; i++)
         if (training[i].given)
@@ -153,6 +165,13 @@ static bool check_combinations(const Options *o) {
     if (o->split && strcmp(o->split, "train") && strcmp(o->split, "valid") && strcmp(o->split, "test"))
         return rt_error(NULL, "--split: '%s' is no split (expected train, valid or test)", o->split);
     if (o->save_every >= 0 && !o->save) return rt_error(NULL, "--save-every needs --save DIR");
+    if (o->patience >= 0 && o->eval_every < 0) return rt_error(NULL, "--patience needs --eval-every N");
+    if (o->save_best && o->eval_every < 0) return rt_error(NULL, "--save-best needs --eval-every N");
+    if (o->save_best && o->save && !strcmp(o->save, o->save_best))
+        return rt_error(NULL, "--save and --save-best would overwrite each other in %s", o->save);
+    if (o->schedule && schedule_named(o->schedule) == SCHEDULE_COUNT)
+        return rt_error(NULL, "--schedule: '%s' is no schedule (expected constant, linear, cosine or wsd)",
+                        o->schedule);
     if (o->resume && o->weights)
         return rt_error(NULL, "--resume brings its own weights (leave --weights out)");
     if (!check_training(o) || !check_export(o)) return false;
@@ -163,9 +182,9 @@ static bool check_combinations(const Options *o) {
 
 OptionsResult options_parse(Options *o, int argc, char **argv) {
     *o = (Options){.device = "cpu", .temperature = 0.8, .max_tokens = 256};
-    o->steps = o->warmup = o->seed = o->accumulate = o->eval_every = o->save_every = -1;
-    o->stride = -1;
-    o->lr = o->weight_decay = o->clip = -1;
+    o->steps = o->total_steps = o->warmup = o->seed = o->accumulate = -1;
+    o->eval_every = o->patience = o->save_every = o->stride = -1;
+    o->lr = o->decay_fraction = o->weight_decay = o->weight_decay_until = o->clip = -1;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             print_help();

@@ -9,8 +9,11 @@
  * depends on something else; other defaults are filled in. */
 typedef struct Options {
     const char *module; /* OUT.so */
+    const char *schedule, *save_best;
     const char *data, *tokenizer, *weights, *save, *resume, *log, *device, *generate, *split;
     int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens, stride;
+    int64_t total_steps, patience;
+    double decay_fraction, weight_decay_until;
     double lr, weight_decay, clip, temperature;
     const char *export, *export_as, *gguf_type;
     bool no_shuffle, eval_only, verify, profile, quiet;

@@ -23,4 +23,7 @@ void progress_clear(Progress *);
 /* "1:02:03" or "2:03" of a number of seconds, in a buffer of 32 bytes, which is returned. */
 char *duration_text(double seconds, char *buffer);
 
+/* "812 MB" or "7.53 GB": what the process occupies of the machine's memory. The same kind of buffer. */
+char *memory_text(char *buffer);
+
 #endif

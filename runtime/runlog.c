@@ -1,7 +1,9 @@
 /* The JSONL log of a run. Losses are printed with nine digits: enough to read back every f32 exactly. */
 #include "runlog.h"
 #include "error.h"
+#include <cjson/cJSON.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 bool runlog_open(RunLog *log, const char *path, bool append) {
     *log = (RunLog){.path = path};
@@ -29,6 +31,21 @@ bool runlog_eval(RunLog *log, int64_t step, double loss, double perplexity) {
     if (!log->file) return true;
     fprintf(log->file, "{\"step\":%" PRId64 ",\"eval_loss\":%.9g,\"eval_ppl\":%.9g}\n", step, loss,
             perplexity);
+    return written(log);
+}
+
+bool runlog_codes(RunLog *log, int64_t step, const CodeShare *codes, size_t n) {
+    if (!log->file || n == 0) return true;
+    fprintf(log->file, "{\"step\":%" PRId64 ",\"codes\":{", step);
+    for (size_t i = 0; i < n; i++) {
+        cJSON *string = cJSON_CreateString(codes[i].name);
+        char *name = cJSON_PrintUnformatted(string); /* quoted */
+        const double *share = codes[i].share;
+        fprintf(log->file, "%s%s:[%.6f,%.6f,%.6f]", i ? "," : "", name, share[0], share[1], share[2]);
+        free(name);
+        cJSON_Delete(string);
+    }
+    fputs("}}\n", log->file);
     return written(log);
 }
 

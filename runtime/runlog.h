@@ -16,6 +16,12 @@ bool runlog_open(RunLog *, const char *path, bool append);
 /* grad_norm is left out where it is below zero. All numbers must be finite. */
 bool runlog_step(RunLog *, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm);
 bool runlog_eval(RunLog *, int64_t step, double loss, double perplexity);
-bool runlog_close(RunLog *); /* a zeroed RunLog is allowed */
+/* What the codes of a ternary parameter are. */
+typedef struct CodeShare {
+    const char *name;
+    double share[3]; /* of -1, 0 and 1; their sum is 1 */
+} CodeShare;
+bool runlog_codes(RunLog *, int64_t step, const CodeShare *, size_t n); /* nothing is written where n is 0 */
+bool runlog_close(RunLog *);                                            /* a zeroed RunLog is allowed */
 
 #endif

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEFAULT_STEPS 1000
+
 /* ---- does the module have what is asked of it? */
 
 static bool check_tables(const LoadedModule *m, const Options *o) {
@@ -102,10 +104,35 @@ static bool check_resumed(const Session *s, int64_t rows, int64_t fingerprint) {
 /* The recipe: what the flags say, else the checkpoint, else the module. */
 static void take_flags(const Options *o, TrainState *st) {
     if (o->lr >= 0) st->lr = o->lr;
-    if (o->warmup >= 0) st->warmup = o->warmup;
+    if (o->warmup >= 0) st->plan.warmup = o->warmup;
     if (o->weight_decay >= 0) st->weight_decay = o->weight_decay;
     if (o->accumulate >= 0) st->accumulate = o->accumulate;
     if (o->clip >= 0) st->clip = o->clip;
+}
+
+/* The plan: the flags, else the checkpoint, else DEFAULT_STEPS at a constant rate. It grows when this run
+ * goes beyond it. */
+static bool take_plan(Session *s) {
+    const Options *o = s->options;
+    const TrainState *st = &s->state;
+    Plan *p = &s->state.plan;
+    if (o->schedule) {
+        p->schedule = schedule_named(o->schedule);
+        p->decay_fraction = schedule_decay_fraction(p->schedule);
+    }
+    if (o->decay_fraction >= 0 && p->schedule == SCHEDULE_constant)
+        return rt_error(NULL, "--decay-fraction: a constant rate does not decay (give --schedule)");
+    if (o->decay_fraction >= 0) p->decay_fraction = o->decay_fraction;
+    if (o->weight_decay_until >= 0) p->weight_decay_until = o->weight_decay_until;
+    if (o->total_steps >= 0) p->total = o->total_steps;
+    bool planned = o->total_steps >= 0 || p->total > st->step;
+    s->last_step = o->steps >= 0 ? st->step + o->steps : planned ? p->total : st->step + DEFAULT_STEPS;
+    int64_t end = s->last_step > st->step ? s->last_step : st->step;
+    if (o->total_steps >= 0 && end > o->total_steps)
+        return rt_error(NULL, "--total-steps %" PRId64 ": this run ends at step %" PRId64, o->total_steps,
+                        end);
+    if (p->total < end) p->total = end;
+    return true;
 }
 
 static bool start(Session *s) {
@@ -127,8 +154,9 @@ static bool start(Session *s) {
                                 .rows = rows,
                                 .data = fingerprint,
                                 .lr = m->lr,
-                                .warmup = m->warmup,
-                                .weight_decay = m->weight_decay};
+                                .weight_decay = m->weight_decay,
+                                .plan = {.warmup = m->warmup, .weight_decay_until = 1},
+                                .best_loss = -1};
         if (o->weights && !weights_load(o->weights, s->params, s->nparams)) return false;
         for (size_t i = 0; i < s->nparams && !o->weights; i++) {
             const NamedTensor *p = &s->params[i];
@@ -138,7 +166,7 @@ static bool start(Session *s) {
     s->state.batch = m->batch;
     s->state.seq = m->seq;
     take_flags(o, &s->state);
-    return true;
+    return take_plan(s);
 }
 
 bool session_open(Session *s, const Options *o) {
@@ -147,6 +175,7 @@ bool session_open(Session *s, const Options *o) {
         return rt_error(NULL, "--device cuda: this build has no CUDA device support (use --device cpu)");
     if (!module_load(&s->module, o->module) || !check_tables(&s->module, o)) return false;
     if (o->save && !checkpoint_can_save(o->save)) return false;
+    if (o->save_best && !checkpoint_can_save(o->save_best)) return false;
     if (!open_data(s)) return false;
     if (!device_open(&s->device, &s->module, o->threads > 0 ? (int)o->threads : 0)) return false;
     if (o->profile) {
@@ -192,16 +221,21 @@ void session_feed_window(Session *s, const tbc_table *table, DataSplit split, in
     feed(s, table, b);
 }
 
-bool session_save(const Session *s) {
-    for (size_t i = 0; i < s->nparams; i++) {
-        const NamedTensor *p = &s->params[i];
-        int64_t n = tensor_count(p->rank, p->dim);
-        for (int64_t j = 0; j < n; j++)
-            if (!isfinite(p->data[j]))
+static bool all_finite(const NamedTensor *tensors, size_t n, int64_t step) {
+    for (size_t i = 0; i < n; i++) {
+        const NamedTensor *t = &tensors[i];
+        int64_t count = tensor_count(t->rank, t->dim);
+        for (int64_t j = 0; j < count; j++)
+            if (!isfinite(t->data[j]))
                 return rt_error(NULL,
                                 "%s is no longer finite after step %" PRId64 "; not saved (a lower --lr?)",
-                                p->name, s->state.step);
+                                t->name, step);
     }
-    return checkpoint_save(s->options->save, s->module.config, s->params, s->nparams, s->moments, s->nmoments,
-                           &s->state);
+    return true;
+}
+
+bool session_save(const Session *s, const char *dir) {
+    return all_finite(s->params, s->nparams, s->state.step) &&
+           all_finite(s->moments, s->nmoments, s->state.step) &&
+           checkpoint_save(dir, s->module.config, s->params, s->nparams, s->moments, s->nmoments, &s->state);
 }

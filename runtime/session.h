@@ -17,8 +17,9 @@ typedef struct Session {
     Dataset *data;                         /* NULL: no --data */
     NamedTensor *params, *moments, *grads; /* in the arena; moments: NAME.m and NAME.v */
     size_t nparams, nmoments, ngrads;
-    int32_t *row;     /* seq+1 ids, where examples pass through */
-    TrainState state; /* step 0 at the start, or the checkpoint's; its recipe is the one in force */
+    int32_t *row;      /* seq+1 ids, where examples pass through */
+    int64_t last_step; /* at which this run ends */
+    TrainState state;  /* step 0 at the start, or the checkpoint's; its recipe is the one in force */
 } Session;
 
 /* Opens what the options name, cheap checks first, and fills the parameters: from --resume, --weights, or
@@ -35,7 +36,8 @@ void session_feed(Session *, const tbc_table *, DataSplit, int64_t row, int64_t 
 /* The same with window `window` of those with this stride (data.h). */
 void session_feed_window(Session *, const tbc_table *, DataSplit, int64_t stride, int64_t window, int64_t b);
 
-/* Saves a checkpoint to --save. False: an error was printed (weights that are not finite, no space, ..). */
-bool session_save(const Session *);
+/* Saves a checkpoint to a directory. False: an error was printed (weights that are not finite, no space, ..).
+ */
+bool session_save(const Session *, const char *dir);
 
 #endif

@@ -8,6 +8,7 @@
  *
  * both as one factor that update multiplies into the gradients. */
 #include "train.h"
+#include "diagnose.h"
 #include "error.h"
 #include "evaluate.h"
 #include "interrupt.h"
@@ -16,19 +17,22 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define DEFAULT_STEPS    1000
 #define EVAL_MAX_BATCHES 64 /* of an evaluation during training */
 #define RECENT           20 /* steps whose mean loss the summary gives */
 
 double learning_rate(const TrainState *st, int64_t step) {
-    return step < st->warmup ? st->lr * ((double)step / (double)st->warmup) : st->lr;
+    return st->lr * plan_learning_rate(&st->plan, step);
+}
+
+double weight_decay(const TrainState *st, int64_t step) {
+    return st->weight_decay * plan_weight_decay(&st->plan, step);
 }
 
 void hyper_at(const TrainState *st, const LoadedModule *m, int64_t step, double grad_factor, float hyper[4]) {
     double lr = learning_rate(st, step), t = (double)step;
     double first = m->bias_correction ? 1 - pow(m->beta1, t) : 1;
     double second = m->bias_correction ? 1 - pow(m->beta2, t) : 1;
-    hyper[0] = (float)(1 - lr * st->weight_decay);
+    hyper[0] = (float)(1 - lr * weight_decay(st, step));
     hyper[1] = (float)(lr / first);
     hyper[2] = (float)(1 / second);
     hyper[3] = (float)grad_factor;
@@ -52,16 +56,32 @@ static void feed_next(Session *s, const tbc_table *table) {
     }
 }
 
-static double run_loss(Session *s, const tbc_table *table) {
-    feed_next(s, table);
-    device_run(&s->device, table);
+static double loss_of(const Session *s, const tbc_table *table) {
     return (double)*(const float *)session_io(s, table, TBC_OUTPUT, "loss");
 }
 
-static Step fused_step(Session *s) {
+static double run_loss(Session *s, const tbc_table *table) {
+    feed_next(s, table);
+    device_run(&s->device, table);
+    return loss_of(s, table);
+}
+
+/* until_loss as by launches_until_loss: leaves the weights as they were if the loss is not finite, where that
+ * can be known in time. */
+static Step fused_step(Session *s, uint32_t until_loss) {
     const tbc_table *table = module_table(&s->module, "train");
+    tbc_table head = {table->name, table->first, until_loss};
+    tbc_table tail = {table->name, table->first + until_loss, table->count - until_loss};
     hyper_at(&s->state, &s->module, s->state.step + 1, 1, session_io(s, table, TBC_INPUT, "hyper"));
-    return (Step){run_loss(s, table), -1};
+    feed_next(s, table);
+    device_run(&s->device, &head);
+    if (until_loss == 0 || isfinite(loss_of(s, table))) device_run(&s->device, &tail);
+    return (Step){loss_of(s, table), -1};
+}
+
+static void zero_grads(Session *s) {
+    for (size_t i = 0; i < s->ngrads; i++)
+        device_zero(&s->device, s->grads[i].data, tensor_count(s->grads[i].rank, s->grads[i].dim));
 }
 
 static double grad_norm(Session *s) {
@@ -77,8 +97,7 @@ static Step buffered_step(Session *s) {
     const tbc_table *backward = module_table(&s->module, "backward"),
                     *update = module_table(&s->module, "update");
     const double parts = (double)s->state.accumulate, clip = s->state.clip;
-    for (size_t i = 0; i < s->ngrads; i++)
-        device_zero(&s->device, s->grads[i].data, tensor_count(s->grads[i].rank, s->grads[i].dim));
+    zero_grads(s);
     Step step = {0};
     for (int64_t i = 0; i < s->state.accumulate; i++) step.loss += run_loss(s, backward) / parts;
     step.grad_norm = grad_norm(s) / parts;
@@ -89,14 +108,29 @@ static Step buffered_step(Session *s) {
     return step;
 }
 
+/* Says where a step, the examples of which begin at first_example, stopped being finite. Undoes what the step
+ * has done to the session but for the weights. */
+static void explain_step(Session *s, int64_t first_example) {
+    const tbc_table *table = module_table(&s->module, s->module.buffer ? "backward" : "train");
+    if (diagnose_weights(s)) return;
+    zero_grads(s);
+    s->state.examples = first_example;
+    for (int64_t i = 0; i < s->state.accumulate; i++) {
+        feed_next(s, table);
+        if (diagnose_table(s, table)) return;
+    }
+    rt_note("the same step, run again, gives finite values");
+}
+
 /* ---- the run */
 
 typedef struct Run {
     Session *s;
     Progress progress;
     RunLog log;
-    int64_t first, last; /* steps done before and after this run */
+    int64_t first;       /* steps done before this run */
     int64_t saved;       /* step of the checkpoint that this run wrote last, -1: none */
+    uint32_t until_loss; /* launches_until_loss of table train */
     double began, busy;  /* start of the run; seconds spent in steps */
     double recent[RECENT];
 } Run;
@@ -107,12 +141,15 @@ static double tokens_of_step(const TrainState *st) {
 
 static void show(Run *r, const Step *step) {
     const TrainState *st = &r->s->state;
-    if (!progress_due(&r->progress) && st->step != r->first + 1 && st->step != r->last) return;
-    double done = (double)(st->step - r->first), left = (double)(r->last - st->step);
-    char time_left[32];
+    const int64_t last = r->s->last_step;
+    if (!progress_due(&r->progress) && st->step != r->first + 1 && st->step != last) return;
+    double done = (double)(st->step - r->first), left = (double)(last - st->step);
+    char memory[32], time_left[32];
     progress_show(&r->progress,
-                  "step %" PRId64 "/%" PRId64 "  loss %.4f  perplexity %.2f  %.0f tokens/s  %s left",
-                  st->step, r->last, step->loss, exp(step->loss), done * tokens_of_step(st) / r->busy,
+                  "step %" PRId64 "/%" PRId64
+                  "  loss %.4f  perplexity %.2f  lr %.2e  %.0f tokens/s  %s  %s left",
+                  st->step, last, step->loss, exp(step->loss), learning_rate(st, st->step),
+                  done * tokens_of_step(st) / r->busy, memory_text(memory),
                   duration_text((seconds_now() - r->began) / done * left, time_left));
 }
 
@@ -120,26 +157,61 @@ static bool save(Run *r) {
     if (r->saved == r->s->state.step) return true;
     progress_clear(&r->progress);
     r->saved = r->s->state.step;
-    return session_save(r->s);
+    return session_save(r->s, r->s->options->save);
+}
+
+/* ---- evaluations */
+
+/* An evaluation at the start of a resumed run was counted, if it was due, by the run before. */
+static bool count_evaluation(Run *r, double loss) {
+    TrainState *st = &r->s->state;
+    bool trained = st->step > r->first;
+    if (!trained && st->step > 0) return true;
+    if (st->best_loss >= 0 && loss >= st->best_loss) {
+        st->evals_since_best++;
+        return true;
+    }
+    st->best_loss = loss;
+    st->best_step = st->step;
+    st->evals_since_best = 0;
+    const char *dir = r->s->options->save_best;
+    if (!dir || !trained) return true;
+    if (!session_save(r->s, dir)) return false;
+    printf("saved %s, the best so far\n", dir);
+    fflush(stdout);
+    return true;
 }
 
 static bool evaluate_now(Run *r) {
     progress_clear(&r->progress);
-    return evaluate_and_report(r->s, EVAL_MAX_BATCHES, &r->progress, &r->log);
+    Evaluation e;
+    return evaluate_and_report(r->s, EVAL_MAX_BATCHES, &r->progress, &r->log, &e) &&
+           (e.interrupted || count_evaluation(r, e.loss));
+}
+
+static bool out_of_patience(const Run *r) {
+    const int64_t patience = r->s->options->patience;
+    return patience > 0 && r->s->state.evals_since_best >= patience && r->s->state.step > r->first;
+}
+
+/* ---- steps */
+
+static bool not_finite(Run *r, const Step *step, int64_t first_example) {
+    progress_clear(&r->progress);
+    rt_error(NULL, "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)",
+             r->s->state.step + 1, isfinite(step->loss) ? "gradient" : "loss");
+    explain_step(r->s, first_example);
+    return false;
 }
 
 static bool one_step(Run *r) {
     Session *s = r->s;
     const Options *o = s->options;
+    const int64_t first_example = s->state.examples;
     double start = seconds_now();
-    Step step = s->module.buffer ? buffered_step(s) : fused_step(s);
+    Step step = s->module.buffer ? buffered_step(s) : fused_step(s, r->until_loss);
+    if (!step_finite(&step)) return not_finite(r, &step, first_example);
     s->state.step++;
-    if (!step_finite(&step)) {
-        progress_clear(&r->progress);
-        return rt_error(NULL,
-                        "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)",
-                        s->state.step, isfinite(step.loss) ? "gradient" : "loss");
-    }
     double seconds = seconds_now() - start;
     r->busy += seconds;
     r->recent[s->state.step % RECENT] = step.loss;
@@ -147,7 +219,7 @@ static bool one_step(Run *r) {
     if (!runlog_step(&r->log, s->state.step, step.loss, learning_rate(&s->state, s->state.step),
                      tokens_of_step(&s->state) / seconds, step.grad_norm))
         return false;
-    bool last = s->state.step == r->last;
+    bool last = s->state.step == s->last_step;
     if (o->eval_every > 0 && (s->state.step % o->eval_every == 0 || last) && !evaluate_now(r)) return false;
     if (o->save_every > 0 && s->state.step % o->save_every == 0 && !save(r)) return false;
     return true;
@@ -156,6 +228,9 @@ static bool one_step(Run *r) {
 static void summarize(const Run *r) {
     const TrainState *st = &r->s->state;
     int64_t done = st->step - r->first, n = done < RECENT ? done : RECENT;
+    if (out_of_patience(r))
+        printf("stopped early: %" PRId64 " evaluations no better than that of step %" PRId64 ", %.6f\n",
+               st->evals_since_best, st->best_step, st->best_loss);
     if (done == 0) {
         printf("trained 0 steps\n");
         return;
@@ -175,7 +250,7 @@ static bool run(Run *r) {
     if (!runlog_open(&r->log, o->log, o->resume != NULL)) return false;
     if (o->eval_every > 0 && !evaluate_now(r)) return false;
     r->began = seconds_now();
-    while (s->state.step < r->last && !interrupt_pending())
+    while (s->state.step < s->last_step && !interrupt_pending() && !out_of_patience(r))
         if (!one_step(r)) return false;
     progress_clear(&r->progress);
     if (o->save && !save(r)) return false;
@@ -187,8 +262,8 @@ static bool run(Run *r) {
 bool train(Session *s) {
     const Options *o = s->options;
     Run r = {.s = s, .progress = progress_start(o->quiet), .first = s->state.step, .saved = -1};
-    r.last = r.first + (o->steps >= 0 ? o->steps : DEFAULT_STEPS);
-    interrupt_catch();
+    if (!s->module.buffer) r.until_loss = launches_until_loss(&s->module, module_table(&s->module, "train"));
+    interrupt_catch(o->quiet);
     bool ok = run(&r);
     progress_clear(&r.progress);
     return runlog_close(&r.log) && ok;

@@ -53,9 +53,12 @@ static const TrainState a_state = {.step = 12,
                                    .rows = 1000,
                                    .data = 9007199254740001,
                                    .lr = 0.1 + 0.2, /* needs 17 digits */
-                                   .warmup = 50,
                                    .weight_decay = 1.0 / 3,
-                                   .clip = 0};
+                                   .clip = 0,
+                                   .plan = {SCHEDULE_wsd, 50, 1000, 0.2, 0.7},
+                                   .best_loss = 1.0 / 7,
+                                   .best_step = 10,
+                                   .evals_since_best = 2};
 
 static bool save(const char *dir, const Model *m, const TrainState *state) {
     return checkpoint_save(dir, "{\"model_type\":\"qwen3\"}", m->params, NPARAMS, m->moments, NMOMENTS,
@@ -92,7 +95,13 @@ START_TEST(round_trip) {
     ck_assert_int_eq(state.accumulate, a_state.accumulate);
     ck_assert_int_eq(state.rows, a_state.rows);
     ck_assert_int_eq(state.data, a_state.data);
-    ck_assert_int_eq(state.warmup, a_state.warmup);
+    ck_assert_int_eq(state.plan.schedule, SCHEDULE_wsd);
+    ck_assert_int_eq(state.plan.warmup, 50);
+    ck_assert_int_eq(state.plan.total, 1000);
+    ck_assert(state.plan.decay_fraction == 0.2 && state.plan.weight_decay_until == 0.7);
+    ck_assert(state.best_loss == a_state.best_loss);
+    ck_assert_int_eq(state.best_step, 10);
+    ck_assert_int_eq(state.evals_since_best, 2);
     ck_assert(state.lr == a_state.lr && state.weight_decay == a_state.weight_decay && state.clip == 0);
 
     size_t n;
@@ -200,6 +209,8 @@ static const struct {
     {"96", "1e99", "examples: missing or malformed"},
     {"96", "\"96\"", "examples: missing or malformed"},
     {"0.3", "1e999", "lr: missing or malformed"},
+    {"\"wsd\"", "\"wds\"", "schedule: missing or malformed"},
+    {"\"wsd\"", "3", "schedule: missing or malformed"},
     {"12", "13", "belongs to step 12, not to step 13 of state.json"},
 };
 

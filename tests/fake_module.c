@@ -4,7 +4,8 @@
  *
  * over the 256 bytes, with groups of 100 so that the last one of a row is shorter. Built as a shared object
  * and closed with the trailer (seal.c). -DBUFFER makes the tables backward and update instead of train;
- * -DNEEDS='"..."' other CPU features; -DARENA=n another arena size; -DRACE a kernel whose tiles collide. */
+ * -DNEEDS='"..."' other CPU features; -DARENA=n another arena size; -DRACE a kernel whose tiles collide;
+ * -DBAD_GRADIENT a gradient that is not finite. */
 #include "../runtime/tbc_module.h"
 #include <math.h>
 #include <string.h>
@@ -112,6 +113,9 @@ static void gradient_bias(char *arena, const uint64_t *args, uint64_t tile, char
     for (int i = 0; i < B * S; i++)
         for (int j = 0; j < V; j++)
             ((float *)(arena + args[0]))[j] += ((float *)(arena + DLOGITS))[i * V + j];
+#ifdef BAD_GRADIENT
+    ((float *)(arena + args[0]))[7] = INFINITY;
+#endif
 }
 
 static void adamw(char *arena, const uint64_t *args, uint64_t row, char *scratch) { /* w, g, m, v, hyper */

@@ -44,7 +44,10 @@ expect 1 "cannot save here" "$m" --data "$data" --save "$work/none/dir"
 expect 1 "No such file" "$m" --weights "$work/none" --verify
 expect 1 "" "$m" --data "$work/none"
 expect 1 "No space left" "$m" --data "$data" --steps 1 --quiet --log /dev/full
-expect 1 "not finite" "$m" --data "$data" --quiet --lr 1000 --warmup 0 --save "$work/diverged"
+"$run" "$m" --data "$data" --quiet --lr 1000 --warmup 0 --save "$work/diverged" >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] || fail "a diverged model: exit $?"
+grep -q '^tbc-run: error: step [0-9]*: the loss is not finite' "$work/err" || fail "divergence is not an error"
+grep -q '^tbc-run: note: first in launch [0-9]* of table train: ' "$work/err" || fail "divergence is not explained"
 [ ! -e "$work/diverged" ] || fail "a diverged model was saved"
 "$run" --help >"$work/out" 2>"$work/err" || fail "--help"
 says '--eval-every'
