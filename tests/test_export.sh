@@ -52,6 +52,9 @@ expect 1 "blocks of 128" "$m" --resume "$work/ck" --export "$work/p.gguf" --gguf
 [ ! -e "$work/p.gguf" ] || fail "a file in spite of an error"
 expect 1 "is a checkpoint" "$m" --resume "$work/ck" --export "$work/ck"
 
+"$TBC_BUILD/tests/compare_export" "$m" "$work/ck/model.safetensors" "$work/now.gguf" >"$work/out" || fail "$(cat "$work/out")"
+grep -q '^15 matrices: codes and scales equal' "$work/out" || fail "not compared: $(cat "$work/out")"
+
 # De-quantised weights in full precision, and latent ones projected again, compute what the checkpoint does.
 good "$m" --resume "$work/ck" --export "$work/hf"
 good "$m" --resume "$work/ck" --export "$work/latent" --export-as latent
