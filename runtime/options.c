@@ -116,6 +116,7 @@ static bool check_training(const Options *o) {
         {"--patience", o->patience >= 0},
         {"--save", o->save != NULL},
         {"--save-best", o->save_best != NULL},
+        {"--report", o->report != NULL},
         {"--log", o->log && !o->eval_only},
         {"--no-shuffle", o->no_shuffle && !o->eval_only},
     };

@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 bool runlog_open(RunLog *log, const char *path, bool append) {
     *log = (RunLog){.path = path};
@@ -12,6 +13,20 @@ bool runlog_open(RunLog *log, const char *path, bool append) {
     if (!log->file) return rt_error_errno(path, "cannot write the log");
     setvbuf(log->file, NULL, _IOLBF, BUFSIZ);
     return true;
+}
+
+bool runlog_open_unnamed(RunLog *log) {
+    *log = (RunLog){.file = tmpfile()};
+    return log->file || rt_error_errno(NULL, "cannot make a temporary file");
+}
+
+FILE *runlog_read(RunLog *log) {
+    int fd = fflush(log->file) ? -1 : dup(fileno(log->file));
+    FILE *file = log->path ? fopen(log->path, "r") : fd < 0 ? NULL : fdopen(fd, "r");
+    if (fd >= 0 && (log->path || !file)) close(fd);
+    if (!file) rt_error_errno(log->path, "cannot read the log");
+    if (file) rewind(file);
+    return file;
 }
 
 static bool written(const RunLog *log) {

@@ -13,6 +13,10 @@ typedef struct RunLog {
 
 /* append: go on with a log that is there already. These print an error and return false on failure. */
 bool runlog_open(RunLog *, const char *path, bool append);
+/* A log without a name, which is gone when it is closed: for the report of a run without --log. */
+bool runlog_open_unnamed(RunLog *);
+/* An open log from its first line on, for the caller to read and close. NULL: an error was printed. */
+FILE *runlog_read(RunLog *);
 /* grad_norm is left out where it is below zero. All numbers must be finite. */
 bool runlog_step(RunLog *, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm);
 bool runlog_eval(RunLog *, int64_t step, double loss, double perplexity);

@@ -12,6 +12,7 @@
 #include "error.h"
 #include "evaluate.h"
 #include "interrupt.h"
+#include "report.h"
 #include "rng.h"
 #include <inttypes.h>
 #include <math.h>
@@ -247,7 +248,8 @@ static void summarize(const Run *r) {
 static bool run(Run *r) {
     Session *s = r->s;
     const Options *o = s->options;
-    if (!runlog_open(&r->log, o->log, o->resume != NULL)) return false;
+    bool unnamed = o->report && !o->log;
+    if (unnamed ? !runlog_open_unnamed(&r->log) : !runlog_open(&r->log, o->log, o->resume != NULL)) return false;
     if (o->eval_every > 0 && !evaluate_now(r)) return false;
     r->began = seconds_now();
     while (s->state.step < s->last_step && !interrupt_pending() && !out_of_patience(r))
@@ -259,12 +261,24 @@ static bool run(Run *r) {
     return true;
 }
 
+/* Also of a run that failed or was interrupted: it is looked into all the more. */
+static bool report(const Run *r, RunLog *log, double seconds) {
+    const char *path = r->s->options->report;
+    if (!path || !log->file) return true;
+    if (!report_write(r->s, log, seconds)) return false;
+    printf("wrote %s\n", path);
+    return true;
+}
+
 bool train(Session *s) {
     const Options *o = s->options;
     Run r = {.s = s, .progress = progress_start(o->quiet), .first = s->state.step, .saved = -1};
     if (!s->module.buffer) r.until_loss = launches_until_loss(&s->module, module_table(&s->module, "train"));
     interrupt_catch(o->quiet);
+    if (o->report && !report_can_write(o->report)) return false;
+    double start = seconds_now();
     bool ok = run(&r);
     progress_clear(&r.progress);
+    ok = report(&r, &r.log, seconds_now() - start) && ok;
     return runlog_close(&r.log) && ok;
 }

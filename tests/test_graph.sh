@@ -1,5 +1,5 @@
 # tbc graph: what it draws of a model and of the IR, that the files are well-formed, and how it says no.
-tbc=$TBC_BUILD/tbc
+tbc=$TBC_BUILD/tbc here=$PWD
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 failures=0
@@ -23,23 +23,7 @@ refuse() { # refuse STATUS TEXT ARG..: says so in one line, writes nothing
     [ "$(wc -l <"$dir/err")" = 1 ] && grep -qF -e "$text" "$dir/err" || fail "graph $*: $(cat "$dir/err")"
     [ ! -s "$dir/out" ] || fail "graph $*: output in spite of an error"
 }
-# Is every tag closed by its own name, and every & the start of an entity?
-well_formed() {
-    awk '
-        BEGIN { RS = "<"; depth = 0; bad = "" }
-        NR == 1 { next }
-        {
-            split($0, part, ">"); tag = part[1]
-            if (index($0, ">") == 0) { bad = "no > after <" tag; exit }
-            if (tag ~ /^!/ || tag ~ /\/$/) next
-            name = tag; sub(/[ \n].*/, "", name)
-            if (name ~ /^\//) { if (stack[depth--] != substr(name, 2)) { bad = "unexpected <" name ">"; exit } }
-            else stack[++depth] = name
-        }
-        $0 ~ /&/ && $0 !~ /&(amp|lt|gt|#[0-9]+);/ { bad = "& in " $0; exit }
-        END { if (bad == "" && depth) bad = "<" stack[depth] "> is not closed"; if (bad != "") { print bad; exit 1 } }
-    ' "$1" || fail "$1 is not well-formed"
-}
+well_formed() { awk -f "$here/well_formed.awk" "$1" || fail "$1 is not well-formed"; }
 
 # ---- a model: each statement once, the layers with their count
 cd "$dir" || exit 1
