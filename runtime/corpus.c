@@ -2,6 +2,7 @@
 #include "corpus.h"
 #include "error.h"
 #include "npy.h"
+#include "token_cache.h"
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,17 +69,40 @@ static bool open_bin(Corpus *c, CorpusFile *file) {
 
 /* ---- texts */
 
-/* The byte tokenizer reads the text in place. */
+/* Between two documents. */
+static void append_boundary(Corpus *c) {
+    if (tokenizer_is_byte(c->tokenizer))
+        stream_append(&c->ids, "\n", ID_U8, 1);
+    else if (c->end_of_text >= 0)
+        stream_append(&c->ids, &c->end_of_text, ID_I32, 1);
+}
+
+/* The byte tokenizer reads the text in place; the ids of another come from their cache. */
+static bool append_text(Corpus *c, CorpusFile *file) {
+    if (tokenizer_is_byte(c->tokenizer)) {
+        stream_append(&c->ids, file->map.at, ID_U8, (int64_t)file->map.size);
+        return true;
+    }
+    FileMap text = file->map;
+    int64_t n;
+    file->map = (FileMap){0};
+    bool ok = token_cache_open(&file->map, &n, c->tokenizer, file->path, &text, tokenize_text);
+    if (ok) stream_append(&c->ids, file->map.at, ID_I32, n);
+    file_unmap(&text);
+    return ok;
+}
+
 static bool open_text(Corpus *c, CorpusFile *file) {
     if (!check_kind(c, file->path, false) || !file_map(&file->map, file->path)) return false;
-    if (c->open_document) stream_append(&c->ids, "\n", ID_U8, 1);
+    if (c->open_document) append_boundary(c);
     c->open_document = true;
     int64_t start = c->ids.n;
-    stream_append(&c->ids, file->map.at, ID_U8, (int64_t)file->map.size);
+    if (!append_text(c, file)) return false;
     if (c->vocab >= tokenizer_vocab(c->tokenizer)) return true;
     int32_t id;
     int64_t at = stream_find_invalid(&c->ids, start, c->vocab, &id) - start;
-    return at < 0 || outside(c, file->path, id, "byte", at);
+    if (at < 0) return true;
+    return outside(c, file->path, id, tokenizer_is_byte(c->tokenizer) ? "byte" : "token", at);
 }
 
 /* ---- files and folders */
@@ -131,6 +155,7 @@ static bool open_folder(Corpus *c, const char *path) {
 
 bool corpus_open(Corpus *c, const char *path, const Tokenizer *tokenizer, int64_t seq, int64_t vocab) {
     *c = (Corpus){.seq = seq, .vocab = vocab, .tokenizer = tokenizer};
+    c->end_of_text = tokenizer_end_of_text(tokenizer);
     return file_is_dir(path) ? open_folder(c, path) : open_file(c, rt_printf("%s", path));
 }
 

@@ -6,9 +6,11 @@
  *           tokens, else uint32
  *   others  a text, one document
  * A folder counts its .txt, .npy and .bin files, in the order of their names (bytes compared);
- * names that begin with a dot do not count. Between two documents comes a boundary: a newline.
+ * names that begin with a dot do not count. Between two documents comes a boundary: the
+ * tokenizer's end-of-text token, for bytes a newline.
  *
- * Everything is mapped and read in place; the tokenizer is needed while opening only. */
+ * Everything is mapped and read in place (texts as bytes, or as the ids in their token_cache.h); the
+ * tokenizer is needed while opening only. */
 #ifndef TBC_RT_CORPUS_H
 #define TBC_RT_CORPUS_H
 
@@ -27,9 +29,10 @@ typedef struct Corpus {
     const Tokenizer *tokenizer;
     CorpusFile *files;
     size_t nfiles;
-    Stream ids;         /* all of them in 0 .. vocab-1 */
-    bool examples;      /* ids are rows of seq+1, not to be cut otherwise */
-    bool open_document; /* the last id belongs to a text */
+    Stream ids;          /* all of them in 0 .. vocab-1 */
+    bool examples;       /* ids are rows of seq+1, not to be cut otherwise */
+    bool open_document;  /* the last id belongs to a text */
+    int32_t end_of_text; /* -1: the tokenizer has none */
 } Corpus;
 
 /* Opens a file or folder. seq and vocab are the module's; the tokenizer stays the caller's. Prints an error

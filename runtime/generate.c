@@ -30,6 +30,7 @@ int64_t sample(const float *logits, int64_t n, double temperature, double u) {
 typedef struct Window {
     int32_t *tokens; /* size of them, zeros from n on */
     int64_t n, size;
+    TextStream text; /* how far their text is printed */
 } Window;
 
 static void push(Window *w, int32_t token) {
@@ -37,9 +38,10 @@ static void push(Window *w, int32_t token) {
     w->tokens[w->n++] = token;
 }
 
-static bool print_tokens(const Tokenizer *tokenizer, const int32_t *ids, size_t n) {
+/* Without ids, prints what is still held back. */
+static bool print_tokens(const Session *s, Window *w, const int32_t *ids, size_t n) {
     size_t bytes;
-    char *text = tokenizer_decode(tokenizer, ids, n, &bytes);
+    char *text = tokenizer_stream(s->tokenizer, &w->text, ids, n, &bytes);
     bool ok = fwrite(text, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
     free(text);
     return ok || rt_error_errno(NULL, "cannot write the text");
@@ -50,6 +52,7 @@ static bool read_prompt(const Session *s, Window *w) {
     size_t n;
     const char *text = s->options->generate;
     int32_t *ids = tokenizer_encode(s->tokenizer, text, strlen(text), &n);
+    if (!ids) return false;
     bool ok = n > 0 || rt_error(NULL, "--generate: the text has no tokens");
     for (size_t i = 0; ok && i < n; i++) {
         if (ids[i] >= s->module.vocab)
@@ -60,7 +63,7 @@ static bool read_prompt(const Session *s, Window *w) {
         else
             push(w, ids[i]);
     }
-    ok = ok && print_tokens(s->tokenizer, ids, n);
+    ok = ok && print_tokens(s, w, ids, n);
     free(ids);
     return ok;
 }
@@ -85,8 +88,9 @@ static bool continue_text(Session *s, Window *w) {
             sample(next_logits(s, table, w), vocab, o->temperature, rng_uniform(seed, stream, (uint64_t)i));
         if (token < 0) return rt_error(NULL, "the model's output is not finite at token %" PRId64, i + 1);
         push(w, (int32_t)token);
-        if (!print_tokens(s->tokenizer, &(int32_t){(int32_t)token}, 1)) return false;
+        if (!print_tokens(s, w, &(int32_t){(int32_t)token}, 1)) return false;
     }
+    if (!print_tokens(s, w, NULL, 0)) return false;
     putchar('\n');
     return true;
 }

@@ -1,5 +1,5 @@
-/* tbc-run: trains, evaluates, verifies and samples a compiled model. Exit codes: 0 done, 1 an error in the
- * input or at run time, 2 wrong usage, 128 + signal when interrupted (after saving). */
+/* tbc-run: trains, evaluates, verifies and samples a compiled model, or tokenizes a text. Exit codes: 0 done,
+ * 1 an error in the input or at run time, 2 wrong usage, 128 + signal when interrupted (after saving). */
 #include "error.h"
 #include "evaluate.h"
 #include "export.h"
@@ -7,6 +7,7 @@
 #include "interrupt.h"
 #include "parallel.h"
 #include "train.h"
+#include "transcode.h"
 #include "verify.h"
 #include <stdlib.h>
 
@@ -31,6 +32,14 @@ static bool run(Session *s) {
     return true;
 }
 
+static bool run_module(const Options *o) {
+    Session session;
+    bool ok = session_open(&session, o) && run(&session);
+    if (ok && o->profile) profile_print(&session.profile);
+    session_close(&session);
+    return ok;
+}
+
 int main(int argc, char **argv) {
     Options options;
     parallel_setup(argv);
@@ -42,10 +51,7 @@ int main(int argc, char **argv) {
     case OPTIONS_RUN:
         break;
     }
-    Session session;
-    bool ok = session_open(&session, &options) && run(&session);
-    if (ok && options.profile) profile_print(&session.profile);
-    session_close(&session);
+    bool ok = (options.encode || options.decode ? transcode : run_module)(&options);
     if (fflush(stdout) || ferror(stdout)) ok = rt_error_errno(NULL, "cannot write to stdout");
     if (!ok) return 1;
     return interrupt_pending() ? 128 + interrupt_pending() : 0;

@@ -8,6 +8,7 @@
 #include "module.h"
 #include "error.h"
 #include "files.h"
+#include "hash.h"
 #include <cjson/cJSON.h>
 #include <dlfcn.h>
 #include <elf.h>
@@ -15,17 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* 64-bit FNV-1a over words, then over the bytes that are left (tbc_module.h). */
-static uint64_t hash_bytes(const unsigned char *at, size_t n) {
-    uint64_t hash = 0xcbf29ce484222325u, word;
-    for (; n >= sizeof word; at += sizeof word, n -= sizeof word) {
-        memcpy(&word, at, sizeof word);
-        hash = (hash ^ word) * 0x100000001b3u;
-    }
-    for (; n; at++, n--) hash = (hash ^ *at) * 0x100000001b3u;
-    return hash;
-}
 
 static bool check_file(const char *path, const unsigned char *at, size_t size) {
     Elf64_Ehdr elf;

@@ -116,7 +116,6 @@ static bool check_training(const Options *o) {
         {"--patience", o->patience >= 0},
         {"--save", o->save != NULL},
         {"--save-best", o->save_best != NULL},
-        {"--report", o->report != NULL},
         {"--log", o->log && !o->eval_only},
         {"--no-shuffle", o->no_shuffle && !o->eval_only},
     };
@@ -156,7 +155,19 @@ bool options_export_gguf(const Options *o) {
     return n > 5 && !strcmp(o->export + n - 5, ".gguf");
 }
 
+/* --encode and --decode are commands of their own. */
+static bool check_transcoding(const Options *o) {
+    const char *flag = o->encode ? "--encode" : "--decode";
+    if (o->encode && o->decode) return rt_error(NULL, "--encode and --decode exclude each other");
+    if (o->module || o->data || o->generate || o->resume)
+        return rt_error(NULL, "%s takes --tokenizer or --weights, and no module", flag);
+    if (!o->tokenizer && !o->weights)
+        return rt_error(NULL, "%s: by which tokenizer? (give --tokenizer PATH|byte)", flag);
+    return true;
+}
+
 static bool check_combinations(const Options *o) {
+    if (o->encode || o->decode) return check_transcoding(o);
     if (!o->module) return rt_error(NULL, "which module? usage: tbc-run OUT.so [flags] (--help lists them)");
     if (strcmp(o->device, "cpu") && strcmp(o->device, "cuda"))
         return rt_error(NULL, "--device: '%s' is no device (expected cpu or cuda)", o->device);

@@ -6,6 +6,7 @@
 #include "rng.h"
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,7 +45,7 @@ static bool check_protocol(const Session *s) {
 
 static bool open_data(Session *s) {
     const Options *o = s->options;
-    s->tokenizer = tokenizer_open(o->tokenizer);
+    s->tokenizer = tokenizer_choose(o->tokenizer, o->resume ? o->resume : o->weights, s->module.vocab);
     if (!s->tokenizer) return false;
     if (!o->data) return true;
     char *path = dataset_locate(o->data, o->quiet);
@@ -169,6 +170,14 @@ static bool start(Session *s) {
     return take_plan(s);
 }
 
+/* Which tokenizer it is goes without a word only where no text comes in. */
+static void announce(const Session *s) {
+    const Options *o = s->options;
+    if (!o->quiet && (o->data || o->generate))
+        fprintf(stderr, "tokenizer: %s (%" PRId64 " tokens)\n", tokenizer_name(s->tokenizer),
+                tokenizer_vocab(s->tokenizer));
+}
+
 bool session_open(Session *s, const Options *o) {
     *s = (Session){.options = o};
     if (!strcmp(o->device, "cuda"))
@@ -183,7 +192,9 @@ bool session_open(Session *s, const Options *o) {
         s->device.profile = &s->profile;
     }
     list_tensors(s);
-    return start(s);
+    if (!start(s)) return false;
+    announce(s);
+    return true;
 }
 
 void session_close(Session *s) {

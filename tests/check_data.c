@@ -139,7 +139,8 @@ START_TEST(bytes_round_trip) {
     free(back);
     free(ids);
     tokenizer_close(t);
-    ck_fails(tokenizer_open("bpe.json"), "bpe.json: error: this version has no such tokenizer (only `byte`)");
+    ck_fails(tokenizer_open("bpe"), "bpe: error: no such tokenizer (expected `byte`, a tokenizer.json");
+    ck_fails(tokenizer_open("./bpe.json"), "./bpe.json: error: cannot open: No such file");
 }
 END_TEST
 
