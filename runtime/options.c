@@ -116,6 +116,7 @@ static bool check_training(const Options *o) {
         {"--patience", o->patience >= 0},
         {"--save", o->save != NULL},
         {"--save-best", o->save_best != NULL},
+        {"--report", o->report != NULL},
         {"--log", o->log && !o->eval_only},
         {"--no-shuffle", o->no_shuffle && !o->eval_only},
     };
@@ -125,6 +126,17 @@ static bool check_training(const Options *o) {
                             o->eval_only ? "%s is for training, --eval-only does not train"
                                          : "%s is for training, which needs --data",
                             training[i].flag);
+    return true;
+}
+
+/* --encode and --decode are commands of their own. */
+static bool check_transcoding(const Options *o) {
+    const char *flag = o->encode ? "--encode" : "--decode";
+    if (o->encode && o->decode) return rt_error(NULL, "--encode and --decode exclude each other");
+    if (o->module || o->data || o->generate || o->resume)
+        return rt_error(NULL, "%s takes --tokenizer or --weights, and no module", flag);
+    if (!o->tokenizer && !o->weights)
+        return rt_error(NULL, "%s: by which tokenizer? (give --tokenizer PATH|byte)", flag);
     return true;
 }
 
@@ -153,17 +165,6 @@ static bool check_export(const Options *o) {
 bool options_export_gguf(const Options *o) {
     size_t n = strlen(o->export);
     return n > 5 && !strcmp(o->export + n - 5, ".gguf");
-}
-
-/* --encode and --decode are commands of their own. */
-static bool check_transcoding(const Options *o) {
-    const char *flag = o->encode ? "--encode" : "--decode";
-    if (o->encode && o->decode) return rt_error(NULL, "--encode and --decode exclude each other");
-    if (o->module || o->data || o->generate || o->resume)
-        return rt_error(NULL, "%s takes --tokenizer or --weights, and no module", flag);
-    if (!o->tokenizer && !o->weights)
-        return rt_error(NULL, "%s: by which tokenizer? (give --tokenizer PATH|byte)", flag);
-    return true;
 }
 
 static bool check_combinations(const Options *o) {

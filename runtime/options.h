@@ -10,7 +10,8 @@
 typedef struct Options {
     const char *module; /* OUT.so */
     const char *schedule, *save_best;
-    const char *data, *tokenizer, *weights, *save, *resume, *log, *device, *generate, *encode, *decode, *split;
+    const char *data, *tokenizer, *weights, *save, *resume, *log, *report, *device, *generate, *split;
+    const char *encode, *decode;
     int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens, stride;
     int64_t total_steps, patience;
     double decay_fraction, weight_decay_until;
