@@ -112,18 +112,18 @@ void gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
     LLVMValueRef i1 = gen_min(g, gen_add(g, i0, gen_i64(g, p.cut.rows)), gen_i64(g, d->m));
     LLVMValueRef j1 = gen_min(g, gen_add(g, j0, gen_i64(g, p.cut.cols)), gen_i64(g, d->n));
 
-    /* Spans begin at multiples of their length, tiles may not. */
-    LLVMValueRef first = gen_mul(g, gen_div(g, j0, p.n_span), p.n_span);
-    Loop columns = gen_loop(g, first, j1, p.n_span, "columns");
-    LLVMValueRef from = gen_max(g, columns.i, j0);
-    LLVMValueRef to = gen_min(g, gen_add(g, columns.i, gen_i64(g, p.n_span)), j1);
     Loop span = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->k), p.k_span, "span");
     LLVMValueRef end = gen_min(g, gen_add(g, span.i, gen_i64(g, p.k_span)), gen_i64(g, d->k));
     Loop k0 = gen_loop(g, span.i, end, p.cut.kc, "kc");
     LLVMValueRef k = gen_min(g, gen_sub(g, end, k0.i), gen_i64(g, p.cut.kc));
+    /* Spans of columns begin at multiples of their length, tiles may not. */
+    LLVMValueRef first = gen_mul(g, gen_div(g, j0, p.n_span), p.n_span);
+    Loop columns = gen_loop(g, first, j1, p.n_span, "columns");
+    LLVMValueRef from = gen_max(g, columns.i, j0);
+    LLVMValueRef to = gen_min(g, gen_add(g, columns.i, gen_i64(g, p.n_span)), j1);
     add_steps(g, d, &p, i0, i1, from, gen_sub(g, to, from), k0.i, k);
+    gen_loop_end(g, &columns);
     gen_loop_end(g, &k0);
     gen_loop_end(g, &span);
-    gen_loop_end(g, &columns);
     gen_end(g);
 }
