@@ -65,40 +65,6 @@ static Tile begin(Gen *g, const AttnDesc *d) {
     return t;
 }
 
-/* Largest scaled score that row i may see, at least `before`. */
-static LLVMValueRef row_max(const Tile *t, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef before) {
-    Gen *g = t->g;
-    int vl = g->target->vl;
-    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    LLVMValueRef best = gen_alloca(g, vec, "max"), none = gen_splat(g, gen_f32(g, -1e30), vl);
-    gen_store(g, none, best);
-    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "max");
-    LLVMValueRef s = gen_load(g, vec, gen_at(g, g->f32, row, c.i));
-    s = LLVMBuildFMul(g->b, s, gen_splat(g, gen_f32(g, t->d->scale), vl), "");
-    s = LLVMBuildSelect(g->b, attention_mask(g, c.i, seen), s, none, "");
-    gen_store(g, gen_fmax(g, s, gen_load(g, vec, best)), best);
-    gen_loop_end(g, &c);
-    return gen_fmax(g, gen_reduce_max(g, gen_load(g, vec, best)), before);
-}
-
-/* row = exp(scale * row - max), 0 beyond the keys seen; returns its sum. */
-static LLVMValueRef row_exp(const Tile *t, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef max) {
-    Gen *g = t->g;
-    int vl = g->target->vl;
-    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    LLVMValueRef sum = gen_alloca(g, vec, "sum"), shift = gen_splat(g, LLVMBuildFNeg(g->b, max, ""), vl);
-    gen_store(g, LLVMConstNull(vec), sum);
-    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "exp");
-    LLVMValueRef p = attention_weights(g, t->d->scale, gen_at(g, g->f32, row, c.i), shift, c.i, seen);
-    gen_store(g, p, gen_at(g, g->f32, row, c.i));
-    gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, vec, sum), p, ""), sum);
-    gen_loop_end(g, &c);
-    Loop rest = gen_loop(g, attention_whole(g, seen), t->nk, vl, "unseen");
-    gen_store(g, LLVMConstNull(vec), gen_at(g, g->f32, row, rest.i));
-    gen_loop_end(g, &rest);
-    return gen_reduce_add(g, gen_load(g, vec, sum));
-}
-
 /* to[d] = factor * from[d]. */
 static void scale_row(const Tile *t, LLVMValueRef to, LLVMValueRef from, LLVMValueRef factor) {
     Gen *g = t->g;
@@ -119,7 +85,11 @@ static void softmax(const Tile *t) {
     LLVMValueRef seen = gen_min(g, gen_add(g, t->diagonal, i.i), t->nk);
     LLVMValueRef max_at = gen_at(g, g->f32, t->at[MAX], i.i), before = gen_load(g, g->f32, max_at);
     LLVMValueRef total_at = gen_at(g, g->f32, t->at[TOTAL], i.i);
-    LLVMValueRef max = row_max(t, row, seen, before), sum = row_exp(t, row, seen, max);
+    LLVMValueRef max = attention_max(g, t->d->scale, row, seen, before);
+    LLVMValueRef sum = attention_exp(g, t->d->scale, row, seen, max);
+    Loop rest = gen_loop(g, attention_whole(g, seen), t->nk, g->target->vl, "unseen");
+    gen_store(g, LLVMConstNull(gen_vec(g, g->f32, g->target->vl)), gen_at(g, g->f32, row, rest.i));
+    gen_loop_end(g, &rest);
     LLVMValueRef alpha = gen_exp(g, LLVMBuildFSub(g->b, before, max, ""));
     gen_store(g, max, max_at);
     gen_store(g, gen_fma(g, gen_load(g, g->f32, total_at), alpha, sum), total_at);

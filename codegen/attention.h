@@ -27,6 +27,10 @@ LLVMValueRef attention_whole(Gen *, LLVMValueRef seen);
 LLVMValueRef attention_weights(Gen *, double scale, LLVMValueRef scores, LLVMValueRef shift, LLVMValueRef c,
                                LLVMValueRef seen);
 
+/* The largest scaled score of a row's first `seen`, `before` at least. */
+LLVMValueRef attention_max(Gen *, double scale, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef before);
+/* row = exp(scale * row - max), in whole vectors, 0 from `seen` on; returns the sum. */
+LLVMValueRef attention_exp(Gen *, double scale, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef max);
 /* Calls of gen_pack's and gen_product's functions. */
 void attention_pack(Gen *, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src, int64_t ld,
                     LLVMValueRef dst, int64_t depth);

@@ -59,6 +59,33 @@ LLVMValueRef attention_weights(Gen *g, double scale, LLVMValueRef scores, LLVMVa
     return LLVMBuildSelect(g->b, attention_mask(g, c, seen), p, LLVMConstNull(vec), "");
 }
 
+LLVMValueRef attention_max(Gen *g, double scale, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef before) {
+    int vl = g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
+    LLVMValueRef best = gen_alloca(g, vec, "max"), none = gen_splat(g, gen_f32(g, -1e30), vl);
+    gen_store(g, none, best);
+    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "max");
+    LLVMValueRef s = gen_load(g, vec, gen_at(g, g->f32, row, c.i));
+    s = LLVMBuildFMul(g->b, s, gen_splat(g, gen_f32(g, scale), vl), "");
+    s = LLVMBuildSelect(g->b, attention_mask(g, c.i, seen), s, none, "");
+    gen_store(g, gen_fmax(g, s, gen_load(g, vec, best)), best);
+    gen_loop_end(g, &c);
+    return gen_fmax(g, gen_reduce_max(g, gen_load(g, vec, best)), before);
+}
+
+LLVMValueRef attention_exp(Gen *g, double scale, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef max) {
+    int vl = g->target->vl;
+    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
+    LLVMValueRef sum = gen_alloca(g, vec, "sum"), shift = gen_splat(g, LLVMBuildFNeg(g->b, max, ""), vl);
+    gen_store(g, LLVMConstNull(vec), sum);
+    Loop c = gen_loop(g, gen_i64(g, 0), seen, vl, "exp");
+    LLVMValueRef p = attention_weights(g, scale, gen_at(g, g->f32, row, c.i), shift, c.i, seen);
+    gen_store(g, p, gen_at(g, g->f32, row, c.i));
+    gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, vec, sum), p, ""), sum);
+    gen_loop_end(g, &c);
+    return gen_reduce_add(g, gen_load(g, vec, sum));
+}
+
 void attention_pack(Gen *g, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src,
                     int64_t ld, LLVMValueRef dst, int64_t depth) {
     LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};

@@ -1,4 +1,4 @@
-/* Kernels that only move data: copy, fill, and picking one row of each sequence. */
+/* Kernels that only move data: copy, fill, picking or replacing one row of each sequence. */
 #include "rows.h"
 
 /* ---- copy: tiles are runs of bytes */
@@ -57,6 +57,29 @@ uint32_t fill_tiles(const FillDesc *d, const Target *target) {
 }
 
 uint64_t fill_scratch(const FillDesc *d, const Target *target) {
+    (void)d, (void)target;
+    return 0;
+}
+
+/* ---- cache_row: a tile for each sequence */
+
+void gen_cache_row(Gen *g, const char *name, const CacheRowDesc *d) {
+    gen_kernel(g, name);
+    LLVMValueRef row = gen_buffer(g, 0), pos = gen_buffer(g, 1), cache = gen_buffer(g, 2);
+    LLVMValueRef at = LLVMBuildZExt(g->b, gen_load(g, g->i32, gen_at(g, g->i32, pos, g->tile)), g->i64, "");
+    at = gen_add(g, gen_mul(g, g->tile, d->s), at);
+    LLVMValueRef src = gen_at(g, g->f32, row, gen_mul(g, g->tile, d->n));
+    LLVMValueRef dst = gen_at(g, g->f32, cache, gen_mul(g, at, d->n));
+    LLVMBuildMemCpy(g->b, dst, 4, src, 4, gen_i64(g, d->n * 4));
+    gen_end(g);
+}
+
+uint32_t cache_row_tiles(const CacheRowDesc *d, const Target *target) {
+    (void)target;
+    return (uint32_t)d->b;
+}
+
+uint64_t cache_row_scratch(const CacheRowDesc *d, const Target *target) {
     (void)d, (void)target;
     return 0;
 }

@@ -26,8 +26,12 @@ typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
 
 typedef struct AttnDesc {  /* forward: q, k, v, out, lse */
     int64_t b, s, h, g, d; /* grad: q, k, v, lse, dout, delta, dq, dk, dv */
-    double scale;          /* shapes: ops.def, attention */
+    double scale;          /* decode: q, k, v, pos, out; s: room of the cache. Shapes: ops.def */
 } AttnDesc;
+
+typedef struct GemvDesc { /* x, t2, y: y[m,n] = x[m,k] w^T for a few rows of x and a ternary w[n,k] */
+    int64_t m, n, k, group;
+} GemvDesc;
 
 typedef struct RowsDesc {
     const Graph *body;
@@ -55,6 +59,9 @@ typedef struct SumRowsDesc {
 typedef struct TakeRowDesc {
     int64_t b, s, n;
 } TakeRowDesc; /* x, pos, out */
+typedef struct CacheRowDesc {
+    int64_t b, s, n;
+} CacheRowDesc; /* row, pos, cache */
 typedef struct CopyDesc {
     int64_t bytes;
 } CopyDesc; /* src, dst */
@@ -173,8 +180,11 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
 #define KERNEL_KINDS(X)                                                                                      \
     X(gemm, GemmDesc)                                                                                        \
     X(gemm_i16, GemmDesc)                                                                                    \
+    X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \
     X(attention_grad, AttnDesc)                                                                              \
+    X(attention_decode, AttnDesc)                                                                            \
+    X(cache_row, CacheRowDesc)                                                                               \
     X(rows, RowsDesc)                                                                                        \
     X(ternary, TernaryDesc)                                                                                  \
     X(decode, DecodeDesc)                                                                                    \
@@ -191,6 +201,9 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
     uint64_t kind##_scratch(const Desc *, const Target *);
 KERNEL_KINDS(GENERATOR)
 #undef GENERATOR
+
+/* Can gemv do such a product? Its groups must be whole words of codes. */
+bool gemv_fits(const GemvDesc *);
 
 /* ---- whole modules */
 

@@ -29,6 +29,11 @@ static void region_key(const Graph *body, Buf *b) {
     }
 }
 
+static void attention_name(const char *kind, const AttnDesc *a, Buf *b) {
+    buf_printf(b, "%s_b%llds%lldh%lldg%lldd%lld_%.9g", kind, (long long)a->b, (long long)a->s,
+               (long long)a->h, (long long)a->g, (long long)a->d, a->scale);
+}
+
 /* The descriptor spelled out, unique but for regions, which end in a hash of their key. */
 static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
     static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk"};
@@ -43,14 +48,23 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         if (d->gemm.group) buf_printf(b, "%lld", (long long)d->gemm.group);
         if (d->gemm.accumulate) buf_printf(b, "_acc");
         break;
-    case KERNEL_attention:
-    case KERNEL_attention_grad: {
-        const AttnDesc *a = d->kind == KERNEL_attention ? &d->attention : &d->attention_grad;
-        buf_printf(b, "attention%s_b%llds%lldh%lldg%lldd%lld_%.9g",
-                   d->kind == KERNEL_attention ? "" : "_grad", (long long)a->b, (long long)a->s,
-                   (long long)a->h, (long long)a->g, (long long)a->d, a->scale);
+    case KERNEL_gemv:
+        buf_printf(b, "gemv_%lldx%lldx%lld_g%lld", (long long)d->gemv.m, (long long)d->gemv.n,
+                   (long long)d->gemv.k, (long long)d->gemv.group);
         break;
-    }
+    case KERNEL_attention:
+        attention_name("attention", &d->attention, b);
+        break;
+    case KERNEL_attention_grad:
+        attention_name("attention_grad", &d->attention_grad, b);
+        break;
+    case KERNEL_attention_decode:
+        attention_name("attention_decode", &d->attention_decode, b);
+        break;
+    case KERNEL_cache_row:
+        buf_printf(b, "cache_row_%lldx%lldx%lld", (long long)d->cache_row.b, (long long)d->cache_row.s,
+                   (long long)d->cache_row.n);
+        break;
     case KERNEL_rows: {
         const Graph *body = d->rows.body;
         int64_t rows = 0, cols = 0;
@@ -240,7 +254,11 @@ static void lower_matmul(Lower *l) {
                   .accumulate = n->nin == 3};
     if (n->nin == 3) take_over(l, 2, 0);
     KernelDesc k = {.kind = KERNEL_gemm, .gemm = d};
-    if (n->attrs.set & A(precision)) k = (KernelDesc){.kind = KERNEL_gemm_i16, .gemm_i16 = d};
+    GemvDesc few = {d.m, d.n, d.k, d.group};
+    if (n->attrs.set & A(precision))
+        k = (KernelDesc){.kind = KERNEL_gemm_i16, .gemm_i16 = d};
+    else if (d.b == GEMM_B_T2_NK && gemv_fits(&few))
+        k = (KernelDesc){.kind = KERNEL_gemv, .gemv = few};
     uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
     launch(l, &k, node_cost(l->g, n), args, 3);
 }
@@ -251,6 +269,22 @@ static void lower_attention(Lower *l, KernelKind kind) {
     KernelDesc kernel = {.kind = kind, .attention = d};
     if (kind == KERNEL_attention_grad) kernel.attention_grad = d;
     launch_node(l, kernel);
+}
+
+static void lower_attention_decode(Lower *l) {
+    const Type *q = val_type(l->g, l->node->in[0]), *k = val_type(l->g, l->node->in[1]);
+    AttnDesc d = {q->dim[0], k->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c};
+    launch_node(l, (KernelDesc){.kind = KERNEL_attention_decode, .attention_decode = d});
+}
+
+static void lower_cache_row(Lower *l) {
+    const Node *n = l->node;
+    const Type *cache = val_type(l->g, n->out);
+    take_over(l, 0, 0);
+    KernelDesc k = {.kind = KERNEL_cache_row,
+                    .cache_row = {cache->dim[0], cache->dim[1], cache->dim[2] * cache->dim[3]}};
+    uint64_t args[] = {offset_of(l, n->in[1]), offset_of(l, n->in[2]), offset_of(l, n->out)};
+    launch(l, &k, node_cost(l->g, n), args, 3);
 }
 
 static void lower_embedding_grad(Lower *l) {
@@ -348,6 +382,12 @@ static void lower_node(Lower *l) {
     case OP_attention_grad:
         lower_attention(l, KERNEL_attention_grad);
         return;
+    case OP_attention_decode:
+        lower_attention_decode(l);
+        return;
+    case OP_cache_row:
+        lower_cache_row(l);
+        return;
     case OP_adamw:
         lower_adamw(l);
         return;
@@ -404,18 +444,39 @@ static void add_tensor(Lower *l, const char *name, enum tbc_kind kind, int32_t t
     vec_push(&l->out->tensors, x);
 }
 
-static bool has_shared(const Lowered *o, const char *name) {
+static bool has_shared(const Lowered *o, uint64_t at) {
     for (uint32_t i = 0; i < o->tensors.n; i++)
-        if (o->tensors.at[i].table < 0 && strcmp(o->tensors.at[i].name, name) == 0) return true;
+        if (o->tensors.at[i].table < 0 && o->tensors.at[i].offset == at) return true;
     return false;
 }
 
-/* Parameters and states of the current graph that no earlier graph had. */
-static void add_shared(Lower *l, Op op, enum tbc_kind kind) {
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n > m && strcmp(text + n - m, end) == 0;
+}
+
+/* A state is listed as what it is to the runtime; NAME.codes under the parameter's name. */
+static void add_state(Lower *l, const Node *n) {
+    static const char codes[] = ".codes";
+    const char *name = n->attrs.name;
+    const Type *t = val_type(l->g, n->out);
+    if (t->dtype == DT_T2 && ends_with(name, codes)) {
+        name = arena_printf(l->arena, "%.*s", (int)(strlen(name) - strlen(codes)), name);
+        add_tensor(l, name, TBC_CODES, -1, n->out, t->group, 0, 0);
+    } else {
+        add_tensor(l, name, ends_with(name, ".cache") ? TBC_CACHE : TBC_STATE, -1, n->out, 0, 0, 0);
+    }
+}
+
+/* Parameters or states of the current graph that no earlier graph had. */
+static void add_shared(Lower *l, Op op) {
     for (uint32_t i = 0; i < l->g->nodes.n; i++) {
         const Node *n = &l->g->nodes.at[i];
-        if (n->op == op && !has_shared(l->out, n->attrs.name))
-            add_tensor(l, n->attrs.name, kind, -1, n->out, (uint32_t)n->attrs.group, 0, 0);
+        if (n->op != op || has_shared(l->out, offset_of(l, n->out))) continue;
+        if (op == OP_state)
+            add_state(l, n);
+        else
+            add_tensor(l, n->attrs.name, TBC_PARAM, -1, n->out, (uint32_t)n->attrs.group, 0, 0);
     }
 }
 
@@ -435,12 +496,15 @@ static void add_local(Lower *l, int32_t table, const uint32_t *start) {
         uint32_t flags = op_info[n->op].flags;
         if (n->op == OP_input) add_tensor(l, n->attrs.name, TBC_INPUT, table, n->out, 0, 0, 0);
         if (n->op == OP_output) add_tensor(l, n->attrs.name, TBC_OUTPUT, table, n->in[0], 0, 0, 0);
+        if (n->op == OP_ternary && has_shared(l->out, offset_of(l, n->out))) continue; /* made to stay */
         if (n->op == OP_ternary && val_is(g, n->in[0], OP_param)) {
             uint32_t group = val_type(g, n->out)->group;
             add_tensor(l, val_node(g, n->in[0])->attrs.name, TBC_CODES, table, n->out, group, 0, 0);
             continue;
         }
-        if ((flags & VIEW) || ((flags & SOURCE) && n->op != OP_splat) || n->op == OP_adamw) continue;
+        if ((flags & VIEW) || ((flags & SOURCE) && n->op != OP_splat) || n->op == OP_adamw ||
+            n->op == OP_cache_row)
+            continue;
         l->node = n;
         for (uint32_t j = 0; j < n->nout; j++)
             add_tensor(l, label_of(l), TBC_TEMP, table, n->out + j, 0, start[i], last[n->out + j]);
@@ -450,8 +514,8 @@ static void add_local(Lower *l, int32_t table, const uint32_t *start) {
 void lower_module(const Module *m, const Target *target, Arena *arena, Lowered *out) {
     *out = (Lowered){0};
     Lower l = {.m = m, .target = target, .arena = arena, .out = out};
-    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_param, TBC_PARAM);
-    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_state, TBC_STATE);
+    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_param);
+    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_state);
     for (uint32_t t = 0; t < m->graphs.n; t++) {
         l.g = m->graphs.at[t];
         uint32_t first = out->launches.n, *start = arena_array(arena, uint32_t, l.g->nodes.n);

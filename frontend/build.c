@@ -13,7 +13,7 @@
 
 /* What a reader of an error must know besides its place. */
 static const char *context(const Builder *b) {
-    return b->g && b->fn == FN_DECODE ? " (in decode, where batch is 1)" : "";
+    return b->g && b->fn == FN_DECODE ? " (in decode, where batch and seq are 1)" : "";
 }
 
 Val stmt_error(Builder *b, Stmt *st, const Json *at, const char *fmt, ...) {
@@ -123,8 +123,13 @@ static bool taken(const char *name) {
     for (size_t i = 0; i < sizeof io / sizeof *io; i++) {
         if (strcmp(name, io[i]) == 0) return true;
     }
-    const char *dot = strrchr(name, '.'); /* NAME.m, NAME.v, NAME.grad are the optimizer's */
-    return dot && (strcmp(dot, ".m") == 0 || strcmp(dot, ".v") == 0 || strcmp(dot, ".grad") == 0);
+    /* NAME.m, NAME.v, NAME.grad are the optimizer's, NAME.codes and NAME.cache are decode's */
+    static const char *const ends[] = {".m", ".v", ".grad", ".codes", ".cache"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof ends / sizeof *ends; i++) {
+        if (strcmp(dot, ends[i]) == 0) return true;
+    }
+    return false;
 }
 
 /* The first walk: the statement's parameter joins the list, or matches the one of its name. */
@@ -134,7 +139,7 @@ static void collect_param(Builder *b, Stmt *st) {
     if (!name || !stmt_shape(b, st, 1, 2, &type)) return;
     if (taken(name)) {
         stmt_error(b, st, st->weight,
-                   "'%.60s' is not a name for a weight (inputs, outputs and *.m, *.v, *.grad are taken)",
+                   "'%.60s' is not a name for a weight (inputs, outputs and *.m, *.v, *.grad, *.codes, *.cache are taken)",
                    name);
         return;
     }
@@ -278,9 +283,9 @@ static void run(Builder *b, Stmt *st) {
 
 /* ---- functions */
 
-static void begin_walk(Builder *b, int64_t batch) {
+static void begin_walk(Builder *b, int64_t batch, int64_t seq) {
     const Spec *s = b->spec;
-    Dim sizes[] = {{.name = "batch", .value = batch}, {.name = "seq", .value = s->seq}};
+    Dim sizes[] = {{.name = "batch", .value = batch}, {.name = "seq", .value = seq}};
     b->scope.n = 0;
     for (uint32_t i = 0; i < s->dims.n; i++) vec_push(&b->scope, s->dims.at[i]);
     vec_push(&b->scope, sizes[0]);
@@ -288,6 +293,7 @@ static void begin_walk(Builder *b, int64_t batch) {
     b->steps = 0;
     b->lets.n = b->ropes.n = 0;
     b->embedded = b->vocab = 0;
+    b->caches = 0;
 }
 
 static void add_input(Builder *b, const char *name, uint32_t rank, const int64_t *dim) {
@@ -309,17 +315,17 @@ static void add_params(Builder *b) {
 static bool build_function(Builder *b, Function fn) {
     static const char *const name[FN_COUNT] = {"train", "eval", "decode"};
     const Spec *s = b->spec;
-    int64_t batch = fn == FN_DECODE ? 1 : s->batch;
-    begin_walk(b, batch);
+    int64_t batch = fn == FN_DECODE ? 1 : s->batch, seq = fn == FN_DECODE ? 1 : s->seq;
+    begin_walk(b, batch, seq);
     b->fn = fn;
     b->g = graph_new(name[fn]);
     vec_push(&b->m->graphs, b->g);
     add_params(b);
-    add_input(b, "tokens", 2, (int64_t[]){batch, s->seq});
+    add_input(b, "tokens", 2, (int64_t[]){batch, seq});
     if (fn == FN_DECODE)
         add_input(b, "pos", 1, (int64_t[]){1});
     else
-        add_input(b, "targets", 2, (int64_t[]){batch, s->seq});
+        add_input(b, "targets", 2, (int64_t[]){batch, seq});
     if (fn == FN_TRAIN) {
         const Optimizer *o = &s->optimizer;
         b->g->attrs =
@@ -332,7 +338,7 @@ static bool build_function(Builder *b, Function fn) {
 }
 
 static bool build_functions(Builder *b) {
-    begin_walk(b, b->spec->batch);
+    begin_walk(b, b->spec->batch, b->spec->seq);
     run(b, b->spec->body); /* collects parameters */
     for (int fn = 0; fn < FN_COUNT; fn++) {
         if (!build_function(b, (Function)fn)) return false;

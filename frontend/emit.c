@@ -135,7 +135,36 @@ static Val emit_reshape(Emit *e) {
     return ir_reshape(e->g, e->loc, e->args[0], &t);
 }
 
-/* ---- attention */
+/* ---- the loss's and decode's inputs */
+
+static Val input(const Emit *e, const char *name) {
+    const Builder *b = e->b;
+    for (uint32_t i = 0; i < b->lets.n; i++) {
+        if (strcmp(b->lets.at[i].name, name) == 0) return b->lets.at[i].val;
+    }
+    ice("function %d has no input %s", (int)b->fn, name);
+}
+
+/* ---- attention
+ *
+ * In decode there is one position, pos; the keys and values of those before it are in caches, states that
+ * outlive the run. */
+
+/* Is x, of attention or rope, one position of one sequence, as decode must have it? */
+static bool is_one_position(const Emit *e, uint32_t i) {
+    const Type *t = arg_type(e, i);
+    if (t->dim[0] == 1 && t->dim[1] == 1) return true;
+    fail(e, e->st->args[i], "%s takes [batch, seq, heads, dim], '%s' is %s", spec_op_info[e->st->op].name,
+         arg_name(e, i), arg_text(e, i));
+    return false;
+}
+
+/* The row of a rope table at position pos. */
+static Val row_at_pos(const Emit *e, Val table) {
+    const Type *t = type_of(e, table);
+    Type rows = type_make(DT_F32, 3, (int64_t[]){1, t->dim[0], t->dim[2]});
+    return binary(e, OP_take_row, ir_reshape(e->g, e->loc, table, &rows), input(e, "pos"));
+}
 
 /* The cosine and sine tables, shared by all uses in a function. */
 static const Rope *rope_tables(Emit *e, int64_t seq, int64_t dim) {
@@ -149,6 +178,7 @@ static const Rope *rope_tables(Emit *e, int64_t seq, int64_t dim) {
     Rope made = {.theta = e->st->theta, .dim = dim, .seq = seq};
     made.cos = add_node(e, OP_rope_cos, &t, NULL, 0, theta);
     made.sin = add_node(e, OP_rope_sin, &t, NULL, 0, theta);
+    if (b->fn == FN_DECODE) made.cos = row_at_pos(e, made.cos), made.sin = row_at_pos(e, made.sin);
     vec_push(&b->ropes, made);
     return &b->ropes.at[b->ropes.n - 1];
 }
@@ -164,9 +194,30 @@ static Val emit_rope(Emit *e) {
         return fail(e, e->st->args[0],
                     "'%s' %s has heads of odd size %lld (rope rotates pairs: even was expected)",
                     arg_name(e, 0), arg_text(e, 0), (long long)t->dim[3]);
-    const Rope *r = rope_tables(e, t->dim[1], t->dim[3]);
+    bool decode = e->b->fn == FN_DECODE;
+    if (decode && !is_one_position(e, 0)) return VAL_NONE;
+    const Rope *r = rope_tables(e, decode ? e->b->spec->seq : t->dim[1], t->dim[3]);
     Val straight = binary(e, OP_mul, x, r->cos);
     return binary(e, OP_add, straight, binary(e, OP_mul, unary(e, OP_rotate_half, x), r->sin));
+}
+
+/* The cache NAME with x as its row at pos, which it keeps. */
+static Val cached(const Emit *e, char name, Val x) {
+    Type t = *type_of(e, x);
+    t.dim[1] = e->b->spec->seq;
+    const Attrs *attrs =
+        ATTRS(name, arena_printf(e->b->spec->src->arena, "attention.%u.%c.cache", e->b->caches, name));
+    Val cache = add_node(e, OP_state, &t, NULL, 0, attrs);
+    cache = add_node(e, OP_cache_row, NULL, (Val[]){cache, x, input(e, "pos")}, 3, NULL);
+    add_node(e, OP_store, NULL, &cache, 1, attrs);
+    return cache;
+}
+
+static Val decode_attention(Emit *e, const Attrs *scale) {
+    if (!is_one_position(e, 0)) return VAL_NONE;
+    Val k = cached(e, 'k', e->args[1]), v = cached(e, 'v', e->args[2]);
+    e->b->caches++;
+    return add_node(e, OP_attention_decode, NULL, (Val[]){e->args[0], k, v, input(e, "pos")}, 4, scale);
 }
 
 static Val emit_attention(Emit *e) {
@@ -186,6 +237,7 @@ static Val emit_attention(Emit *e) {
                     (long long)q->dim[2], (long long)k->dim[2]);
     double scale = e->st->scale;
     if (scale == 0) scale = 1 / __builtin_sqrt((double)q->dim[3]);
+    if (e->b->fn == FN_DECODE) return decode_attention(e, ATTRS(c, scale));
     return add_node(e, OP_attention, NULL, e->args, 3, ATTRS(c, scale));
 }
 
@@ -229,14 +281,6 @@ static void output(const Emit *e, const char *name, Val v) {
     add_node(e, OP_output, NULL, &v, 1, ATTRS(name, name));
 }
 
-static Val input(const Emit *e, const char *name) {
-    const Builder *b = e->b;
-    for (uint32_t i = 0; i < b->lets.n; i++) {
-        if (strcmp(b->lets.at[i].name, name) == 0) return b->lets.at[i].val;
-    }
-    ice("function %d has no input %s", (int)b->fn, name);
-}
-
 static bool check_logits(Emit *e) {
     const Builder *b = e->b;
     if (!want_numbers(e, 0)) return false;
@@ -273,7 +317,7 @@ static Val emit_cross_entropy(Emit *e) {
     const Type *l = arg_type(e, 0);
     b->vocab = l->dim[2];
     if (b->fn == FN_DECODE) {
-        output(e, "logits", binary(e, OP_take_row, e->args[0], input(e, "pos")));
+        output(e, "logits", e->args[0]);
         return VAL_NONE;
     }
     double targets = (double)l->dim[0] * (double)l->dim[1];

@@ -23,7 +23,7 @@ typedef struct Let {
 typedef struct Rope {
     double theta;
     int64_t dim, seq;
-    Val cos, sin;
+    Val cos, sin; /* f32[seq,1,dim]; in decode the row of the position, f32[1,1,dim] */
 } Rope;
 
 typedef enum Function { FN_TRAIN, FN_EVAL, FN_DECODE, FN_COUNT } Function;
@@ -40,6 +40,7 @@ typedef struct Builder {
     VEC(Let) lets;
     VEC(Rope) ropes;
     int64_t embedded; /* rows of the table that tokens are looked up in, 0: none yet */
+    uint32_t caches;  /* attentions so far, in decode */
     int64_t vocab;    /* classes of the loss, 0: there was none yet */
 } Builder;
 

@@ -1,7 +1,8 @@
 /* `tbc inspect --json`: {"abi", "meta": {..}, "tensors": [..], "tables": [{"launches": [..]}], ..}. */
 #include "inspect_json.h"
 
-const char *const inspect_kind[INSPECT_KINDS] = {"param", "state", "input", "output", "codes", "temp"};
+const char *const inspect_kind[INSPECT_KINDS] = {"param", "state", "input", "output",
+                                                 "codes", "temp",  "cache"};
 
 typedef unsigned long long ull;
 

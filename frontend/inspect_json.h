@@ -6,7 +6,7 @@
 #include "../runtime/tbc_module.h"
 #include <stdio.h>
 
-#define INSPECT_KINDS 6
+#define INSPECT_KINDS 7
 extern const char *const inspect_kind[INSPECT_KINDS]; /* names of enum tbc_kind */
 
 void inspect_json(const tbc_module_t *, FILE *out);

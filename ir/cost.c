@@ -48,6 +48,11 @@ static int64_t flops_attention(const Graph *g, const Node *n) {
 static int64_t flops_attention_grad(const Graph *g, const Node *n) {
     return 5 * attention_product(g, n);
 }
+/* As at the last position, where the cache is full. */
+static int64_t flops_attention_decode(const Graph *g, const Node *n) {
+    const int64_t *q = operand(g, n, 0)->dim;
+    return q[0] * q[2] * operand(g, n, 1)->dim[1] * 4 * q[3];
+}
 static int64_t flops_adamw(const Graph *g, const Node *n) {
     return 14 * type_count(val_type(g, n->out));
 }
@@ -72,6 +77,7 @@ static int64_t bytes_of(const Graph *g, const Node *n) {
     for (uint32_t i = 0; i < n->nin; i++) bytes += type_bytes(operand(g, n, i));
     for (uint32_t i = 0; i < n->nout; i++) bytes += type_bytes(val_type(g, n->out + i));
     if (n->op == OP_store) bytes *= 2; /* read and written */
+    if (n->op == OP_cache_row) bytes = 2 * type_bytes(operand(g, n, 1));
     if (n->op == OP_embedding || n->op == OP_take_row) {
         /* Of the table only the rows that are looked up, as large as the result's. */
         const Type *table = operand(g, n, n->op == OP_embedding ? 1 : 0);

@@ -171,9 +171,8 @@ static void add_scaled(double *to, double c, const double *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) to[i] += c * x[i];
 }
 
-/* One query row: softmax over positions 0 .. i. p: room for i+1 scores. */
-static void attend(Eval *e, const Heads *z, int64_t b, int64_t i, int64_t h, double *p) {
-    int64_t row = q_row(z, b, i, h);
+/* One query, row `row` of q: softmax over positions 0 .. i. p: room for i+1 scores. Returns the log-sum-exp. */
+static double attend(Eval *e, const Heads *z, int64_t b, int64_t i, int64_t h, int64_t row, double *p) {
     double max = -INFINITY, sum = 0;
     for (int64_t j = 0; j <= i; j++) {
         p[j] = e->n->attrs.c * dot(e->in[0].at + row * z->d, e->in[1].at + k_row(z, b, j, h) * z->d, z->d);
@@ -182,7 +181,7 @@ static void attend(Eval *e, const Heads *z, int64_t b, int64_t i, int64_t h, dou
     for (int64_t j = 0; j <= i; j++) sum += p[j] = exp(p[j] - max);
     for (int64_t j = 0; j <= i; j++)
         add_scaled(e->out[0].at + row * z->d, p[j] / sum, e->in[2].at + k_row(z, b, j, h) * z->d, z->d);
-    e->out[1].at[row] = max + log(sum);
+    return max + log(sum);
 }
 
 void eval_attention(Eval *e) {
@@ -190,7 +189,10 @@ void eval_attention(Eval *e) {
     double *p = arena_array(e->arena, double, z.s);
     for (int64_t b = 0; b < z.b; b++)
         for (int64_t h = 0; h < z.h; h++)
-            for (int64_t i = 0; i < z.s; i++) attend(e, &z, b, i, h, p);
+            for (int64_t i = 0; i < z.s; i++) {
+                int64_t row = q_row(&z, b, i, h);
+                e->out[1].at[row] = attend(e, &z, b, i, h, row, p);
+            }
 }
 
 /* What the pair of query i and key j adds to dq, dk and dv. */
@@ -211,6 +213,28 @@ void eval_attention_grad(Eval *e) {
         for (int64_t h = 0; h < z.h; h++)
             for (int64_t i = 0; i < z.s; i++)
                 for (int64_t j = 0; j <= i; j++) attend_grad(e, &z, b, i, j, h);
+}
+
+/* ---- one position after a cache */
+
+void eval_cache_row(Eval *e) {
+    const int64_t *cache = e->in[0].type.dim;
+    int64_t n = cache[2] * cache[3];
+    copy(e->out[0].at, e->in[0].at, type_count(&e->out[0].type));
+    for (int64_t b = 0; b < cache[0]; b++) {
+        int64_t row = eval_index(e, &e->in[2], b, cache[1]);
+        if (row >= 0) copy(e->out[0].at + (b * cache[1] + row) * n, e->in[1].at + b * n, n);
+    }
+}
+
+void eval_attention_decode(Eval *e) {
+    const int64_t *q = e->in[0].type.dim, *k = e->in[1].type.dim;
+    Heads z = {q[0], k[1], q[2], k[2], q[3]};
+    double *p = arena_array(e->arena, double, z.s);
+    for (int64_t b = 0; b < z.b; b++) {
+        int64_t pos = eval_index(e, &e->in[3], b, z.s);
+        for (int64_t h = 0; pos >= 0 && h < z.h; h++) attend(e, &z, b, pos, h, b * z.h + h, p);
+    }
 }
 
 /* ---- optimizer */

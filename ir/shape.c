@@ -261,12 +261,17 @@ static bool shape_concat(Infer *s) {
     return true;
 }
 
+/* One position for each of `batch` sequences. */
+static bool want_positions(Infer *s, uint32_t i, int64_t batch) {
+    if (!want(s, i, DT_I32, 1, 1)) return false;
+    long long positions = operand(s, i)->dim[0], sequences = batch;
+    return positions == sequences || fail(s, "%lld positions for %lld sequences", positions, sequences);
+}
+
 static bool shape_take_row(Infer *s) {
-    if (!want_f32(s, 0, 3, 3) || !want(s, 1, DT_I32, 1, 1)) return false;
+    if (!want_f32(s, 0, 3, 3)) return false;
     const Type *x = operand(s, 0);
-    if (operand(s, 1)->dim[0] != x->dim[0])
-        return fail(s, "%lld positions for %lld sequences", (long long)operand(s, 1)->dim[0],
-                    (long long)x->dim[0]);
+    if (!want_positions(s, 1, x->dim[0])) return false;
     s->out[0] = *x;
     s->out[0].dim[1] = 1;
     return true;
@@ -344,6 +349,13 @@ static bool shape_tmatmul(Infer *s) {
 
 /* ---- attention */
 
+/* q has a number of heads that is a multiple of k's. */
+static bool want_heads(Infer *s) {
+    long long heads = operand(s, 0)->dim[2], groups = operand(s, 1)->dim[2];
+    return heads % groups == 0 ||
+           fail(s, "%lld query heads are not a multiple of %lld key heads", heads, groups);
+}
+
 static bool shape_attention(Infer *s) {
     for (uint32_t i = 0; i < 3; i++) {
         if (!want_f32(s, i, 4, 4)) return false;
@@ -351,10 +363,7 @@ static bool shape_attention(Infer *s) {
     const Type *q = operand(s, 0), *k = operand(s, 1);
     if (k->dim[0] != q->dim[0] || k->dim[1] != q->dim[1] || k->dim[3] != q->dim[3])
         return fail(s, "q[B,S,H,D] and k[B,S,G,D] must agree in B, S and D");
-    if (q->dim[2] % k->dim[2])
-        return fail(s, "%lld query heads are not a multiple of %lld key heads", (long long)q->dim[2],
-                    (long long)k->dim[2]);
-    if (!want_same(s, 2, k)) return false;
+    if (!want_heads(s) || !want_same(s, 2, k)) return false;
     s->out[0] = *q;
     s->out[1] = with_cols(q, 1);
     return true;
@@ -367,6 +376,26 @@ static bool shape_attention_grad(Infer *s) {
         !want_same(s, 5, &forward[1]))
         return false;
     for (uint32_t i = 0; i < 3; i++) s->out[i] = *operand(s, i);
+    return true;
+}
+
+static bool shape_cache_row(Infer *s) {
+    if (!want_f32(s, 0, 4, 4)) return false;
+    const Type *cache = operand(s, 0);
+    Type row = *cache;
+    row.dim[1] = 1;
+    if (!want_same(s, 1, &row) || !want_positions(s, 2, cache->dim[0])) return false;
+    s->out[0] = *cache;
+    return true;
+}
+
+static bool shape_attention_decode(Infer *s) {
+    if (!want_f32(s, 0, 4, 4) || !want_f32(s, 1, 4, 4)) return false;
+    const Type *q = operand(s, 0), *k = operand(s, 1);
+    if (q->dim[1] != 1 || k->dim[0] != q->dim[0] || k->dim[3] != q->dim[3])
+        return fail(s, "q[B,1,H,D] and k[B,S,G,D] must agree in B and D");
+    if (!want_heads(s) || !want_same(s, 2, k) || !want_positions(s, 3, q->dim[0])) return false;
+    s->out[0] = *q;
     return true;
 }
 

@@ -22,8 +22,8 @@ static Storage singletons(const Graph *g, const int64_t *at, Arena *scratch) {
                  .block = arena_array(scratch, Block, n)};
     for (Val v = 0; v < n; v++) {
         const Value *value = &g->values.at[v];
-        bool whole = value->type.dtype == DT_T2,
-             input = val_is(g, v, OP_input); /* t2: to be looked at afterwards */
+        bool input = val_is(g, v, OP_input);
+        bool whole = value->type.dtype == DT_T2 && !val_is(g, v, OP_state); /* to be looked at afterwards */
         s.root[v] = s.next[v] = v;
         s.block[v] = (Block){.bytes = type_bytes(&value->type),
                              .first = whole || input ? 0 : value->node,
@@ -123,7 +123,12 @@ static void join_concat(Storage *s, uint32_t i) {
 
 static void join_store(Storage *s, const Node *n) {
     Val v = n->in[0], old = declared_value(s->g, n->attrs.name);
-    if (old == VAL_NONE || !is_movable(s, v) || !is_last_content(s, v)) return;
+    if (old == VAL_NONE) return;
+    if (val_is(s->g, v, OP_ternary) && s->root[v] == v) { /* its block lasts from the start */
+        if (block_of(s, old)->last < s->g->values.at[v].node) join(s, v, old, 0);
+        return;
+    }
+    if (!is_movable(s, v) || !is_last_content(s, v)) return;
     if (block_of(s, old)->last < block_of(s, v)->first) join(s, v, old, 0);
 }
 

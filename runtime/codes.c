@@ -5,7 +5,7 @@
 
 const tbc_table *codes_project(Session *s) {
     const tbc_table *table = module_table(&s->module, "eval");
-    if (!table && !(table = module_need(&s->module, "decode"))) return NULL;
+    if (!table && !(table = module_need(&s->module, "project"))) return NULL;
     for (uint32_t i = 0; i < s->module.desc->ntensors; i++) {
         const tbc_tensor *t = &s->module.desc->tensors[i];
         if (t->kind == TBC_INPUT && t->table == table - s->module.desc->tables)
@@ -18,7 +18,7 @@ const tbc_table *codes_project(Session *s) {
 bool codes_of(const Session *s, const tbc_table *table, const tbc_tensor *param, Codes *c) {
     const LoadedModule *m = &s->module;
     const tbc_tensor *t = module_tensor(m, table, TBC_CODES, param->name);
-    if (!t) t = module_tensor(m, NULL, TBC_CODES, param->name); /* kept from step to step */
+    if (!t) t = module_tensor(m, NULL, TBC_CODES, param->name); /* made by project */
     if (!t || t->group != param->group || tensor_values(t) != tensor_values(param) ||
         t->dim[t->rank - 1] != param->dim[param->rank - 1])
         return rt_error(m->path, "the module does not show the codes of %s", param->name);

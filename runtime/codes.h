@@ -13,8 +13,8 @@ typedef struct Codes {
     int64_t rows, cols, group, groups, row_bytes;
 } Codes;
 
-/* Runs a forward pass, eval's or decode's, on zeros: what the codes are does not depend on the input. NULL:
- * an error was printed. */
+/* Runs eval on zeros, since what the codes are does not depend on the input, or project. NULL: an error was
+ * printed. */
 const tbc_table *codes_project(Session *);
 
 /* The projection of a ternary parameter by the run of `table`. False: an error was printed. */

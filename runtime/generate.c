@@ -1,54 +1,68 @@
-/* Generation with the decode table: it recomputes a window of seq tokens for each new one. The window is
- * filled from its start; what stands behind the last token does not matter, since attention is causal. When
- * it is full its oldest token drops out. */
+/* Generation with the decode table: one run a token, which adds its keys and values to the caches and gives
+ * the logits of the next one. The prompt goes the same way.
+ *
+ * The caches have room for seq tokens. When they are full the older half of the text is forgotten: the other
+ * half is fed again from position 0, so that about seq/2 tokens more fit. */
 #include "generate.h"
 #include "error.h"
+#include "interrupt.h"
 #include "rng.h"
+#include "sample.h"
+#include <cjson/cJSON.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int64_t sample(const float *logits, int64_t n, double temperature, double u) {
-    int64_t best = 0;
-    for (int64_t i = 0; i < n; i++) {
-        if (!isfinite(logits[i])) return -1;
-        if (logits[i] > logits[best]) best = i;
+typedef struct Text {
+    Session *s;
+    const tbc_table *decode;
+    Sampler *sampler;
+    int32_t *tokens;      /* room for size of them, of which n are there */
+    int64_t n, size, fed; /* the first `fed` are in the caches */
+    int64_t runs;         /* of decode */
+    bool forgot;          /* the beginning of the text */
+    TextStream printed;   /* how far it is printed */
+} Text;
+
+static void push(Text *t, int32_t token) {
+    if (t->n == t->size) {
+        int64_t keep = t->size / 2;
+        memmove(t->tokens, t->tokens + t->n - keep, (size_t)keep * sizeof *t->tokens);
+        t->n = keep, t->fed = 0;
+        if (!t->forgot && !t->s->options->quiet)
+            fprintf(stderr,
+                    "the text is longer than the model's window of %" PRId64
+                    " tokens: its beginning is forgotten\n",
+                    t->size);
+        t->forgot = true;
     }
-    if (temperature == 0) return best;
-    double top = (double)logits[best], sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += exp(((double)logits[i] - top) / temperature);
-    double left = u * sum;
-    for (int64_t i = 0; i < n; i++) {
-        left -= exp(((double)logits[i] - top) / temperature);
-        if (left < 0) return i;
-    }
-    return best; /* rounding ate the last bit of the sum */
+    t->tokens[t->n++] = token;
+    sampler_see(t->sampler, token);
 }
 
-typedef struct Window {
-    int32_t *tokens; /* size of them, zeros from n on */
-    int64_t n, size;
-    TextStream text; /* how far their text is printed */
-} Window;
-
-static void push(Window *w, int32_t token) {
-    if (w->n == w->size) memmove(w->tokens, w->tokens + 1, (size_t)--w->n * sizeof *w->tokens);
-    w->tokens[w->n++] = token;
+/* Logits of the token after the text. Inputs are written for every run: it may use their memory again. */
+static const float *next_logits(Text *t) {
+    Session *s = t->s;
+    for (; t->fed < t->n; t->fed++, t->runs++) {
+        *(int32_t *)session_io(s, t->decode, TBC_INPUT, "tokens") = t->tokens[t->fed];
+        *(int32_t *)session_io(s, t->decode, TBC_INPUT, "pos") = (int32_t)t->fed;
+        device_run(&s->device, t->decode);
+    }
+    return session_io(s, t->decode, TBC_OUTPUT, "logits");
 }
 
 /* Without ids, prints what is still held back. */
-static bool print_tokens(const Session *s, Window *w, const int32_t *ids, size_t n) {
+static bool print_tokens(Text *t, const int32_t *ids, size_t n) {
     size_t bytes;
-    char *text = tokenizer_stream(s->tokenizer, &w->text, ids, n, &bytes);
+    char *text = tokenizer_stream(t->s->tokenizer, &t->printed, ids, n, &bytes);
     bool ok = fwrite(text, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
     free(text);
     return ok || rt_error_errno(NULL, "cannot write the text");
 }
 
-/* Fills the window with the prompt. */
-static bool read_prompt(const Session *s, Window *w) {
+static bool read_prompt(Text *t) {
+    const Session *s = t->s;
     size_t n;
     const char *text = s->options->generate;
     int32_t *ids = tokenizer_encode(s->tokenizer, text, strlen(text), &n);
@@ -61,44 +75,77 @@ static bool read_prompt(const Session *s, Window *w) {
                           " of the text is not in the model's vocabulary of %" PRId64,
                           ids[i], s->module.vocab);
         else
-            push(w, ids[i]);
+            push(t, ids[i]);
     }
-    ok = ok && print_tokens(s, w, ids, n);
+    ok = ok && print_tokens(t, ids, n);
     free(ids);
     return ok;
 }
 
-/* Logits of the token after the window. Inputs are written for every run: it may use their memory again. */
-static const float *next_logits(Session *s, const tbc_table *table, const Window *w) {
-    memcpy(session_io(s, table, TBC_INPUT, "tokens"), w->tokens, (size_t)w->size * sizeof *w->tokens);
-    *(int32_t *)session_io(s, table, TBC_INPUT, "pos") = (int32_t)(w->n - 1);
-    device_run(&s->device, table);
-    return session_io(s, table, TBC_OUTPUT, "logits");
+/* Does the config's eos_token_id, a number or a list of them, name the token? */
+static bool ends_text(const cJSON *eos, int64_t token) {
+    if (cJSON_IsNumber(eos)) return eos->valuedouble == (double)token;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, eos) if (ends_text(item, token)) return true;
+    return false;
 }
 
-static bool continue_text(Session *s, Window *w) {
+/* Returns how many tokens it made, -1 after an error. */
+static int64_t continue_text(Text *t, const cJSON *eos) {
+    Session *s = t->s;
     const Options *o = s->options;
-    const tbc_table *table = module_table(&s->module, "decode");
-    /* A model may have more tokens than the tokenizer has texts for. */
-    int64_t known = tokenizer_vocab(s->tokenizer), vocab = known < s->module.vocab ? known : s->module.vocab;
     uint64_t stream = rng_stream("sample"), seed = (uint64_t)(o->seed >= 0 ? o->seed : s->state.seed);
-
-    for (int64_t i = 0; i < o->max_tokens; i++) {
-        int64_t token =
-            sample(next_logits(s, table, w), vocab, o->temperature, rng_uniform(seed, stream, (uint64_t)i));
-        if (token < 0) return rt_error(NULL, "the model's output is not finite at token %" PRId64, i + 1);
-        push(w, (int32_t)token);
-        if (!print_tokens(s, w, &(int32_t){(int32_t)token}, 1)) return false;
+    int64_t made = 0;
+    while (made < o->max_tokens && !interrupt_pending()) {
+        double u = rng_uniform(seed, stream, (uint64_t)made);
+        int32_t token = (int32_t)sampler_pick(t->sampler, next_logits(t), u);
+        if (token < 0) {
+            rt_error(NULL, "the model's output is not finite at token %" PRId64, made + 1);
+            return -1;
+        }
+        if (ends_text(eos, token)) break;
+        made++;
+        push(t, token);
+        if (!print_tokens(t, &token, 1)) return -1;
     }
-    if (!print_tokens(s, w, NULL, 0)) return false;
-    putchar('\n');
+    if (!print_tokens(t, NULL, 0)) return -1;
+    putchar('\n'), fflush(stdout);
+    return made;
+}
+
+static void print_speed(const char *what, int64_t tokens, double seconds) {
+    fprintf(stderr, "%s: %" PRId64 " tokens, %.1f tokens/s\n", what, tokens, (double)tokens / seconds);
+}
+
+static bool generate_text(Text *t, const cJSON *eos) {
+    Session *s = t->s;
+    if (!read_prompt(t)) return false;
+    const tbc_table *project = module_table(&s->module, "project");
+    if (project) device_run(&s->device, project);
+    double start = seconds_now();
+    next_logits(t);
+    double middle = seconds_now();
+    int64_t prompt = t->runs, made = continue_text(t, eos);
+    if (made < 0) return false;
+    if (!s->options->quiet) {
+        print_speed("prompt", prompt, middle - start);
+        print_speed("generated", made, seconds_now() - middle);
+    }
     return true;
 }
 
 bool generate(Session *s) {
-    Window w = {.size = s->module.seq};
-    w.tokens = rt_calloc((size_t)w.size, sizeof *w.tokens);
-    bool ok = read_prompt(s, &w) && continue_text(s, &w);
-    free(w.tokens);
+    const Options *o = s->options;
+    Text t = {.s = s, .decode = module_table(&s->module, "decode"), .size = s->module.seq};
+    const Sampling how = {o->temperature, o->top_p, o->min_p, o->repetition_penalty, o->top_k};
+    /* A model may have more tokens than the tokenizer has texts for. */
+    int64_t known = tokenizer_vocab(s->tokenizer), vocab = s->module.vocab;
+    t.sampler = sampler_new(&how, known < vocab ? known : vocab);
+    t.tokens = rt_calloc((size_t)t.size, sizeof *t.tokens);
+    cJSON *config = cJSON_Parse(s->module.config);
+    bool ok = generate_text(&t, cJSON_GetObjectItemCaseSensitive(config, "eos_token_id"));
+    cJSON_Delete(config);
+    sampler_free(t.sampler);
+    free(t.tokens);
     return ok;
 }

@@ -4,11 +4,8 @@
 
 #include "session.h"
 
-/* The token that a temperature and a number u in [0, 1) pick from n logits; temperature 0: the largest, the
- * first of equals. -1: the logits are not finite. */
-int64_t sample(const float *logits, int64_t n, double temperature, double u);
-
-/* Prints --generate's text and its continuation to stdout as it comes. False: an error was printed. */
+/* Prints --generate's text and its continuation to stdout as it comes, until --max-tokens or one of the
+ * config's eos_token_id, which is not printed; then speeds to stderr. False: an error was printed. */
 bool generate(Session *);
 
 #endif

@@ -63,8 +63,8 @@ static bool check_tensor(const LoadedModule *m, uint32_t index) {
     const tbc_module_t *d = m->desc;
     const tbc_tensor *t = &d->tensors[index];
     uint64_t bytes = tensor_bytes(t);
-    bool shared = t->kind == TBC_PARAM || t->kind == TBC_STATE;
-    if (!t->name || t->kind > TBC_TEMP || bytes == 0 || t->bytes < bytes || t->offset % 4 ||
+    bool shared = t->kind == TBC_PARAM || t->kind == TBC_STATE || t->kind == TBC_CACHE;
+    if (!t->name || t->kind > TBC_CACHE || bytes == 0 || t->bytes < bytes || t->offset % 4 ||
         !within(t->offset, t->bytes, d->arena_bytes))
         return broken(m, "tensor", index);
     if (shared ? t->table != -1 || t->dtype != TBC_F32 : t->table < -1 || t->table >= (int64_t)d->ntables)
@@ -99,7 +99,7 @@ static bool check_names(const LoadedModule *m) {
 
 /* ---- inputs and outputs */
 
-enum Extent { ONE, HYPER, SEQ, TOKENS, VOCAB }; /* 1, 4, S, B*S, V values */
+enum Extent { ONE, HYPER, TOKENS, VOCAB }; /* 1, 4, B*S, V values */
 
 static const struct {
     const char *table, *name;
@@ -112,13 +112,13 @@ static const struct {
     {"backward", "tokens", TBC_INPUT, TBC_I32, TOKENS}, {"backward", "targets", TBC_INPUT, TBC_I32, TOKENS},
     {"backward", "loss", TBC_OUTPUT, TBC_F32, ONE},     {"update", "hyper", TBC_INPUT, TBC_F32, HYPER},
     {"eval", "tokens", TBC_INPUT, TBC_I32, TOKENS},     {"eval", "targets", TBC_INPUT, TBC_I32, TOKENS},
-    {"eval", "nll", TBC_OUTPUT, TBC_F32, TOKENS},       {"decode", "tokens", TBC_INPUT, TBC_I32, SEQ},
+    {"eval", "nll", TBC_OUTPUT, TBC_F32, TOKENS},       {"decode", "tokens", TBC_INPUT, TBC_I32, ONE},
     {"decode", "pos", TBC_INPUT, TBC_I32, ONE},         {"decode", "logits", TBC_OUTPUT, TBC_F32, VOCAB},
 };
 
 static bool check_io(const LoadedModule *m) {
     const int64_t values[] = {
-        [ONE] = 1, [HYPER] = 4, [SEQ] = m->seq, [TOKENS] = m->batch * m->seq, [VOCAB] = m->vocab};
+        [ONE] = 1, [HYPER] = 4, [TOKENS] = m->batch * m->seq, [VOCAB] = m->vocab};
     for (size_t i = 0; i < sizeof contract / sizeof *contract; i++) {
         const tbc_table *table = module_table(m, contract[i].table);
         if (!table) continue;

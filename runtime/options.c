@@ -194,7 +194,7 @@ static bool check_combinations(const Options *o) {
 }
 
 OptionsResult options_parse(Options *o, int argc, char **argv) {
-    *o = (Options){.device = "cpu", .temperature = 0.8, .max_tokens = 256};
+    *o = (Options){.device = "cpu", .temperature = 0.8, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256};
     o->steps = o->total_steps = o->warmup = o->seed = o->accumulate = -1;
     o->eval_every = o->patience = o->save_every = o->stride = -1;
     o->lr = o->decay_fraction = o->weight_decay = o->weight_decay_until = o->clip = -1;

@@ -17,6 +17,8 @@ typedef struct Options {
     double decay_fraction, weight_decay_until;
     double lr, weight_decay, clip, temperature;
     const char *export, *export_as, *gguf_type;
+    int64_t top_k;
+    double top_p, min_p, repetition_penalty;
     bool no_shuffle, eval_only, verify, profile, quiet;
     bool train; /* is training asked for? With --data, unless --eval-only */
 } Options;

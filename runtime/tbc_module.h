@@ -17,7 +17,12 @@
  *   backward  inputs tokens, targets; output loss; adds each gradient into state NAME.grad  } --grads
  *   update    input hyper; takes NAME.grad, updates parameters and moments                  } buffer
  *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
- *   decode    inputs tokens i32[1,S], pos i32[1]; output logits f32[1,1,V] of position pos
+ *   project   no inputs; projects the ternary parameters for decode; absent where none are ternary
+ *   decode    inputs tokens i32[1,1], pos i32[1]; output logits f32[1,1,V] of the token after that one
+ * decode takes one token at position pos, which must be in 0 .. S-1. It adds the token's keys and values to the
+ * caches as row pos and attends to rows 0 .. pos, so positions come in order from 0; an earlier position
+ * overwrites, and nothing has to be cleared. It reads codes that project made, which is to be run first and after
+ * each change of the parameters. Other tables leave codes of project and caches as they are.
  * hyper = {1 - lr*weight_decay, lr/(1-beta1^t), 1/(1-beta2^t), gradient factor}; t counts from 1;
  * without bias correction {.., lr, 1, ..}. Token ids must be in 0 .. vocab-1: kernels do not check. */
 #ifndef TBC_MODULE_H
@@ -58,8 +63,10 @@ enum tbc_kind {
     TBC_STATE = 1,  /* NAME.m, NAME.v, NAME.grad; shared by all tables */
     TBC_INPUT = 2,  /* of one table */
     TBC_OUTPUT = 3, /* of one table; valid until the next run of any table */
-    TBC_CODES = 4,  /* t2 projection of the parameter of that name, as table `table` used it; valid like outputs */
-    TBC_TEMP = 5    /* a temporary, listed for the memory plan only */
+    TBC_CODES = 4,  /* t2 projection of the parameter of that name, as table `table` used it; valid like outputs.
+                       table -1: made by project, valid until its next run */
+    TBC_TEMP = 5,   /* a temporary, listed for the memory plan only */
+    TBC_CACHE = 6   /* keys or values of decode f32[1,S,G,D], attention.N.k.cache, attention.N.v.cache */
 };
 
 /* t2[rows, cols] with `group`: row r's codes start at byte r*row_bytes, row_bytes = ceil(cols/16)*4;

@@ -1,4 +1,4 @@
-/* Causal attention and its gradients against plain loops in f64: odd lengths, grouped and single key
+/* Causal attention, its gradients and its step of decoding against plain loops in f64: odd lengths, grouped and single key
  * heads, head dims around the register tiles. */
 #include "kernel_test.h"
 #include <check.h>
@@ -86,6 +86,29 @@ static void expect(const Problem *p, const char *name, int which, const float *x
                   (int)p->d->s, (int)p->d->h, (int)p->d->g, (int)p->d->d, error, norm);
 }
 
+/* The query at `pos` of every sequence, after caches that hold nothing behind it. */
+static void check_decode(void *so, int index, const Target *t, const Problem *p, int64_t pos) {
+    const AttnDesc *d = p->d;
+    char name[32];
+    TestArgs a = test_args(1 << 24);
+    int64_t row = d->h * d->d, key = d->g * d->d;
+    float *q = test_arg(&a, (uint64_t)(4 * d->b * row)), *k = add_arg(&a, p, K, true), *v = add_arg(&a, p, V, true);
+    int32_t *at = test_arg(&a, (uint64_t)(4 * d->b));
+    float *out = test_arg(&a, (uint64_t)(4 * d->b * row));
+    for (int64_t b = 0; b < d->b; b++) {
+        at[b] = (int32_t)pos;
+        for (int64_t i = 0; i < row; i++) q[b * row + i] = (float)p->x[Q][(b * d->s + pos) * row + i];
+        for (int64_t i = (b * d->s + pos + 1) * key; i < (b + 1) * d->s * key; i++) k[i] = v[i] = NAN;
+    }
+    snprintf(name, sizeof name, "attention_decode%d", index);
+    test_run(so, name, &a, attention_decode_tiles(d, t), attention_decode_scratch(d, t));
+    for (int64_t b = 0; b < d->b; b++) {
+        double error = test_error(out + b * row, p->x[OUT] + (b * d->s + pos) * row, row);
+        ck_assert_msg(error < 2e-6, "%s at %d: error %g", name, (int)pos, error);
+    }
+    test_args_free(&a);
+}
+
 static void check_case(void *so, int index, const Target *t) {
     uint64_t state = (uint64_t)index;
     const AttnDesc *d = &cases[index];
@@ -105,6 +128,8 @@ static void check_case(void *so, int index, const Target *t) {
     expect(&p, name, OUT, out);
     expect(&p, name, LSE, lse);
     test_args_free(&a);
+    for (int64_t pos = 0; pos < d->s; pos += 1 + d->s / 3) check_decode(so, index, t, &p, pos);
+    check_decode(so, index, t, &p, d->s - 1);
 
     a = test_args(1 << 24);
     float *x[ARGS];
@@ -124,6 +149,8 @@ static Gen *emit_all(const Target *t) {
         gen_attention(g, name, &cases[i]);
         snprintf(name, sizeof name, "attention_grad%d", i);
         gen_attention_grad(g, name, &cases[i]);
+        snprintf(name, sizeof name, "attention_decode%d", i);
+        gen_attention_decode(g, name, &cases[i]);
     }
     return g;
 }

@@ -57,7 +57,7 @@ static void reference(const GemmDesc *d, const float *a, const double *b, double
         }
 }
 
-static void check_case(void *so, const char *name, const GemmDesc *d, const Target *t) {
+static void check_case(void *so, const char *name, const GemmDesc *d, uint32_t tiles, uint64_t scratch) {
     uint64_t state = (uint64_t)(d->m * 1000003 + d->n * 1009 + d->k);
     int64_t rows = is_nk(d) ? d->n : d->k, cols = is_nk(d) ? d->k : d->n;
     int64_t b_bytes = is_ternary(d) ? ternary_layout(rows, cols, d->group).bytes : 4 * rows * cols;
@@ -77,7 +77,7 @@ static void check_case(void *so, const char *name, const GemmDesc *d, const Targ
     }
     for (int64_t i = 0; i < d->m * d->n; i++) want[i] = d->accumulate ? c[i] : 0;
     reference(d, a, w, want);
-    test_run(so, name, &args, gemm_tiles(d, t), gemm_scratch(d, t));
+    test_run(so, name, &args, tiles, scratch);
     double error = test_error(c, want, d->m * d->n);
     ck_assert_msg(error < 1e-6, "%s %lldx%lldx%lld: error %g", name, (long long)d->m, (long long)d->n,
                   (long long)d->k, error);
@@ -101,9 +101,52 @@ START_TEST(products) {
     for (int i = 0; i < CASES; i++) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
-        check_case(so, name, &cases[i], t);
+        check_case(so, name, &cases[i], gemm_tiles(&cases[i], t), gemm_scratch(&cases[i], t));
     }
     dlclose(so);
+}
+END_TEST
+
+/* ---- few rows */
+
+static const GemvDesc few[] = {
+    /* m, n, k, group */
+    {1, 1, 1, 128},     {1, 151, 45, 128},  {1, 1000, 576, 128}, {1, 3, 16, 16},     {1, 7, 200, 64},
+    {1, 130, 1024, 16}, {1, 9, 96, 48},     {1, 5, 7, 100},      {1, 260, 3072, 128}, {1, 64, 1000, 1000},
+    {2, 151, 200, 128}, {3, 77, 330, 32},   {4, 75, 129, 128},   {4, 1, 17, 64},     {2, 6, 4096, 4096},
+};
+enum { FEW = sizeof few / sizeof *few };
+
+static Gen *emit_few(const Target *t) {
+    Gen *g = gen_new(t, "test");
+    for (int i = 0; i < FEW; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "gemv%d", i);
+        gen_gemv(g, name, &few[i]);
+    }
+    return g;
+}
+
+START_TEST(few_rows) {
+    const Target *t = _i ? test_wide_target() : test_target(NULL);
+    void *so = test_load(emit_few(t));
+    for (int i = 0; i < FEW; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "gemv%d", i);
+        GemmDesc d = {.m = few[i].m, .n = few[i].n, .k = few[i].k, .b = GEMM_B_T2_NK, .group = few[i].group};
+        ck_assert(gemv_fits(&few[i]));
+        check_case(so, name, &d, gemv_tiles(&few[i], t), gemv_scratch(&few[i], t));
+    }
+    dlclose(so);
+    ck_assert(!gemv_fits(&(GemvDesc){5, 64, 64, 16}));
+    ck_assert(!gemv_fits(&(GemvDesc){1, 64, 64, 24})); /* a word of codes with two scales */
+}
+END_TEST
+
+START_TEST(few_rows_compile_for_avx512) {
+    char *text = test_compile(emit_few(test_target("znver4")));
+    ck_assert_msg(strstr(text, "vpermilps") && strstr(text, "zmm"), "no 512-bit permutation");
+    free(text);
 }
 END_TEST
 
@@ -152,6 +195,8 @@ int main(void) {
     tcase_set_timeout(c, 300);
     tcase_add_loop_test(c, products, 0, 2);
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
+    tcase_add_loop_test(c, few_rows, 0, 2);
+    tcase_add_test(c, few_rows_compile_for_avx512);
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 2);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
     suite_add_tcase(s, c);

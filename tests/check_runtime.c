@@ -2,7 +2,7 @@
  * evaluation, sampling, verification. What the command does as a whole: test_run.sh. */
 #include "rt_session.h"
 #include "../runtime/evaluate.h"
-#include "../runtime/generate.h"
+#include "../runtime/sample.h"
 #include "../runtime/parallel.h"
 #include "../runtime/verify.h"
 #include <math.h>
@@ -414,16 +414,69 @@ END_TEST
 
 /* ---- sampling */
 
+static int64_t pick(Sampling how, const float *logits, int64_t n, double u) {
+    if (how.top_p == 0) how.top_p = 1;
+    if (how.repetition_penalty == 0) how.repetition_penalty = 1;
+    Sampler *s = sampler_new(&how, n);
+    sampler_see(s, 1);
+    sampler_see(s, 2);
+    sampler_see(s, 99); /* no such token */
+    int64_t token = sampler_pick(s, logits, u);
+    sampler_free(s);
+    return token;
+}
+
 START_TEST(sampling_follows_the_temperature) {
     const float logits[] = {1, 3, 2, 3};
-    ck_assert_int_eq(sample(logits, 4, 0, 0.99), 1); /* the first of equals */
+    ck_assert_int_eq(pick((Sampling){0}, logits, 4, 0.99), 1); /* the first of equals */
     int count[4] = {0};
-    for (int i = 0; i < 10000; i++) count[sample(logits, 4, 0.5, i / 10000.0)]++;
+    for (int i = 0; i < 10000; i++) count[pick((Sampling){.temperature = 0.5}, logits, 4, i / 10000.0)]++;
     double sum = 2 * exp(6) + exp(4) + exp(2);
     for (int i = 0; i < 4; i++)
         ck_assert_double_eq_tol(count[i] / 10000.0, exp(2 * (double)logits[i]) / sum, 2e-4);
-    ck_assert_int_eq(sample((float[]){0, NAN}, 2, 1, 0.5), -1);
-    ck_assert_int_eq(sample((float[]){-3e38f, 3e38f}, 2, 1e-3, 0.999999), 1);
+    ck_assert_int_eq(pick((Sampling){.temperature = 1}, (float[]){0, NAN}, 2, 0.5), -1);
+    ck_assert_int_eq(pick((Sampling){.temperature = 1e-3}, (float[]){-3e38f, 3e38f}, 2, 0.999999), 1);
+}
+END_TEST
+
+/* Which tokens can come, as a set of bits. */
+static unsigned possible(Sampling how, const float *logits, int64_t n) {
+    unsigned set = 0;
+    how.temperature = 1;
+    for (int i = 0; i < 1000; i++) set |= 1u << pick(how, logits, n, i / 1000.0);
+    return set;
+}
+
+START_TEST(sampling_keeps_the_likeliest) {
+    /* probabilities 0.1, 0.4, 0.2, 0.2, 0.06, 0.04 */
+    const float logits[] = {logf(10), logf(40), logf(20), logf(20), logf(6), logf(4)};
+    ck_assert_uint_eq(possible((Sampling){0}, logits, 6), 63);
+    ck_assert_uint_eq(possible((Sampling){.top_k = 1}, logits, 6), 2);
+    ck_assert_uint_eq(possible((Sampling){.top_k = 2}, logits, 6), 2 | 4); /* of equals the first */
+    ck_assert_uint_eq(possible((Sampling){.top_k = 100}, logits, 6), 63);
+    ck_assert_uint_eq(possible((Sampling){.top_p = 1e-9}, logits, 6), 2);
+    ck_assert_uint_eq(possible((Sampling){.top_p = 0.39}, logits, 6), 2);
+    ck_assert_uint_eq(possible((Sampling){.top_p = 0.41}, logits, 6), 2 | 4);
+    ck_assert_uint_eq(possible((Sampling){.top_p = 0.89}, logits, 6), 1 | 2 | 4 | 8);
+    ck_assert_uint_eq(possible((Sampling){.min_p = 0.26}, logits, 6), 2 | 4 | 8);
+    ck_assert_uint_eq(possible((Sampling){.min_p = 1}, logits, 6), 2);
+    /* among the first three top p counts their probabilities as 1/2, 1/4, 1/4 */
+    ck_assert_uint_eq(possible((Sampling){.top_k = 3, .top_p = 0.49}, logits, 6), 2);
+    ck_assert_uint_eq(possible((Sampling){.top_k = 3, .min_p = 0.6}, logits, 6), 2);
+    int count[6] = {0};
+    Sampling three = {.temperature = 1, .top_k = 3};
+    for (int i = 0; i < 4000; i++) count[pick(three, logits, 6, i / 4000.0)]++;
+    ck_assert_int_le(abs(count[1] - 2000), 2);
+    ck_assert_int_le(abs(count[2] - 1000), 2);
+    ck_assert_int_le(abs(count[3] - 1000), 2);
+}
+END_TEST
+
+START_TEST(sampling_penalises_repetition) { /* tokens 1 and 2 have been seen */
+    ck_assert_int_eq(pick((Sampling){.repetition_penalty = 2}, (float[]){1.6f, 3, 3, 1}, 4, 0), 0);
+    ck_assert_int_eq(pick((Sampling){.repetition_penalty = 1.5}, (float[]){1.6f, 3, 3, 1}, 4, 0), 1);
+    ck_assert_int_eq(pick((Sampling){.repetition_penalty = 2}, (float[]){-3, -1, -1, -1.9f}, 4, 0), 3);
+    ck_assert_int_eq(pick((Sampling){.repetition_penalty = 0.5}, (float[]){1.6f, 1, 1, 1}, 4, 0), 1);
 }
 END_TEST
 
@@ -494,6 +547,8 @@ int main(void) {
     tcase_add_test(tests, overlapping_windows_count_every_target_once);
     tcase_add_test(tests, log_holds_what_was_trained);
     tcase_add_test(tests, sampling_follows_the_temperature);
+    tcase_add_test(tests, sampling_keeps_the_likeliest);
+    tcase_add_test(tests, sampling_penalises_repetition);
     tcase_add_test(tests, f16_rounds_to_nearest_even);
     tcase_add_test(tests, groups_are_compared_bit_by_bit);
     return run_suite("runtime", tests);

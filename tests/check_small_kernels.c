@@ -291,6 +291,29 @@ START_TEST(test_take_row) {
 }
 END_TEST
 
+START_TEST(test_cache_row) {
+    enum { B = 3, S = 5, N = 37 };
+    CacheRowDesc d = {B, S, N};
+    Gen *g = test_gen(NULL);
+    gen_cache_row(g, "put", &d);
+    uint32_t tiles = cache_row_tiles(&d, g->target);
+    void *so = test_load(g);
+    static const int32_t position[B] = {4, 0, 2};
+    uint64_t rng = 18;
+    TestArgs a = test_args(8192);
+    float *row = test_arg(&a, B * N * 4), before[B * S * N];
+    memcpy(test_arg(&a, sizeof position), position, sizeof position);
+    float *cache = test_arg(&a, sizeof before);
+    test_fill(row, B * N, &rng), test_fill(cache, B * S * N, &rng);
+    memcpy(before, cache, sizeof before);
+    for (int b = 0; b < B; b++) memcpy(before + (b * S + position[b]) * N, row + b * N, N * 4);
+    test_run(so, "put", &a, tiles, 0);
+    ck_assert(same_floats(cache, before, B * S * N));
+    test_args_free(&a);
+    dlclose(so);
+}
+END_TEST
+
 START_TEST(test_copy_fill) {
     CopyDesc copy = {counts[_i % COUNTS] * 4 + 3};
     FillDesc fill = {counts[_i % COUNTS], -1.25};
@@ -331,6 +354,7 @@ START_TEST(test_wide) {
     ALL(adamw, AdamwDesc, COUNTS, {counts[i], 0.9, 0.95, 1e-8})
     ALL(sum_rows, SumRowsDesc, SUMS, sums[i])
     ALL(take_row, TakeRowDesc, 1, {3, 5, 37})
+    ALL(cache_row, CacheRowDesc, 1, {3, 5, 37})
     ALL(copy, CopyDesc, COUNTS, {counts[i]})
     ALL(fill, FillDesc, COUNTS, {counts[i], 0.5})
 #undef ALL
@@ -351,6 +375,7 @@ int main(void) {
     tcase_add_loop_test(t, test_adamw, 0, 2 * COUNTS);
     tcase_add_loop_test(t, test_sum_rows, 0, 2 * SUMS);
     tcase_add_test(t, test_take_row);
+    tcase_add_test(t, test_cache_row);
     tcase_add_loop_test(t, test_copy_fill, 0, 2 * COUNTS);
     tcase_add_loop_test(t, test_wide, 0, 2);
     suite_add_tcase(suite, t);

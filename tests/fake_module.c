@@ -138,8 +138,7 @@ static void clear(char *arena, const uint64_t *args, uint64_t row, char *scratch
 
 static void decode(char *arena, const uint64_t *args, uint64_t tile, char *scratch) { /* logits */
     (void)tile, (void)scratch;
-    int pos = *(int32_t *)(arena + POS);
-    logits_of(arena, ((int32_t *)(arena + TOKENS))[pos], (float *)(arena + args[0]));
+    logits_of(arena, *(int32_t *)(arena + TOKENS), (float *)(arena + args[0]));
 }
 
 static const tbc_kernel kernels[] = {{"ternary", ternary},
@@ -167,13 +166,13 @@ static const tbc_launch launches[] = {
     {TERNARY, V, 0, 2, FLOPS, "w"},          {DECODE, 1, 6, 1, FLOPS, "decode"}, /* 9 */
 };
 #ifdef BUFFER
-static const tbc_table tables[] = {{"backward", 2, 5}, {"update", 7, 2}, {"eval", 2, 2}, {"decode", 9, 2}};
+static const tbc_table tables[] = {{"backward", 2, 5}, {"update", 7, 2}, {"eval", 2, 2}, {"decode", 10, 1}, {"project", 9, 1}};
 #define TRAIN_IO                                                                                             \
     INPUT(tokens, 0, I32, TOKENS, B, S), INPUT(targets, 0, I32, TARGETS, B, S), OUTPUT(loss, 0, LOSS, 1, 1), \
         INPUT(hyper, 1, F32, HYPER, 4, 1)
 #define GRADS "buffer"
 #else
-static const tbc_table tables[] = {{"train", 0, 9}, {"unused", 0, 0}, {"eval", 2, 2}, {"decode", 9, 2}};
+static const tbc_table tables[] = {{"train", 0, 9}, {"unused", 0, 0}, {"eval", 2, 2}, {"decode", 10, 1}, {"project", 9, 1}};
 #define TRAIN_IO                                                                                             \
     INPUT(tokens, 0, I32, TOKENS, B, S), INPUT(targets, 0, I32, TARGETS, B, S), OUTPUT(loss, 0, LOSS, 1, 1), \
         INPUT(hyper, 0, F32, HYPER, 4, 1)
@@ -203,11 +202,11 @@ static const tbc_tensor tensors[] = {
     INPUT(tokens, 2, I32, TOKENS, B, S),
     INPUT(targets, 2, I32, TARGETS, B, S),
     OUTPUT(nll, 2, NLL, B, S),
-    INPUT(tokens, 3, I32, TOKENS, 1, S),
+    INPUT(tokens, 3, I32, TOKENS, 1, 1),
     INPUT(pos, 3, I32, POS, 1, 1),
     OUTPUT(logits, 3, LOGITS, 1, V),
     PROJECTED(2),
-    PROJECTED(3),
+    PROJECTED(-1),
 };
 
 static const float one = 1;

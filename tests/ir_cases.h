@@ -171,6 +171,18 @@ static const IrCase ir_cases[] = {
      {{"q", {1, 1}}, {"k", {0, LN3}}, {"v", {4, 8}}, {"lse", {0, LN4}}, {"dout", {1, 1}}, {"delta", {4, 7}}},
      {{"dq", {0, 0.75 * LN3}}, {"dk", {-0.75, 0.75}}, {"dv", {1.25, 0.75}}}},
 
+    /* decoding: row 1 of the first sequence, row 0 of the second; the scores of attention's second position */
+    {OP_cache_row,
+     "%0: f32[2,2,1,1] = state {name=\"a.cache\"}\n" IN(1, "f32[2,1,1,1]", "b")
+         IN(2, "i32[2]", "pos") "%3: f32[2,2,1,1] = cache_row %0, %1, %2\nstore %3 {name=\"a.cache\"}\n" OUT(3),
+     {{"a.cache", {1, 2, 3, 4}}, {"b", {10, 20}}, {"pos", {1, 0}}},
+     {{"a.cache", {1, 10, 20, 4}}, {"y", {1, 10, 20, 4}}}},
+    {OP_attention_decode,
+     IN(0, "f32[1,1,2,1]", "q") IN(1, "f32[1,3,1,1]", "k") IN(2, "f32[1,3,1,1]", "v")
+         IN(3, "i32[1]", "pos") "%4: f32[1,1,2,1] = attention_decode %0, %1, %2, %3 {c=0.5}\n" OUT(4),
+     {{"q", {2, 4}}, {"k", {0, LN3, 50}}, {"v", {4, 8, 1000}}, {"pos", {1}}},
+     {{"y", {7, 7.6}}}},
+
     /* training step: g' = 1, m = 0.75, v = 0.625, w = 0.9 - 0.1 * 0.75 / (sqrt(1.25) + 0.5) */
     {OP_adamw,
      "%0: f32[1] = param {name=\"w\"}\n" IN(

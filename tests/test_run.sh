@@ -93,6 +93,9 @@ cp "$work/out" "$work/greedy"
 [ "$(wc -c <"$work/greedy")" -eq 30 ] || fail "9 + 20 bytes and a newline expected"
 good "$m" --resume "$work/whole" --generate 'the quick' --max-tokens 20 --temperature 0 --seed 3
 same "$work/greedy" "$work/out"
+"$run" "$m" --resume "$work/whole" --generate 'the quick' --max-tokens 20 --top-k 1 >"$work/out" 2>"$work/err"
+same "$work/greedy" "$work/out"
+grep -q '^generated: 20 tokens, ' "$work/err" || fail "no speed on stderr"
 
 # Gradients in memory.
 good "$work/b.so" --data "$data" --steps 5 --log "$work/buffer.log"

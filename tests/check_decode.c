@@ -1,0 +1,188 @@
+/* Decoding a token at a time, with caches and codes that stay, against eval on the whole sequence: compiled
+ * models of several kinds must give the same logits.
+ *
+ * eval gives the loss of one target a position. Every token in turn as the target of all positions gives the
+ * whole distribution: nll[target] = log-sum-exp - logit. */
+#include "../codegen/codegen.h"
+#include "../frontend/build.h"
+#include "../passes/pass.h"
+#include "../runtime/device_cpu.h"
+#include "../runtime/rng.h"
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { VOCAB = 29, SEQ = 20, BATCH = 2 };
+
+typedef struct Model {
+    const char *name, *config; /* keys of a config.json besides those that all share */
+} Model;
+static const Model models[] = {
+    {"tied", "\"hidden_size\": 128, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16,"
+             "\"tie_word_embeddings\": true"},
+    {"untied",
+     "\"hidden_size\": 64, \"num_attention_heads\": 2, \"num_key_value_heads\": 2, \"head_dim\": 24,"
+     "\"tie_word_embeddings\": false"},
+    {"one key head",
+     "\"hidden_size\": 96, \"num_attention_heads\": 6, \"num_key_value_heads\": 1, \"head_dim\": 10,"
+     "\"tie_word_embeddings\": true"},
+    {"ragged groups",
+     "\"hidden_size\": 200, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 32,"
+     "\"tie_word_embeddings\": true"},
+    {"groups within words", "\"hidden_size\": 72, \"num_attention_heads\": 2, \"num_key_value_heads\": 1,"
+                            "\"head_dim\": 20, \"tie_word_embeddings\": false,"
+                            "\"quantization_config\": {\"group_size\": 20}"},
+    {"full precision", "\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
+                       "\"head_dim\": 16, \"tie_word_embeddings\": true, \"quantization_config\": null"},
+};
+enum { MODELS = sizeof models / sizeof *models };
+
+typedef struct Run {
+    LoadedModule module;
+    Device device;
+} Run;
+
+static char *temp_path(char *path, const char *end) {
+    snprintf(path, 64, "/tmp/check_decode-XXXXXX%s", end);
+    int fd = mkstemps(path, (int)strlen(end));
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    return path;
+}
+
+static Module *build_spec(const char *path, Sources *src) {
+    Spec *spec = spec_load(src, path, &(SpecOptions){BATCH, SEQ});
+    Module *m = spec ? build_module(spec) : NULL;
+    spec_free(spec);
+    return m;
+}
+
+static void compile(const Model *model, const char *path) {
+    char config[64];
+    FILE *f = fopen(temp_path(config, ".json"), "w");
+    ck_assert_ptr_nonnull(f);
+    fprintf(f,
+            "{\"model_type\": \"qwen3\", \"vocab_size\": %d, \"intermediate_size\": 88, "
+            "\"num_hidden_layers\": 2, %s}",
+            VOCAB, model->config);
+    fclose(f);
+    Diag diag = {.out = stderr};
+    Sources src = {.diag = &diag, .arena = arena_new()};
+    Module *m = build_spec(config, &src);
+    unlink(config);
+    Target target;
+    ck_assert(m && target_init(&target, NULL, src.arena, &diag));
+    ck_assert(passes_run_all(m, &diag, &(PassOptions){.verify = true}));
+    ck_assert(codegen_emit(m, &target, EMIT_SO, path, &diag));
+    module_free(m);
+    vec_free(&src.files);
+    arena_free(src.arena);
+}
+
+static void open_run(Run *r, const Model *model) {
+    char path[64];
+    compile(model, temp_path(path, ".so"));
+    ck_assert(module_load(&r->module, path) && device_open(&r->device, &r->module, 2));
+    unlink(path);
+    for (uint32_t i = 0; i < r->module.desc->ntensors; i++) {
+        const tbc_tensor *t = &r->module.desc->tensors[i];
+        if (t->kind == TBC_PARAM) rng_init_tensor(5, t->name, t->rank, t->dim, device_at(&r->device, t));
+    }
+}
+
+static void close_run(Run *r) {
+    device_close(&r->device);
+    module_unload(&r->module);
+}
+
+static void *io(const Run *r, const tbc_table *table, enum tbc_kind kind, const char *name) {
+    return device_at(&r->device, module_tensor(&r->module, table, kind, name));
+}
+
+/* want[i][v] = -log p(v | tokens 0 .. i) */
+static void evaluate(Run *r, const int32_t *tokens, float want[SEQ][VOCAB]) {
+    const tbc_table *eval = module_table(&r->module, "eval");
+    for (int32_t v = 0; v < VOCAB; v++) {
+        int32_t *in = io(r, eval, TBC_INPUT, "tokens"), *targets = io(r, eval, TBC_INPUT, "targets");
+        for (int i = 0; i < BATCH * SEQ; i++) in[i] = tokens[i % SEQ], targets[i] = v;
+        device_run(&r->device, eval);
+        const float *nll = io(r, eval, TBC_OUTPUT, "nll");
+        for (int i = 0; i < SEQ; i++) want[i][v] = nll[i];
+    }
+}
+
+static void decode(Run *r, int32_t token, int32_t pos, double got[VOCAB]) {
+    const tbc_table *table = module_table(&r->module, "decode");
+    *(int32_t *)io(r, table, TBC_INPUT, "tokens") = token;
+    *(int32_t *)io(r, table, TBC_INPUT, "pos") = pos;
+    device_run(&r->device, table);
+    const float *logits = io(r, table, TBC_OUTPUT, "logits");
+    double sum = 0;
+    for (int v = 0; v < VOCAB; v++) sum += exp((double)logits[v]);
+    for (int v = 0; v < VOCAB; v++) got[v] = log(sum) - (double)logits[v];
+}
+
+static void compare(Run *r, const Model *model, const int32_t *tokens, int from) {
+    float want[SEQ][VOCAB];
+    evaluate(r, tokens, want);
+    for (int i = from; i < SEQ; i++) {
+        double got[VOCAB];
+        decode(r, tokens[i], i, got);
+        for (int v = 0; v < VOCAB; v++)
+            ck_assert_msg(fabs(got[v] - (double)want[i][v]) < 1e-5,
+                          "%s: position %d, token %d: %.7g, not %.7g", model->name, i, v, got[v],
+                          (double)want[i][v]);
+    }
+}
+
+START_TEST(decode_equals_eval) {
+    const Model *model = &models[_i];
+    Run r;
+    open_run(&r, model);
+    int32_t tokens[SEQ];
+    for (int i = 0; i < SEQ; i++) tokens[i] = (int32_t)(rng_bits(7, 1, (uint64_t)i) % VOCAB);
+    const tbc_table *project = module_table(&r.module, "project");
+    ck_assert_int_eq(project != NULL, strcmp(model->name, "full precision") != 0);
+    if (project) device_run(&r.device, project);
+    compare(&r, model, tokens, 0); /* eval in between has left codes and caches alone */
+    for (int i = SEQ / 2; i < SEQ; i++) tokens[i] = (tokens[i] + 1) % VOCAB;
+    compare(&r, model, tokens, SEQ / 2); /* another end after the same beginning */
+    close_run(&r);
+}
+END_TEST
+
+/* Codes are made by project alone. */
+START_TEST(codes_stay) {
+    Run r;
+    open_run(&r, &models[0]);
+    double before[VOCAB], same[VOCAB], after[VOCAB];
+    device_run(&r.device, module_table(&r.module, "project"));
+    decode(&r, 3, 0, before);
+    const tbc_tensor *w = module_tensor(&r.module, NULL, TBC_PARAM, "model.embed_tokens.weight");
+    float *at = device_at(&r.device, w);
+    for (int64_t i = 0; i < tensor_values(w); i++) at[i] *= 2;
+    decode(&r, 3, 0, same);
+    ck_assert(memcmp(before, same, sizeof same) == 0);
+    device_run(&r.device, module_table(&r.module, "project"));
+    decode(&r, 3, 0, after);
+    ck_assert(memcmp(before, after, sizeof after) != 0);
+    close_run(&r);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("decode");
+    TCase *c = tcase_create("decode");
+    tcase_set_timeout(c, 120);
+    tcase_add_loop_test(c, decode_equals_eval, 0, MODELS);
+    tcase_add_test(c, codes_stay);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
