@@ -68,14 +68,14 @@ static void note_range(const char *role, const char *name, const Range *r) {
 
 /* ---- weights */
 
-bool diagnose_weights(const Session *s) {
+bool diagnose_weights(const Session *s, const char *when) {
     int64_t found = 0;
     for (size_t i = 0; i < s->nparams + s->nmoments; i++) {
         bool moment = i >= s->nparams;
         const NamedTensor *t = moment ? &s->moments[i - s->nparams] : &s->params[i];
         Range r = range_of_floats(t->data, tensor_count(t->rank, t->dim));
         if (r.bad == 0 || found++ >= NOTES) continue;
-        if (found == 1) rt_note("not finite before this step:");
+        if (found == 1) rt_note("not finite %s:", when);
         note_range(moment ? "moment" : "parameter", t->name, &r);
     }
     if (found > NOTES) rt_note("  and %" PRId64 " more", found - NOTES);

@@ -46,7 +46,7 @@ bool evaluate(Session *s, int64_t max_batches, Progress *progress, Evaluation *e
         if (!isfinite(sum)) {
             progress_clear(progress);
             rt_error(NULL, "the evaluation loss is not finite after step %" PRId64, s->state.step);
-            if (!diagnose_weights(s)) diagnose_table(s, table);
+            if (!diagnose_weights(s, "after that step")) diagnose_table(s, table);
             return false;
         }
         if (interrupt_pending()) {

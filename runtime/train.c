@@ -109,11 +109,11 @@ static Step buffered_step(Session *s) {
     return step;
 }
 
-/* Says where a step, the examples of which begin at first_example, stopped being finite. Undoes what the step
- * has done to the session but for the weights. */
-static void explain_step(Session *s, int64_t first_example) {
+/* Says where a step, the examples of which begin at first_example, stopped being finite. updated: it may have
+ * come to its updates, and then all that is left to see is what they made of the weights. */
+static void explain_step(Session *s, int64_t first_example, bool updated) {
     const tbc_table *table = module_table(&s->module, s->module.buffer ? "backward" : "train");
-    if (diagnose_weights(s)) return;
+    if (diagnose_weights(s, updated ? "after the updates of this step" : "before this step")) return;
     zero_grads(s);
     s->state.examples = first_example;
     for (int64_t i = 0; i < s->state.accumulate; i++) {
@@ -148,7 +148,7 @@ static void show(Run *r, const Step *step) {
     char memory[32], time_left[32];
     progress_show(&r->progress,
                   "step %" PRId64 "/%" PRId64
-                  "  loss %.4f  perplexity %.2f  lr %.2e  %.0f tokens/s  %s  %s left",
+                  "  loss %.3f  ppl %.2f  lr %.2g  %.0f tok/s  %s  %s left",
                   st->step, last, step->loss, exp(step->loss), learning_rate(st, st->step),
                   done * tokens_of_step(st) / r->busy, memory_text(memory),
                   duration_text((seconds_now() - r->began) / done * left, time_left));
@@ -201,7 +201,7 @@ static bool not_finite(Run *r, const Step *step, int64_t first_example) {
     progress_clear(&r->progress);
     rt_error(NULL, "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)",
              r->s->state.step + 1, isfinite(step->loss) ? "gradient" : "loss");
-    explain_step(r->s, first_example);
+    explain_step(r->s, first_example, !r->s->module.buffer && r->until_loss == 0);
     return false;
 }
 

@@ -2,6 +2,8 @@
  * logged, and how a run that stops being finite ends. On the module written by hand. */
 #include "rt_session.h"
 #include "../runtime/diagnose.h"
+#include "../runtime/evaluate.h"
+#include "../runtime/interrupt.h"
 #include <math.h>
 
 /* ---- schedules */
@@ -306,6 +308,38 @@ START_TEST(spoiled_weights_are_named) {
 }
 END_TEST
 
+/* ---- interruption */
+
+START_TEST(a_second_signal_quits) {
+    interrupt_catch(true);
+    ck_assert_int_eq(interrupt_pending(), 0);
+    raise(_i ? SIGINT : SIGTERM);
+    ck_assert_int_eq(interrupt_pending(), _i ? SIGINT : SIGTERM);
+    raise(_i ? SIGTERM : SIGINT);
+}
+END_TEST
+
+START_TEST(an_interrupted_evaluation_does_not_count) {
+    Session s;
+    open_session(&s, "%s --data %s --quiet --steps 5 --eval-every 1 --log %s", build_module("m.so", ""),
+                 text_file(), scratch("log"));
+    interrupt_catch(true);
+    raise(SIGINT);
+    Progress quiet = progress_start(true);
+    Evaluation e;
+    ck_assert(evaluate(&s, 0, &quiet, &e));
+    ck_assert(e.interrupted);
+    ck_assert_int_eq(e.rows, 3); /* one batch */
+    ck_assert(train(&s));
+    ck_assert_int_eq(s.state.step, 0);
+    ck_assert(s.state.best_loss < 0);
+    session_close(&s);
+    size_t n;
+    free(get_file(scratch("log"), &n));
+    ck_assert_uint_eq(n, 0);
+}
+END_TEST
+
 int main(void) {
     TCase *tests = tcase_create("recipe");
     tcase_add_test(tests, hyper_follows_the_recipe);
@@ -320,5 +354,8 @@ int main(void) {
     tcase_add_test(tests, projections_are_looked_at);
     tcase_add_test(tests, a_gradient_that_is_not_finite_is_traced);
     tcase_add_test(tests, spoiled_weights_are_named);
+    tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGINT, 0, 1);
+    tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGTERM, 1, 2);
+    tcase_add_test(tests, an_interrupted_evaluation_does_not_count);
     return run_suite("recipe", tests);
 }
