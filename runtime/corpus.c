@@ -1,13 +1,14 @@
 /* Opening files of token ids and texts, and folders of them. */
 #include "corpus.h"
 #include "error.h"
+#include "jsonl.h"
 #include "npy.h"
 #include "token_cache.h"
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const corpus_endings[] = {".txt", ".npy", ".bin", NULL};
+const char *const corpus_endings[] = {".txt", ".jsonl", ".npy", ".bin", NULL};
 
 static bool ends_with(const char *name, const char *ending) {
     size_t n = strlen(name), e = strlen(ending);
@@ -77,16 +78,25 @@ static void append_boundary(Corpus *c) {
         stream_append(&c->ids, &c->end_of_text, ID_I32, 1);
 }
 
-/* The byte tokenizer reads the text in place; the ids of another come from their cache. */
+static bool is_jsonl(const CorpusFile *file) {
+    return ends_with(file->path, ".jsonl");
+}
+
+/* The byte tokenizer reads a plain text in place; other ids come from their cache. */
+static bool in_place(const Corpus *c, const CorpusFile *file) {
+    return tokenizer_is_byte(c->tokenizer) && !is_jsonl(file);
+}
+
 static bool append_text(Corpus *c, CorpusFile *file) {
-    if (tokenizer_is_byte(c->tokenizer)) {
+    if (in_place(c, file)) {
         stream_append(&c->ids, file->map.at, ID_U8, (int64_t)file->map.size);
         return true;
     }
     FileMap text = file->map;
     int64_t n;
     file->map = (FileMap){0};
-    bool ok = token_cache_open(&file->map, &n, c->tokenizer, file->path, &text, tokenize_text);
+    bool ok = token_cache_open(&file->map, &n, c->tokenizer, file->path, &text,
+                               is_jsonl(file) ? tokenize_jsonl : tokenize_text);
     if (ok) stream_append(&c->ids, file->map.at, ID_I32, n);
     file_unmap(&text);
     return ok;
@@ -102,7 +112,7 @@ static bool open_text(Corpus *c, CorpusFile *file) {
     int32_t id;
     int64_t at = stream_find_invalid(&c->ids, start, c->vocab, &id) - start;
     if (at < 0) return true;
-    return outside(c, file->path, id, tokenizer_is_byte(c->tokenizer) ? "byte" : "token", at);
+    return outside(c, file->path, id, in_place(c, file) ? "byte" : "token", at);
 }
 
 /* ---- files and folders */

@@ -4,8 +4,9 @@
  *   .npy    ids (npy.h): 1-D a stream; 2-D [rows, seq+1] examples, each row as it is
  *   .bin    a stream of little-endian ids and nothing else: uint16 where the vocabulary has at most 65,536
  *           tokens, else uint32
+ *   .jsonl  a document a line, as the "text" of a JSON object
  *   others  a text, one document
- * A folder counts its .txt, .npy and .bin files, in the order of their names (bytes compared);
+ * A folder counts its .txt, .jsonl, .npy and .bin files, in the order of their names (bytes compared);
  * names that begin with a dot do not count. Between two documents comes a boundary: the
  * tokenizer's end-of-text token, for bytes a newline.
  *

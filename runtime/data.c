@@ -100,7 +100,7 @@ static bool open_dir(Dataset *ds, const char *dir) {
     if (any) return true;
     if (!corpus_has_files(dir))
         return rt_error(dir, "no data here (expected train.txt, and valid.txt and test.txt if there are any; "
-                             "or any .txt, .npy or .bin files)");
+                             "or any .txt, .jsonl, .npy or .bin files)");
     return open_whole(ds, dir);
 }
 

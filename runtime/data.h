@@ -1,7 +1,7 @@
 /* The examples a model is trained and evaluated on: rows of seq+1 token ids, mapped from files.
  *
  * A row's first seq ids are the inputs, its last seq ids the targets. A data set is
- *   DIR    train, valid and test, as far as they are there: each a file NAME.txt, NAME.npy or NAME.bin, or a
+ *   DIR    train, valid and test, as far as they are there: each a file NAME.txt, .jsonl, .npy or .bin, or a
  *          folder NAME. Without any of them the folder itself is one corpus.
  *   FILE   one corpus.
  * What files hold, and how a folder of them becomes one stream: corpus.h. A stream is cut into windows with

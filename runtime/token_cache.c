@@ -119,7 +119,8 @@ bool tokenize_text(const Tokenizer *t, const char *path, const FileMap *file, To
 
 bool token_cache_open(FileMap *ids, int64_t *n, const Tokenizer *t, const char *path, const FileMap *file,
                       TokenizeFn *tokenize) {
-    Trailer want = {.text_hash = hash_bytes(file->at, file->size),
+    bool other_form = tokenize != tokenize_text; /* whose ids are not those of the same bytes as a text */
+    Trailer want = {.text_hash = hash_bytes(file->at, file->size) + other_form,
                     .text_bytes = file->size,
                     .tokenizer_hash = tokenizer_hash(t)};
     memcpy(want.magic, magic, sizeof magic);

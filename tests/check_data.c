@@ -403,6 +403,47 @@ START_TEST(splits_of_all_kinds) {
 }
 END_TEST
 
+/* Documents of one file and of several, with the escapes that JSON has, read again from the cache. */
+START_TEST(json_lines_are_documents) {
+    static const char lines[] = "{\"id\": 7, \"text\": \"one\\n\\u00e9 \\\\u0000\", \"more\": {\"text\": 1}}\n"
+                                "\r\n"
+                                "{\"text\":\"\"}\r\n"
+                                "{\"text\": \"two \\ud83d\\ude00\"}";
+    static const char expected[] = "one\n\xc3\xa9 \\u0000\n\ntwo \xf0\x9f\x98\x80\nthree";
+    mkdir(scratch("lines"), 0777);
+    put_file("lines/1.jsonl", lines, sizeof lines - 1);
+    put_file("lines/2.txt", "three", 5);
+    for (int i = 0; i < 2; i++) {
+        int64_t seq = (int64_t)strlen(expected) - 1;
+        Dataset *ds = open_set(scratch("lines"), seq, 256);
+        ck_assert_ptr_nonnull(ds);
+        ck_assert_str_eq(split_text(ds, DATA_TRAIN, seq), expected);
+        dataset_close(ds);
+    }
+    ck_fails(open_set(scratch("lines/1.jsonl"), 2, 128), "1.jsonl: error: token 195 at token 4 is outside");
+}
+END_TEST
+
+static const struct {
+    const char *lines, *error;
+} bad_lines[] = {
+    {"{\"text\": \"a\"}\n[1]\n", ":2: error: not a JSON object"},
+    {"\n\n{\"text\": \"a\"", ":3: error: not a JSON object"},
+    {"{\"text\": \"a\"} x\n", ":1: error: not a JSON object"},
+    {"{\"text\": \"a\"}{\"text\": \"a\"}\n", ":1: error: not a JSON object"},
+    {"{\"Text\": \"a\"}\n", ":1: error: no \"text\" with a string"},
+    {"{\"text\": null}\n", ":1: error: no \"text\" with a string"},
+    {"{\"text\": \"a\\u0000b\"}\n", ":1: error: a NUL character"},
+};
+
+START_TEST(json_line_errors) {
+    ck_fails(open_set(put_file("x.jsonl", bad_lines[_i].lines, strlen(bad_lines[_i].lines)), 2, 256),
+             bad_lines[_i].error);
+    ck_fails(open_set(put_file("x.jsonl", "{\"text\": \"a\0b\"}", 14), 2, 256), ":1: error: a NUL character");
+    ck_fails(open_set(put_file("x.jsonl", "\n", 1), 2, 256), "0 tokens are less than one example");
+}
+END_TEST
+
 START_TEST(folder_errors) {
     mkdir(scratch("bad"), 0777);
     put_file("bad/x.bin", "abc", 3);
@@ -510,6 +551,8 @@ int main(void) {
     tcase_add_test(tests, directory_and_name);
     tcase_add_test(tests, folder_is_one_corpus);
     tcase_add_test(tests, splits_of_all_kinds);
+    tcase_add_test(tests, json_lines_are_documents);
+    tcase_add_loop_test(tests, json_line_errors, 0, sizeof bad_lines / sizeof *bad_lines);
     tcase_add_test(tests, folder_errors);
     tcase_add_test(tests, windows_overlap);
     tcase_add_test(tests, fingerprint_sees_content);
