@@ -2,13 +2,14 @@
 #include "spec.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_EXTENDS 16
 
-/* Installed specs, then those of the source tree that this compiler was built from. */
-static const char *const model_dirs[] = {TBC_MODELS_DIR, TBC_SOURCE_MODELS_DIR};
+enum { MODEL_DIRS = 3 };
 
 typedef struct Chain {
     const struct Chain *from; /* the file that extends this one */
@@ -22,12 +23,41 @@ static bool exists(const char *path) {
     return stat(path, &st) == 0;
 }
 
+/* The models of the installation that this program is part of, wherever that was moved to: it lies in
+ * PREFIX/bin. NULL: it is run from where it was built. */
+static const char *installed_models(Sources *src) {
+    static const char bin[] = "/" TBC_BIN_DIR "/";
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0) return NULL;
+    exe[n] = 0;
+    size_t folder = (size_t)(strrchr(exe, '/') + 1 - exe), tail = sizeof bin - 1;
+    if (folder < tail || memcmp(exe + folder - tail, bin, tail) != 0) return NULL;
+    return arena_printf(src->arena, "%.*s/" TBC_DATA_DIR "/tbc/models", (int)(folder - tail), exe);
+}
+
+/* Where specs are looked for: beside this program, in the source tree that it was built from, and where an
+ * installation would be; so an uninstalled compiler does not take an older one's specs. NULL: no such place. */
+static void model_dirs(Sources *src, const char *dirs[MODEL_DIRS]) {
+    dirs[0] = installed_models(src);
+    dirs[1] = TBC_SOURCE_MODELS_DIR;
+    dirs[2] = TBC_MODELS_DIR;
+}
+
 static const char *find_model(Sources *src, const char *name) {
-    for (size_t i = 0; i < sizeof model_dirs / sizeof *model_dirs; i++) {
-        const char *path = arena_printf(src->arena, "%s/%s", model_dirs[i], name);
-        if (exists(path)) return path;
+    const char *dirs[MODEL_DIRS];
+    model_dirs(src, dirs);
+    for (size_t i = 0; i < MODEL_DIRS; i++) {
+        const char *path = dirs[i] ? arena_printf(src->arena, "%s/%s", dirs[i], name) : NULL;
+        if (path && exists(path)) return path;
     }
     return NULL;
+}
+
+/* For messages: where specs would be. */
+static const char *models_here(Sources *src) {
+    const char *installed = installed_models(src);
+    return installed ? installed : TBC_SOURCE_MODELS_DIR;
 }
 
 /* A spec named on the command line: the path as it stands if nothing better is found, for the message. */
@@ -54,7 +84,7 @@ static const Json *load_base(Sources *src, const Json *root, const Json *name, c
     const char *from = src->files.at[root->loc.file];
     const char *path = built_in ? find_model(src, name->string) : find_base(src, name->string, from);
     if (!path) {
-        json_error(src, root, "the built-in spec %s is not installed (%s)", name->string, model_dirs[0]);
+        json_error(src, root, "the built-in spec %s is not installed (%s)", name->string, models_here(src));
         return NULL;
     }
     struct stat st;
@@ -97,7 +127,7 @@ static const Json *load_file(Sources *src, const char *path, const Chain *from) 
 const Json *load_tree(Sources *src, const char *name) {
     const char *path = find_spec(src, name);
     if (!strchr(path, '/') && !exists(path)) {
-        diag_error(src->diag, path, 0, 0, "there is no such file here, nor in %s", model_dirs[0]);
+        diag_error(src->diag, path, 0, 0, "there is no such file here, nor in %s", models_here(src));
         return NULL;
     }
     return load_file(src, path, NULL);
