@@ -157,7 +157,7 @@ static void put_metadata(Gguf *g, const Session *s, const cJSON *config) {
 }
 
 static bool put_vocab(Gguf *g, const Session *s, const cJSON *config) {
-    return !strcmp(tokenizer_name(s->tokenizer), "byte")
+    return tokenizer_is_byte(s->tokenizer)
                ? gguf_add_byte_vocab(g, s->module.vocab)
                : gguf_add_vocab(g, tokenizer_name(s->tokenizer), s->module.vocab, config);
 }

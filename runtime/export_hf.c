@@ -139,7 +139,7 @@ static bool write_one(NewFile *file, size_t which, const void *contents) {
 
 /* How many of the files there are to write. */
 static size_t count_files(const Tokenizer *t) {
-    if (!strcmp(tokenizer_name(t), "byte")) return TOKENIZER;
+    if (tokenizer_is_byte(t)) return TOKENIZER;
     char *path = tokenizer_config(t);
     size_t n = file_exists(path) ? NFILES : TOKENIZER_CONFIG;
     free(path);
