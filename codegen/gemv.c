@@ -18,9 +18,8 @@ typedef struct Gemv {
     int lanes, vectors, rows; /* of a vector; vectors of a word; rows of w at a time */
     LLVMValueRef x;
     LLVMValueRef table, shift[2];
-    LLVMValueRef codes[SUMS], scales[SUMS]; /* of each row of w */
-    LLVMValueRef sum[SUMS][MAX_M][2];       /* of a group: row of w, row of x, vector of the word */
-    LLVMValueRef total[SUMS][MAX_M];
+    LLVMValueRef codes[SUMS], scales[SUMS];            /* of each row of w */
+    LLVMValueRef sum[SUMS][MAX_M], total[SUMS][MAX_M]; /* row of w, row of x: of a group, of all */
 } Gemv;
 
 bool gemv_fits(const GemvDesc *d) {
@@ -73,7 +72,7 @@ static void add_word(const Gemv *v, LLVMValueRef word, int64_t count) {
             bits = LLVMBuildLShr(g->b, gen_splat(g, bits, v->lanes), v->shift[u], "");
             LLVMValueRef w = select_codes(v, bits);
             for (int i = 0; i < v->d->m; i++) {
-                LLVMValueRef at = v->sum[r][i][u];
+                LLVMValueRef at = v->sum[r][i];
                 gen_store(g, gen_fma(g, w, x[i], gen_load(g, vector(v), at)), at);
             }
         }
@@ -85,8 +84,7 @@ static void add_group(const Gemv *v, LLVMValueRef group, LLVMValueRef first, int
     Gen *g = v->g;
     int64_t words = count / WORD, unroll = words % 4 == 0 ? 4 : words % 2 == 0 ? 2 : 1;
     for (int r = 0; r < v->rows; r++)
-        for (int i = 0; i < v->d->m; i++)
-            for (int u = 0; u < v->vectors; u++) gen_store(g, LLVMConstNull(vector(v)), v->sum[r][i][u]);
+        for (int i = 0; i < v->d->m; i++) gen_store(g, LLVMConstNull(vector(v)), v->sum[r][i]);
     LLVMValueRef end = gen_add(g, first, gen_i64(g, words));
     Loop word = gen_loop(g, first, end, unroll, "word");
     for (int64_t u = 0; u < unroll; u++) add_word(v, gen_add(g, word.i, gen_i64(g, u)), WORD);
@@ -96,8 +94,7 @@ static void add_group(const Gemv *v, LLVMValueRef group, LLVMValueRef first, int
         LLVMValueRef scale = gen_load(g, g->f16, gen_at(g, g->f16, v->scales[r], group));
         scale = gen_splat(g, LLVMBuildFPExt(g->b, scale, g->f32, ""), v->lanes);
         for (int i = 0; i < v->d->m; i++) {
-            LLVMValueRef sum = gen_load(g, vector(v), v->sum[r][i][0]), total = v->total[r][i];
-            if (v->vectors == 2) sum = LLVMBuildFAdd(g->b, sum, gen_load(g, vector(v), v->sum[r][i][1]), "");
+            LLVMValueRef sum = gen_load(g, vector(v), v->sum[r][i]), total = v->total[r][i];
             gen_store(g, gen_fma(g, scale, sum, gen_load(g, vector(v), total)), total);
         }
     }
@@ -120,7 +117,7 @@ static void alloc_sums(Gemv *v) {
     for (int r = 0; r < v->rows; r++)
         for (int i = 0; i < v->d->m; i++) {
             v->total[r][i] = gen_alloca(v->g, vector(v), "total");
-            for (int u = 0; u < v->vectors; u++) v->sum[r][i][u] = gen_alloca(v->g, vector(v), "sum");
+            v->sum[r][i] = gen_alloca(v->g, vector(v), "sum");
         }
 }
 

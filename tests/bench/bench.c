@@ -3,6 +3,7 @@
  *     bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...
  *
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
+ * (up to four tokens also as decoding does it, with the bytes of the codes a second)
  * forward y = x w^T, dX = dy w (both decode packed 2-bit weights; also in int16, whose share is that of the
  * peak of int16 products) and dW = dy^T x (f32).
  * Times are the best of several runs. */
@@ -137,7 +138,30 @@ static void bench_gemm(Report *r, const Target *t, const char *what, const GemmD
     dlclose(so);
 }
 
+/* Decoding: `tokens` rows in one pass over the codes. */
+static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
+    Gen *g = gen_new(t, "bench");
+    gen_gemv(g, "gemv", d);
+    void *so = test_load(g);
+    int64_t bytes = ternary_layout(d->n, d->k, d->group).bytes;
+    TestArgs a = test_args((uint64_t)(4 * d->m * (d->n + d->k) + bytes + (1 << 16)));
+    uint64_t state = 1;
+    add_matrix(&a, d->m, d->k, 0, &state);
+    add_matrix(&a, d->n, d->k, d->group, &state);
+    add_matrix(&a, d->m, d->n, 0, &state);
+    double seconds =
+        time_launch(test_kernel(so, "gemv"), &a, gemv_tiles(d, t), gemv_scratch(d, t), r->options->threads);
+    char name[96];
+    snprintf(name, sizeof name, "few rows %lldx%lldx%lld, %.1f GB/s", (long long)d->m, (long long)d->k,
+             (long long)d->n, (double)bytes / seconds / 1e9);
+    report(r, name, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds, r->peak);
+    test_args_free(&a);
+    dlclose(so);
+}
+
 static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, int64_t out) {
+    GemvDesc few = {tokens, out, in, 128};
+    if (gemv_fits(&few)) bench_gemv(r, t, &few);
     GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false};
     GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false};
     bench_gemm(r, t, "forward", &forward, false);
