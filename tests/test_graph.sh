@@ -52,9 +52,9 @@ done
 "$tbc" graph d/00-frontend.tir -o t.svg
 has t.svg '× 3' 'rotate_half'
 count t.svg 'class="op">attention<' 1 # the layers are folded
-"$tbc" graph d/08-fuse.tir -o t.svg
+"$tbc" graph d/*-fuse.tir -o t.svg
 has t.svg '>region<' '>attention_grad<' '>adamw<' 'model.layers.0.mlp.up_proj.weight'
-"$tbc" graph d/08-fuse.tir --function decode -o t.svg || fail --function
+"$tbc" graph d/*-fuse.tir --function decode -o t.svg || fail --function
 has t.svg '>take_row<'
 # Names are text, whatever they are.
 sed 's/model\.embed_tokens\.weight/a<b\&c/g' d/00-frontend.tir >odd.tir
