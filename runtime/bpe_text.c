@@ -184,6 +184,7 @@ static void compact(Encoder *e) {
     for (uint32_t i = 0; i < e->t->lookbehind && keep; i++) do
             keep--;
         while (keep && ((unsigned char)e->window[keep] & 0xc0) == 0x80);
+    if (!keep) return;
     memmove(e->window, e->window + keep, e->to - keep);
     e->from -= keep, e->to -= keep;
 }
