@@ -8,7 +8,7 @@
 #include "rt_tools.h"
 #include <dirent.h>
 
-/* ---- a model of one layer whose `decode` table does nothing: the codes are there already */
+/* ---- a model of one layer whose `eval` table does nothing: the codes are there already */
 
 typedef struct Sizes {
     int64_t vocab, hidden, ffn, heads, kv, head_dim;
@@ -88,7 +88,7 @@ static void fill(Model *m) {
 static Model *make_model(const Sizes *z, const char *model_type) {
     Model *m = calloc(1, sizeof *m);
     add_params(m, z);
-    m->table = (tbc_table){.name = "decode"};
+    m->table = (tbc_table){.name = "eval"};
     m->desc.tables = &m->table, m->desc.ntables = 1;
     m->desc.tensors = m->tensors;
     m->desc.meta = "{\"name\":\"tiny\"}";
