@@ -28,15 +28,8 @@ char *data_home(void) {
 
 /* ---- fetching */
 
-static bool make_dirs(const char *path) {
-    char *part = rt_printf("%s", path);
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        mkdir(part, 0777);
-        *slash = '/';
-    }
-    free(part);
-    return mkdir(path, 0777) == 0 || file_is_dir(path) || rt_error_errno(path, "cannot make the directory");
+static bool dir_ready(const char *path) {
+    return make_dirs(path) || rt_error_errno(path, "cannot make the directory");
 }
 
 /* What is tried in turn: the mirror, or else the public addresses. Heap strings; NULL: no more. */
@@ -83,7 +76,7 @@ static bool unpack_to(const KnownDataset *set, const char *archive, const char *
         paths[i] = file_join(temp, file_names[i]);
         members[i] = (Member){set->member[i], paths[i]};
     }
-    bool ok = make_dirs(temp) && unpack(archive, members, MEMBERS);
+    bool ok = dir_ready(temp) && unpack(archive, members, MEMBERS);
     if (ok && rename(temp, dir) != 0) ok = rt_error_errno(dir, "cannot rename %s to this", temp);
     for (int i = 0; i < MEMBERS; i++) {
         if (!ok) unlink(paths[i]);
@@ -96,7 +89,7 @@ static bool unpack_to(const KnownDataset *set, const char *archive, const char *
 
 bool dataset_fetch(const KnownDataset *set, const char *home, const Patience *patience, bool quiet) {
     char *dir = file_join(home, set->name), *archive = file_join(home, strrchr(set->url[0], '/') + 1);
-    bool ok = make_dirs(home) && download_any(set, archive, home, patience, quiet);
+    bool ok = dir_ready(home) && download_any(set, archive, home, patience, quiet);
     if (ok) {
         ok = unpack_to(set, archive, dir);
         unlink(archive);

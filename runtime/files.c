@@ -53,6 +53,17 @@ char *file_join(const char *dir, const char *name) {
     return rt_printf("%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
 }
 
+bool make_dirs(const char *path) {
+    char *part = rt_printf("%s", path);
+    for (char *slash = part; (slash = strchr(slash, '/')); *slash++ = '/') {
+        *slash = 0;
+        if (slash > part) mkdir(part, 0777);
+    }
+    bool made = mkdir(part, 0777) == 0 || file_is_dir(part);
+    free(part);
+    return made;
+}
+
 bool newfile_open(NewFile *new, const char *path) {
     *new = (NewFile){0};
     /* rename() would replace a device or fail on a directory only after all the writing */

@@ -96,11 +96,7 @@ static char *cache_path(const char *path, const Trailer *want) {
     if (beside) return rt_printf("%s.%016" PRIx64 ".ids", path, key);
     const char *home = getenv("HOME");
     folder = rt_printf("%s/.cache/tbc/ids", home ? home : "");
-    for (slash = folder + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-        *slash = 0;
-        mkdir(folder, 0777);
-    }
-    mkdir(folder, 0777);
+    make_dirs(folder); /* or may_write will say so */
     char *cache = rt_printf("%s/%016" PRIx64 ".ids", folder, key);
     if (!may_write(folder)) {
         rt_error(path, "its tokens can be kept neither beside it nor in %s (make one of them writable)",
