@@ -81,7 +81,8 @@ expect 0 'gemm_i16_' compile "$dir/i16.tir" --emit ll
 expect 1 'nothing.json: error: there is no such file here, nor in' compile nothing.json
 expect 1 "$dir/nothing.json: error: cannot read the file" compile "$dir/nothing.json"
 expect 1 "$dir: error: cannot read the file: Is a directory" compile "$dir"
-expect 1 'error: the file is not text' compile "$tbc"
+head -c 100000 "$tbc" >"$dir/program"
+expect 1 'error: the file is not text' compile "$dir/program"
 expect 1 'no-such-cpu' compile "$spec" --cpu no-such-cpu -o "$dir/x.so"
 expect 1 'cannot read the file' opt "$dir/nothing.tir"
 printf 'tbc_ir 1\nfunc @train {\n  %%0: f32[2] = nothing\n}\n' >"$dir/bad.tir"
