@@ -6,9 +6,9 @@ cd "$(dirname "$0")/.."
 sh .ci/install-packages
 jobs=$(nproc)
 
-build() { # build DIR OPTION..
-    dir=$1 && shift
-    cmake -S . -B "$dir" -G Ninja "$@" >"$dir.log" 2>&1 && cmake --build "$dir" -j "$jobs" >>"$dir.log" 2>&1 || {
+build() { # build DIR TARGETS OPTION..
+    dir=$1 targets=$2 && shift 2
+    cmake -S . -B "$dir" -G Ninja "$@" >"$dir.log" 2>&1 && cmake --build "$dir" -j "$jobs" --target $targets >>"$dir.log" 2>&1 || {
         tail -n 40 "$dir.log" >&2
         echo "building $dir failed" >&2
         exit 1
@@ -20,9 +20,9 @@ check() { # check DIR CTEST-OPTION..
     ctest --test-dir "$dir" -j "$jobs" --output-on-failure "$@"
 }
 
-build build
+build build all
 check build
-build build-asan -DTBC_ASAN=ON
+build build-asan all -DTBC_ASAN=ON
 check build-asan -LE slow
-build build-tsan -DTBC_TSAN=ON
+build build-tsan "tbc tbc-run check_runtime check_recipe" -DTBC_TSAN=ON
 check build-tsan -L threads
