@@ -31,7 +31,7 @@ const char help_all[] =
     "  tbc opt FILE.tir [options]     read, check and print IR\n"
     "    --passes a,b,c               run these passes before\n"
     "    --grads fused|buffer         for the optimizer pass\n"
-    "    --precision f32|i16          for the fuse-ternary-matmul pass\n"
+    "    --precision f32|i16|bf16     for the precision pass\n"
     "    -o FILE                      output (stdout)\n"
     "    --time-passes                a table of times on stderr\n"
     "\n"

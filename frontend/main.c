@@ -166,7 +166,6 @@ static int parse_compile(int argc, char **argv, Compile *c) {
 /* What the command line knows and this version does not make. */
 static bool is_supported(const Compile *c, Diag *diag) {
     const char *option = NULL, *value = NULL;
-    if (c->precision && strcmp(c->precision, "bf16") == 0) option = "--precision", value = c->precision;
     if (c->target && strcmp(c->target, "x86-64") != 0) option = "--target", value = c->target;
     if (strcmp(c->emit, "ptx") == 0) option = "--emit", value = c->emit;
     if (c->gpu) option = "--gpu", value = c->gpu;
@@ -176,35 +175,45 @@ static bool is_supported(const Compile *c, Diag *diag) {
     return false;
 }
 
+/* Kernels are there for f32 and i16. */
+static bool has_kernels(const Compile *c, const char *precision, Diag *diag) {
+    if (strcmp(precision, "bf16") != 0 || strcmp(c->emit, "tir") == 0) return true;
+    diag_error(diag, NULL, 0, 0, "--precision %s: this version generates f32 and i16 code for x86-64 only",
+               precision);
+    return false;
+}
+
 static Module *load_input(const Compile *c, bool tir, Diag *diag) {
     if (!tir) return load_spec(c->input, &c->sizes, diag);
     return load_tir(c->input, diag);
 }
 
-static bool has_node(const Module *m, Op op, uint32_t attrs) {
+/* The first node that has an attribute; NULL: none has. */
+static const Node *find_node(const Module *m, uint32_t attr) {
     for (uint32_t i = 0; i < m->graphs.n; i++) {
         const Graph *g = m->graphs.at[i];
         for (uint32_t j = 0; j < g->nodes.n; j++)
-            if (g->nodes.at[j].op == op && (g->nodes.at[j].attrs.set & attrs) == attrs) return true;
+            if (g->nodes.at[j].attrs.set & attr) return &g->nodes.at[j];
     }
-    return false;
+    return NULL;
 }
 
-/* The precision of the module's ternary products, asked for or, where they are made already, theirs. NULL
- * after a reported error. */
+/* The precision of the module's products, asked for or, where they have one already, theirs. NULL after a
+ * reported error. */
 static const char *choose_precision(const Module *m, const Compile *c, Diag *diag) {
     const char *wanted = c->precision ? c->precision : "f32";
-    if (m->props & P(tmatmul)) {
-        const char *found = has_node(m, OP_tmatmul, A(precision)) ? "i16" : "f32";
+    const Node *n = find_node(m, A(precision));
+    if (n || m->props & P(precision)) {
+        const char *found = n ? n->attrs.precision : "f32";
         if (!c->precision || strcmp(wanted, found) == 0) return found;
         diag_error(diag, c->input, 0, 0,
-                   "--precision %s: the module is past the fuse-ternary-matmul pass and has %s", wanted,
+                   "--precision %s: the module is past the precision pass and has %s", wanted,
                    found);
         return NULL;
     }
-    if (strcmp(wanted, "f32") == 0 || has_node(m, OP_param, A(group))) return wanted;
+    if (strcmp(wanted, "i16") != 0 || find_node(m, A(group))) return wanted;
     diag_error(diag, c->input, 0, 0,
-               "--precision %s: the model has no ternary weights, and other products are f32", wanted);
+               "--precision i16: the model has no ternary weights, and other products are f32");
     return NULL;
 }
 
@@ -218,7 +227,7 @@ static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *di
         return false;
     }
     const char *precision = choose_precision(m, c, diag);
-    if (!precision) return false;
+    if (!precision || !has_kernels(c, precision, diag)) return false;
     const char *const pairs[] = {
         "grads",    buffer ? "buffer" : "fused", "precision", precision, "target", "x86-64",
         "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu,    NULL};
@@ -269,6 +278,11 @@ static bool emit(const Module *m, const Compile *c, const Target *t, Diag *diag)
     return codegen_emit(m, t, kind, c->out, diag);
 }
 
+/* --precision, as the passes take it. */
+static const char *pass_option(const char *precision) {
+    return precision && strcmp(precision, "f32") != 0 ? precision : NULL;
+}
+
 static bool compile(Compile *c, bool tir, Diag *diag) {
     Arena *arena = arena_new();
     Target target = {0};
@@ -276,7 +290,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     bool ok = is_supported(c, diag) && target_init(&target, c->cpu, arena, diag);
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
-    c->passes.precision = c->precision && strcmp(c->precision, "i16") == 0 ? "i16" : NULL;
+    c->passes.precision = pass_option(c->precision);
     ok = ok && complete_meta(m, c, &target, diag) && run_passes(m, &c->passes, diag) &&
          emit(m, c, &target, diag);
     module_free(m);
@@ -322,7 +336,7 @@ static int cmd_opt(int argc, char **argv, Diag *diag) {
     const ArgOption table[] = {{"--passes", ARG_TEXT, &list, NULL},
                                {"-o", ARG_TEXT, &out, NULL},
                                {"--grads", ARG_TEXT, &grads, "fused|buffer"},
-                               {"--precision", ARG_TEXT, &precision, "f32|i16"},
+                               {"--precision", ARG_TEXT, &precision, "f32|i16|bf16"},
                                {"--time-passes", ARG_FLAG, &options.time, NULL},
                                {NULL, ARG_FLAG, NULL, NULL}};
     const PassInfo *passes[MAX_PASSES];
@@ -331,7 +345,7 @@ static int cmd_opt(int argc, char **argv, Diag *diag) {
     if (!status) status = parse_passes(list, passes, MAX_PASSES, &n);
     if (status) return status;
     options.grads_buffer = grads && strcmp(grads, "buffer") == 0;
-    options.precision = precision && strcmp(precision, "i16") == 0 ? "i16" : NULL;
+    options.precision = pass_option(precision);
     Module *m = load_tir(input, diag);
     bool ok = m && verify(m, diag) && (n == 0 || passes_run(m, diag, &options, passes, n));
     ok = ok && write_tir(m, out, diag);

@@ -122,9 +122,9 @@ static void multiply(const double *a, const double *b, double *c, int64_t m, int
     }
 }
 
-void eval_matmul(Eval *e) {
+/* a and b: the factors, of the operands' types. */
+static void product(Eval *e, const double *a, const double *b) {
     const Type *at = &e->in[0].type, *bt = &e->in[1].type;
-    const double *a = e->in[0].at, *b = e->in[1].at;
     bool ta = e->n->attrs.ta, tb = e->n->attrs.tb;
     int64_t m = ta ? type_cols(at) : type_rows(at), k = ta ? type_rows(at) : type_cols(at);
     int64_t n = tb ? type_rows(bt) : type_cols(bt);
@@ -134,23 +134,32 @@ void eval_matmul(Eval *e) {
     multiply(a, b, e->out[0].at, m, n, k);
 }
 
-/* A ternary tensor holds its decoded elements already. */
+void eval_matmul(Eval *e) {
+    product(e, eval_factor(e, 0), eval_factor(e, 1));
+}
+
+/* A ternary tensor holds its decoded elements already. In bf16 its scales stay exact where they can be
+ * multiplied to the sum over a group. */
 void eval_tmatmul(Eval *e) {
-    if (e->n->attrs.set & A(precision))
+    if (e->n->attrs.set & A(precision) && !eval_is_bf16(e))
         eval_tmatmul_i16(e);
     else
-        eval_matmul(e);
+        product(e, eval_factor(e, 0), e->n->attrs.tb ? e->in[1].at : eval_factor(e, 1));
 }
 
 /* ---- attention */
 
 typedef struct Heads {
     int64_t b, s, h, g, d; /* batch, positions, query heads, key and value heads, head's width */
+    const double *q, *k, *v;
+    const double *dout; /* of attention_grad */
 } Heads;
 
 static Heads heads(const Eval *e) {
-    const int64_t *q = e->in[0].type.dim;
-    return (Heads){q[0], q[1], q[2], e->in[1].type.dim[2], q[3]};
+    const int64_t *q = e->in[0].type.dim, *k = e->in[1].type.dim;
+    Heads z = {q[0], k[1], q[2], k[2], q[3], eval_factor(e, 0), eval_factor(e, 1), eval_factor(e, 2), NULL};
+    if (e->n->op == OP_attention_grad) z.dout = eval_factor(e, 4);
+    return z;
 }
 
 /* Index of the row of query head h at position i, and of the key head that it attends to. */
@@ -175,12 +184,13 @@ static void add_scaled(double *to, double c, const double *x, int64_t n) {
 static double attend(Eval *e, const Heads *z, int64_t b, int64_t i, int64_t h, int64_t row, double *p) {
     double max = -INFINITY, sum = 0;
     for (int64_t j = 0; j <= i; j++) {
-        p[j] = e->n->attrs.c * dot(e->in[0].at + row * z->d, e->in[1].at + k_row(z, b, j, h) * z->d, z->d);
+        p[j] = e->n->attrs.c * dot(z->q + row * z->d, z->k + k_row(z, b, j, h) * z->d, z->d);
         if (p[j] > max) max = p[j];
     }
     for (int64_t j = 0; j <= i; j++) sum += p[j] = exp(p[j] - max);
     for (int64_t j = 0; j <= i; j++)
-        add_scaled(e->out[0].at + row * z->d, p[j] / sum, e->in[2].at + k_row(z, b, j, h) * z->d, z->d);
+        add_scaled(e->out[0].at + row * z->d, eval_rounded(e, p[j]) / sum, z->v + k_row(z, b, j, h) * z->d,
+                   z->d);
     return max + log(sum);
 }
 
@@ -199,12 +209,12 @@ void eval_attention(Eval *e) {
 static void attend_grad(Eval *e, const Heads *z, int64_t b, int64_t i, int64_t j, int64_t h) {
     int64_t row = q_row(z, b, i, h), q = row * z->d, k = k_row(z, b, j, h) * z->d;
     double c = e->n->attrs.c;
-    const double *dout = e->in[4].at + q;
-    double p = exp(c * dot(e->in[0].at + q, e->in[1].at + k, z->d) - e->in[3].at[row]);
-    double ds = c * p * (dot(dout, e->in[2].at + k, z->d) - e->in[5].at[row]);
-    add_scaled(e->out[0].at + q, ds, e->in[1].at + k, z->d);
-    add_scaled(e->out[1].at + k, ds, e->in[0].at + q, z->d);
-    add_scaled(e->out[2].at + k, p, dout, z->d);
+    const double *dout = z->dout + q;
+    double p = exp(c * dot(z->q + q, z->k + k, z->d) - e->in[3].at[row]);
+    double ds = eval_rounded(e, c * p * (dot(dout, z->v + k, z->d) - e->in[5].at[row]));
+    add_scaled(e->out[0].at + q, ds, z->k + k, z->d);
+    add_scaled(e->out[1].at + k, ds, z->q + q, z->d);
+    add_scaled(e->out[2].at + k, eval_rounded(e, p), dout, z->d);
 }
 
 void eval_attention_grad(Eval *e) {
@@ -228,8 +238,7 @@ void eval_cache_row(Eval *e) {
 }
 
 void eval_attention_decode(Eval *e) {
-    const int64_t *q = e->in[0].type.dim, *k = e->in[1].type.dim;
-    Heads z = {q[0], k[1], q[2], k[2], q[3]};
+    Heads z = heads(e);
     double *p = arena_array(e->arena, double, z.s);
     for (int64_t b = 0; b < z.b; b++) {
         int64_t pos = eval_index(e, &e->in[3], b, z.s);

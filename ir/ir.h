@@ -217,6 +217,8 @@ static inline int64_t i16_block(int64_t group) { return group < I16_BLOCK ? grou
 /* Round to nearest even to f16 and back; overflow gives infinity. */
 uint16_t f16_from_f32(float);
 float f32_from_f16(uint16_t);
+/* Rounds to nearest even to the 8 bits of a bf16; NaN stays. Precision "bf16": eval_bf16.c. */
+float bf16_round(float);
 
 typedef struct Cost {
     int64_t flops; /* multiply and add counted as two */

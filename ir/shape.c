@@ -332,8 +332,17 @@ static bool product(Infer *s, bool ta, bool tb) {
     return true;
 }
 
+/* The precisions that an op can have stand in `known`. */
+static bool want_precision(Infer *s, const char *known) {
+    const Attrs *at = s->node->attrs;
+    if (!(at->set & A(precision)) || strcmp(at->precision, "bf16") == 0) return true;
+    return (strstr(known, "i16") && strcmp(at->precision, "i16") == 0) ||
+           fail(s, "precision \"%s\" is not known here (%s)", at->precision, known);
+}
+
 static bool shape_matmul(Infer *s) {
     const Attrs *at = s->node->attrs;
+    if (!want_precision(s, "bf16")) return false;
     /* With ta alone b is a batch of rows like a; else it is a matrix. */
     bool rows = at->ta && !at->tb;
     if (!want_f32(s, 0, 1, MAX_RANK) || !want_f32(s, 1, rows ? 1 : 2, rows ? MAX_RANK : 2)) return false;
@@ -342,9 +351,8 @@ static bool shape_matmul(Infer *s) {
 
 static bool shape_tmatmul(Infer *s) {
     const Attrs *at = s->node->attrs;
-    if (at->set & A(precision) && strcmp(at->precision, "i16") != 0)
-        return fail(s, "precision \"%s\" is not known (i16)", at->precision);
-    return want_f32(s, 0, 1, MAX_RANK) && want(s, 1, DT_T2, 2, 2) && product(s, false, at->tb);
+    return want_precision(s, "i16, bf16") && want_f32(s, 0, 1, MAX_RANK) &&
+           want(s, 1, DT_T2, 2, 2) && product(s, false, at->tb);
 }
 
 /* ---- attention */
@@ -357,6 +365,7 @@ static bool want_heads(Infer *s) {
 }
 
 static bool shape_attention(Infer *s) {
+    if (!want_precision(s, "bf16")) return false;
     for (uint32_t i = 0; i < 3; i++) {
         if (!want_f32(s, i, 4, 4)) return false;
     }

@@ -4,21 +4,16 @@
  *     matmul(x, ste(t, w)){tb}   ->  tmatmul(x, t){tb}     forward and dX
  *     embedding(ids, ste(t, w))  ->  embedding(ids, t)
  *
- * With the option precision the products carry it, and are computed in it (ops.def, tmatmul); but for those
- * of decode, one row each, which are as fast as memory in f32.
- *
  * A ste with another use (a weight-gradient product that contracts over it, an accumulating product)
  * stays and is decoded; one without is dropped. */
 #include "pass.h"
-
-#include <string.h>
 
 /* The codes behind v = ste(codes, latent), else VAL_NONE. */
 static Val codes_of(const Graph *g, Val v) {
     return val_is(g, v, OP_ste) ? val_node(g, v)->in[0] : VAL_NONE;
 }
 
-static Val fuse_node(PassCtx *ctx, Graph *to, const Node *n, const Val *map) {
+static Val fuse_node(Graph *to, const Node *n, const Val *map) {
     if (n->op != OP_matmul && n->op != OP_embedding) return VAL_NONE;
     if (n->nin != 2 || n->attrs.ta) return VAL_NONE;
     Val codes = codes_of(to, map[n->in[1]]);
@@ -26,8 +21,6 @@ static Val fuse_node(PassCtx *ctx, Graph *to, const Node *n, const Val *map) {
     Val in[2] = {map[n->in[0]], codes};
     if (n->op == OP_embedding) return ir_binary(to, n->loc, OP_embedding, in[0], in[1]);
     Attrs attrs = {.set = n->attrs.set & A(tb), .tb = n->attrs.tb};
-    if (ctx->options->precision && strcmp(to->name, "decode") != 0)
-        attrs.set |= A(precision), attrs.precision = ctx->options->precision;
     return graph_add(to, NULL, NULL, n->loc, OP_tmatmul, NULL, in, 2, &attrs);
 }
 
@@ -36,7 +29,7 @@ static Graph *fuse_graph(PassCtx *ctx, const Graph *from) {
     Val *map = pass_map(ctx, from);
     for (uint32_t i = 0; i < from->nodes.n; i++) {
         const Node *n = &from->nodes.at[i];
-        Val fused = fuse_node(ctx, to, n, map);
+        Val fused = fuse_node(to, n, map);
         if (fused != VAL_NONE)
             map[n->out] = fused;
         else

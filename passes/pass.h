@@ -6,7 +6,7 @@
 
 typedef struct PassOptions {
     bool grads_buffer;       /* --grads buffer: `backward` and `update` instead of a fused `train` */
-    const char *precision;   /* of ternary products: "i16", NULL: f32 */
+    const char *precision;   /* of products: "i16" (ternary ones), "bf16"; NULL: f32 */
     int64_t logits_bytes;    /* aim for one chunk of logits in fuse-loss; 0: 16 MiB */
     /* driver */
     const char *dump_dir;    /* NN-PASS.tir of each pass, NULL: none */

@@ -131,6 +131,11 @@ static const IrCase ir_cases[] = {
          IN(2, "f32[1,1]", "c") "%3: f32[1,1] = matmul %0, %1, %2\n" OUT(3),
      {{"a", {1, 2}}, {"b", {3, 4}}, {"c", {100}}},
      {{"y", {111}}}},
+    {OP_matmul, /* halfway to the even neighbour: 257 is 256, 259 is 260; the sum so far stays */
+     IN(0, "f32[1,2]", "a") IN(1, "f32[2,1]", "b")
+         IN(2, "f32[1,1]", "c") "%3: f32[1,1] = matmul %0, %1, %2 {precision=\"bf16\"}\n" OUT(3),
+     {{"a", {257, 259}}, {"b", {1, 257}}, {"c", {257}}},
+     {{"y", {256 + 260 * 256 + 257}}}},
     {OP_tmatmul,
      IN(0, "f32[1,2]", "a") IN(1, "f32[2,2]", "b") "%2: t2/2[2,2] = ternary %1 {group=2}\n"
                                                    "%3: f32[1,2] = tmatmul %0, %2 {tb=1}\n" OUT(3),
@@ -153,6 +158,18 @@ static const IrCase ir_cases[] = {
                                 "%3: f32[1,2] = tmatmul %0, %2 {precision=\"i16\"}\n" OUT(3),
      {{"a", {16383.5, 0.3}}, {"b", {2, -2, 0, 4}}},
      {{"y", {32767, -32766}}}},
+    {OP_tmatmul, /* forward the scale, 257, stays */
+     IN(0, "f32[1,2]", "a")
+         IN(1, "f32[1,2]", "b") "%2: t2/2[1,2] = ternary %1 {group=2}\n"
+                                "%3: f32[1,1] = tmatmul %0, %2 {precision=\"bf16\", tb=1}\n" OUT(3),
+     {{"a", {259, 1}}, {"b", {257, -257}}},
+     {{"y", {259 * 257}}}},
+    {OP_tmatmul, /* backward it is rounded */
+     IN(0, "f32[1,1]", "a")
+         IN(1, "f32[1,2]", "b") "%2: t2/2[1,2] = ternary %1 {group=2}\n"
+                                "%3: f32[1,2] = tmatmul %0, %2 {precision=\"bf16\"}\n" OUT(3),
+     {{"a", {259}}, {"b", {257, -257}}},
+     {{"y", {260 * 256, -260 * 256}}}},
 
     /* attention: two positions, two query heads on one key head, width 1; scores 0 and ln 3, 0 and 2 ln 3 */
     {OP_attention,
@@ -170,6 +187,28 @@ static const IrCase ir_cases[] = {
                          "output %6 {name=\"dq\"}\noutput %7 {name=\"dk\"}\noutput %8 {name=\"dv\"}\n",
      {{"q", {1, 1}}, {"k", {0, LN3}}, {"v", {4, 8}}, {"lse", {0, LN4}}, {"dout", {1, 1}}, {"delta", {4, 7}}},
      {{"dq", {0, 0.75 * LN3}}, {"dk", {-0.75, 0.75}}, {"dv", {1.25, 0.75}}}},
+    {OP_attention, /* in bf16 1/3 is 171/512 */
+     IN(0, "f32[1,2,1,1]", "q") IN(1, "f32[1,2,1,1]", "k") IN(2, "f32[1,2,1,1]", "v")
+         "%3: f32[1,2,1,1], %4: f32[1,2,1,1] = attention %0, %1, %2 {c=1.6763493174257046e-05, precision=\"bf16\"}\n" OUT(
+             3) "output %4 {name=\"lse\"}\n",
+     {{"q", {257, 257}}, {"k", {0, 257}}, {"v", {257, 259}}},
+     {{"y", {256, (171. / 512 * 256 + 260) * 0.75}}, {"lse", {0, LN4}}}},
+    {OP_attention_grad, /* 2/3 is 171/256, 262/3 is 87.5 */
+     IN(0, "f32[1,2,1,1]", "q") IN(1, "f32[1,2,1,1]", "k") IN(2, "f32[1,2,1,1]", "v")
+         IN(3, "f32[1,2,1,1]", "lse") IN(4, "f32[1,2,1,1]", "dout") IN(
+             5, "f32[1,2,1,1]",
+             "delta") "%6: f32[1,2,1,1], %7: f32[1,2,1,1], %8: f32[1,2,1,1] = attention_grad %0, %1, %2, "
+                      "%3, %4, %5 {c=1, precision=\"bf16\"}\n"
+                      "output %6 {name=\"dq\"}\noutput %7 {name=\"dk\"}\noutput %8 {name=\"dv\"}\n",
+     {{"q", {257, 0}},
+      {"k", {259, 1}},
+      {"v", {257, 515}},
+      {"lse", {256 * 260, LN3}},
+      {"dout", {257, 1}},
+      {"delta", {65533, 254}}},
+     {{"dq", {3 * 260, 171. / 256 * 260 + 87.5}},
+      {"dk", {3 * 256, 0}},
+      {"dv", {256 + 171. / 512, 171. / 512}}}},
 
     /* decoding: row 1 of the first sequence, row 0 of the second; the scores of attention's second position */
     {OP_cache_row,

@@ -68,11 +68,11 @@ func @eval {
 }
 EOF
 expect 1 '--precision i16: the model has no ternary weights' compile "$dir/f32.tir" --precision i16
-expect 0 'precision="i16"' compile "$spec" --precision i16 --stop-after fuse-ternary-matmul
+expect 0 'precision="i16"' compile "$spec" --precision i16 --stop-after precision
 cp "$dir/out" "$dir/i16.tir"
-expect 1 '--precision f32: the module is past the fuse-ternary-matmul pass and has i16' compile "$dir/i16.tir" --precision f32
+expect 1 '--precision f32: the module is past the precision pass and has i16' compile "$dir/i16.tir" --precision f32
 expect 0 'gemm_i16_' compile "$dir/i16.tir" --emit ll
-"$tbc" compile "$spec" --stop-after dce -o "$dir/dce.tir" && "$tbc" opt "$dir/dce.tir" --passes fuse-ternary-matmul --precision i16 |
+"$tbc" compile "$spec" --stop-after dce -o "$dir/dce.tir" && "$tbc" opt "$dir/dce.tir" --passes fuse-ternary-matmul,precision --precision i16 |
     grep -q 'precision="i16"' || fail 'opt --precision i16'
 "$tbc" compile "$spec" --precision i16 -o "$dir/i16.so" && "$tbc" inspect "$dir/i16.so" --json | grep -q '"precision":"i16"' ||
     fail 'the meta does not say i16'
