@@ -1,12 +1,14 @@
-/* How fast the generated kernels are on this machine, against the FMA peak measured in the same run.
+/* How fast the generated kernels are on this machine, against the peaks measured in the same run.
  *
  *     bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...
  *
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
- * (up to four tokens also as decoding does it, with the bytes of the codes a second)
- * forward y = x w^T, dX = dy w (both decode packed 2-bit weights; also in int16, whose share is that of the
- * peak of int16 products) and dW = dy^T x (f32).
- * Times are the best of several runs. */
+ * tmatmul-fwd y = x w^T, tmatmul-dx = dy w (both decode packed 2-bit weights; also in int16, whose share is
+ * that of the peak of int16 products) and matmul-dw = dy^T x (f32). Up to four tokens also as decoding does
+ * it (gemv), whose share is that of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times are
+ * the best of several runs.
+ * --json: one object a line: what, seconds, gflops or gb_per_s, peak_share (0 .. 1); run.sh says what they
+ * mean. */
 #include "../../codegen/gemm.h"
 #include "../kernel_test.h"
 #include <getopt.h>
@@ -31,7 +33,7 @@ typedef struct Options {
 typedef struct Report {
     const Options *options;
     double peak, peak_i16; /* FLOP/s of all threads: FMA; products of int16 added up in 32 bits */
-    bool first;
+    double bandwidth;      /* bytes/s of all threads reading memory */
 } Report;
 
 static double now(void) {
@@ -58,14 +60,16 @@ static double time_launch(tbc_kernel_fn *fn, const TestArgs *a, uint32_t tiles, 
     return best;
 }
 
-static void report(Report *r, const char *name, double flops, double seconds, double peak) {
-    double rate = flops / seconds / 1e9, share = 100 * flops / seconds / peak;
+/* One measured thing: its work (FLOP, or bytes of memory) a run, and the peak that it is a share of, 0: is
+ * one. */
+static void report(const Report *r, const char *what, bool bytes, double work, double seconds, double peak) {
+    double rate = work / seconds / 1e9, share = peak ? work / seconds / peak : 1;
     if (r->options->json)
-        printf("%s\n  {\"name\": \"%s\", \"gflop\": %.4f, \"ms\": %.4f, \"gflops\": %.2f, \"percent\": %.2f}",
-               r->first ? "" : ",", name, flops / 1e9, seconds * 1e3, rate, share);
+        printf("{\"what\": \"%s\", \"seconds\": %.6g, \"%s\": %.2f, \"peak_share\": %.4f}\n", what, seconds,
+               bytes ? "gb_per_s" : "gflops", rate, share);
     else
-        printf("%-40s %9.3f %10.3f %9.1f %7.1f %%\n", name, flops / 1e9, seconds * 1e3, rate, share);
-    r->first = false;
+        printf("%-44s %10.3f ms %8.1f %s %6.1f %%\n", what, seconds * 1e3, rate,
+               bytes ? "GB/s   " : "GFLOP/s", 100 * share);
     fflush(stdout);
 }
 
@@ -94,7 +98,8 @@ static void gen_peak(Gen *g, bool i16) {
     gen_end(g);
 }
 
-static double bench_peak(const Target *t, int threads, bool i16) {
+/* FLOP/s of all threads. */
+static double bench_peak(const Report *r, const Target *t, int threads, bool i16) {
     Gen *g = gen_new(t, "bench");
     gen_peak(g, i16);
     void *so = test_load(g);
@@ -103,7 +108,31 @@ static double bench_peak(const Target *t, int threads, bool i16) {
     double seconds = time_launch(test_kernel(so, "peak"), &a, (uint32_t)threads, 0, threads);
     test_args_free(&a);
     dlclose(so);
-    return (i16 ? 4.0 : 2.0) * t->mr * t->nr * PEAK_STEPS * threads / seconds;
+    double flops = (i16 ? 4.0 : 2.0) * t->mr * t->nr * PEAK_STEPS * threads;
+    char what[32];
+    snprintf(what, sizeof what, "peak/%s/%d-thread%s", i16 ? "i16" : "f32", threads, threads > 1 ? "s" : "");
+    report(r, what, false, flops, seconds, 0);
+    return flops / seconds;
+}
+
+/* Bytes/s of all threads summing an array that no cache holds. */
+static double bench_bandwidth(const Report *r, int threads) {
+    const int64_t n = INT64_C(1) << 26;
+    float *at = aligned_alloc(64, (size_t)n * sizeof *at);
+    double best = INFINITY;
+    float sum = 0;
+#pragma omp parallel for num_threads(threads)
+    for (int64_t i = 0; i < n; i++) at[i] = 1;
+    for (int run = 0; run < MIN_RUNS; run++) {
+        double start = now();
+#pragma omp parallel for simd num_threads(threads) reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += at[i];
+        best = fmin(best, now() - start);
+    }
+    if (sum == 0) abort(); /* or the loop could go */
+    free(at);
+    report(r, "peak/memory-read", true, 4.0 * (double)n, best, 0);
+    return 4.0 * (double)n / best;
 }
 
 /* Fills the buffer with random numbers; as packed ternary weights where `group` is not 0. */
@@ -132,8 +161,10 @@ static void bench_gemm(Report *r, const Target *t, const char *what, const GemmD
     double seconds = time_launch(test_kernel(so, "gemm"), &a, (i16 ? gemm_i16_tiles : gemm_tiles)(d, t),
                                  (i16 ? gemm_i16_scratch : gemm_scratch)(d, t), r->options->threads);
     char name[96];
-    snprintf(name, sizeof name, "%s %lldx%lldx%lld", what, (long long)d->m, (long long)d->k, (long long)d->n);
-    report(r, name, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds, i16 ? r->peak_i16 : r->peak);
+    snprintf(name, sizeof name, "%s/%s/%lldx%lldx%lld", what, i16 ? "i16" : "f32", (long long)d->m,
+             (long long)d->k, (long long)d->n);
+    report(r, name, false, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds,
+           i16 ? r->peak_i16 : r->peak);
     test_args_free(&a);
     dlclose(so);
 }
@@ -152,9 +183,8 @@ static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
     double seconds =
         time_launch(test_kernel(so, "gemv"), &a, gemv_tiles(d, t), gemv_scratch(d, t), r->options->threads);
     char name[96];
-    snprintf(name, sizeof name, "few rows %lldx%lldx%lld, %.1f GB/s", (long long)d->m, (long long)d->k,
-             (long long)d->n, (double)bytes / seconds / 1e9);
-    report(r, name, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds, r->peak);
+    snprintf(name, sizeof name, "gemv/f32/%lldx%lldx%lld", (long long)d->m, (long long)d->k, (long long)d->n);
+    report(r, name, true, (double)bytes, seconds, r->bandwidth);
     test_args_free(&a);
     dlclose(so);
 }
@@ -164,11 +194,11 @@ static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, 
     if (gemv_fits(&few)) bench_gemv(r, t, &few);
     GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false};
     GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false};
-    bench_gemm(r, t, "forward", &forward, false);
-    bench_gemm(r, t, "forward i16", &forward, true);
-    bench_gemm(r, t, "dX", &backward, false);
-    bench_gemm(r, t, "dX i16", &backward, true);
-    bench_gemm(r, t, "dW", &(GemmDesc){out, in, tokens, true, GEMM_B_KN, 0, false}, false);
+    bench_gemm(r, t, "tmatmul-fwd", &forward, false);
+    bench_gemm(r, t, "tmatmul-fwd", &forward, true);
+    bench_gemm(r, t, "tmatmul-dx", &backward, false);
+    bench_gemm(r, t, "tmatmul-dx", &backward, true);
+    bench_gemm(r, t, "matmul-dw", &(GemmDesc){out, in, tokens, true, GEMM_B_KN, 0, false}, false);
 }
 
 /* Causal attention: half of the scores, two products forward, five backward. */
@@ -186,20 +216,17 @@ static void bench_attention(Report *r, const Target *t, const AttnDesc *d) {
     for (int i = 0; i < 9; i++) add_matrix(&grad, grad_sizes[i], 1, 0, &state);
     for (int64_t i = 0; i < stats; i++) ((float *)(grad.arena + grad.at[3]))[i] = 7;
     double product = (double)(d->b * d->h * d->d) * (double)d->s * (double)(d->s + 1);
-    char name[96];
-    snprintf(name, sizeof name, "b%lld s%lld h%lld g%lld d%lld", (long long)d->b, (long long)d->s,
-             (long long)d->h, (long long)d->g, (long long)d->d);
-    char title[128];
-    snprintf(title, sizeof title, "attention %s", name);
-    report(r, title, 2 * product,
-           time_launch(test_kernel(so, "forward"), &forward, attention_tiles(d, t), attention_scratch(d, t),
-                       r->options->threads),
-           r->peak);
-    snprintf(title, sizeof title, "attention_grad %s", name);
-    report(r, title, 5 * product,
-           time_launch(test_kernel(so, "grad"), &grad, attention_grad_tiles(d, t),
-                       attention_grad_scratch(d, t), r->options->threads),
-           r->peak);
+    const char *const names[] = {"attention-fwd", "attention-bwd"};
+    for (int i = 0; i < 2; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%s/f32/b%llds%lldh%lldg%lldd%lld", names[i], (long long)d->b,
+                 (long long)d->s, (long long)d->h, (long long)d->g, (long long)d->d);
+        uint32_t tiles = (i ? attention_grad_tiles : attention_tiles)(d, t);
+        uint64_t scratch = (i ? attention_grad_scratch : attention_scratch)(d, t);
+        double seconds = time_launch(test_kernel(so, i ? "grad" : "forward"), i ? &grad : &forward, tiles,
+                                     scratch, r->options->threads);
+        report(r, name, false, (i ? 5 : 2) * product, seconds, r->peak);
+    }
     test_args_free(&forward);
     test_args_free(&grad);
     dlclose(so);
@@ -254,20 +281,12 @@ static Options parse_options(int argc, char **argv) {
 int main(int argc, char **argv) {
     Options o = parse_options(argc, argv);
     const Target *t = test_target(NULL);
-    Report r = {.options = &o, .first = true};
-    double one = bench_peak(t, 1, false);
-    r.peak = o.threads == 1 ? one : bench_peak(t, o.threads, false);
-    r.peak_i16 = bench_peak(t, o.threads, true);
-    if (o.json)
-        printf("{\"cpu\": \"%s\", \"level\": \"%s\", \"threads\": %d, \"peak_gflops_1\": %.2f, "
-               "\"peak_gflops\": %.2f, \"peak_gops_i16\": %.2f, "
-               "\"kernels\": [",
-               t->cpu, t->level, o.threads, one / 1e9, r.peak / 1e9, r.peak_i16 / 1e9);
-    else
-        printf("%s (%s), FMA peak: 1 thread %.1f GFLOP/s, %d threads %.1f GFLOP/s; int16: %.1f "
-               "Gop/s\n\n%-40s %9s %10s %9s %9s\n",
-               t->cpu, t->level, one / 1e9, o.threads, r.peak / 1e9, r.peak_i16 / 1e9, "kernel", "GFLOP",
-               "ms", "GFLOP/s", "of peak");
+    Report r = {.options = &o};
+    if (!o.json) printf("%s (%s), %d threads\n", t->cpu, t->level, o.threads);
+    if (o.threads > 1) bench_peak(&r, t, 1, false);
+    r.peak = bench_peak(&r, t, o.threads, false);
+    r.peak_i16 = bench_peak(&r, t, o.threads, true);
+    r.bandwidth = bench_bandwidth(&r, o.threads);
     for (int i = 0; i < o.shapes; i++) {
         const int64_t *v = o.shape[i].v;
         if (o.shape[i].attention)
@@ -275,6 +294,5 @@ int main(int argc, char **argv) {
         else
             bench_layer(&r, t, v[0], v[1], v[2]);
     }
-    if (o.json) printf("\n]}\n");
     return 0;
 }

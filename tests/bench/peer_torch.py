@@ -1,17 +1,14 @@
 """One training step of ternary Qwen3 in PyTorch, in its best form: what tbc is compared with.
 
-    peer_torch.py CONFIG.json --batch B --seq S [--threads T] [--compile] [--bf16]
+    peer_torch.py CONFIG.json --batch B --seq S [--threads T] [--compile] [--bf16] [--steps N]
 
-Fused scaled-dot-product attention, fused AdamW, ternary weights through a straight-through estimator.
-Prints the seconds of the best of three steps after one that is not counted.
+Fused scaled-dot-product attention, fused AdamW. Prints one JSON object: seconds of the best step, peak memory.
 """
-
-import argparse
-import json
-import time
 
 import torch
 import torch.nn.functional as F
+
+import peer
 
 
 def ste(w, group):
@@ -27,22 +24,17 @@ def rope(x, cos, sin):
 
 
 class Qwen3(torch.nn.Module):
-    def __init__(self, c, group=128):
+    def __init__(self, c):
         super().__init__()
-        self.c, self.group = c, group
-        h, f, d = c["hidden_size"], c["intermediate_size"], c["head_dim"]
-        q, kv = c["num_attention_heads"] * d, c["num_key_value_heads"] * d
-        new = lambda *shape: torch.nn.Parameter(torch.randn(shape) * shape[-1] ** -0.5)
-        one = lambda n: torch.nn.Parameter(torch.ones(n))
-        self.embed, self.norm = new(c["vocab_size"], h), one(h)
+        self.c = c
+        values = peer.parameters(c)
+        param = lambda x: torch.nn.Parameter(torch.from_numpy(x))
+        self.embed, self.norm = param(values["embed"]), param(values["norm"])
         self.layers = torch.nn.ModuleList(
-            torch.nn.ParameterDict(dict(
-                n1=one(h), n2=one(h), qn=one(d), kn=one(d), q=new(q, h), k=new(kv, h), v=new(kv, h), o=new(h, q),
-                gate=new(f, h), up=new(f, h), down=new(h, f)))
-            for _ in range(c["num_hidden_layers"]))
+            torch.nn.ParameterDict({name: param(x) for name, x in layer.items()}) for layer in values["layers"])
 
     def forward(self, tokens, targets):
-        c, g = self.c, self.group
+        c, g = self.c, self.c["group"]
         B, S = tokens.shape
         D, eps = c["head_dim"], c["rms_norm_eps"]
         angle = torch.outer(torch.arange(S), c["rope_theta"] ** (-torch.arange(0, D, 2) / D)).repeat(1, 2)
@@ -62,35 +54,26 @@ class Qwen3(torch.nn.Module):
             h = norm(x, l["n2"])
             x = x + lin(F.silu(lin(h, "gate")) * lin(h, "up"), "down")
         z = F.linear(norm(x, self.norm), embed)
-        return F.cross_entropy(z.view(-1, z.shape[-1]), targets.reshape(-1))
+        return F.cross_entropy(z.view(-1, z.shape[-1]).float(), targets.reshape(-1))
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("config")
-    ap.add_argument("--batch", type=int, required=True)
-    ap.add_argument("--seq", type=int, required=True)
-    ap.add_argument("--threads", type=int, default=2)
-    ap.add_argument("--steps", type=int, default=3)
-    ap.add_argument("--compile", action="store_true")
-    ap.add_argument("--bf16", action="store_true")
-    a = ap.parse_args()
+    a, c = peer.arguments(__doc__)
     torch.set_num_threads(a.threads)
-    c = json.load(open(a.config))
     model = Qwen3(c)
-    step = torch.compile(model) if a.compile else model
-    opt = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
-    tok = torch.randint(0, c["vocab_size"], (a.batch, a.seq + 1))
-    times = []
-    for _ in range(a.steps + 1):
-        t = time.time()
+    forward = torch.compile(model) if a.compile else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    tokens = torch.from_numpy(peer.tokens(c, a)).long()
+
+    def step():
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.bf16):
-            loss = step(tok[:, :-1], tok[:, 1:])
+            loss = forward(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
-        opt.step()
-        opt.zero_grad(set_to_none=True)
-        times.append(time.time() - t)
-    print(f"{min(times[1:]):.3f}")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    peer.measure(step, a.steps)
 
 
 if __name__ == "__main__":
