@@ -97,5 +97,5 @@ void attention_product(Gen *g, Band band, LLVMValueRef diagonal, LLVMValueRef m,
                        LLVMValueRef c, int64_t ldc, LLVMValueRef add) {
     LLVMValueRef args[] = {
         m, n, k, a, gen_i64(g, a_depth), b, gen_i64(g, b_depth), c, gen_i64(g, ldc), add, diagonal};
-    gen_call(g, gen_product(g, band), args, 11);
+    gen_call(g, gen_product(g, band, &(Panels){.type = PANELS_F32}), args, 11);
 }

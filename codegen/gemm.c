@@ -123,7 +123,7 @@ void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
     LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n), depth = gen_i64(g, b.kc);
     LLVMValueRef args[] = {
         m, n, k, packed_a, depth, packed_b, depth, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
-    gen_call(g, gen_product(g, BAND_NONE), args, 11);
+    gen_call(g, gen_product(g, BAND_NONE, &(Panels){.type = PANELS_F32}), args, 11);
     gen_loop_end(g, &i);
     gen_loop_end(g, &k0);
     gen_end(g);

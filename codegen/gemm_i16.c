@@ -19,7 +19,7 @@ static int64_t max64(int64_t a, int64_t b) {
 /* A product's blocking, and how scales cut it up. */
 typedef struct Plan {
     Blocking cut;
-    I16Block block;
+    PairBlock block;
     int64_t k_span; /* of this many steps blocks begin anew */
     int64_t n_span; /* of this many columns A is quantised anew */
     bool nk;
@@ -35,6 +35,11 @@ static int64_t aligned(int64_t bytes) {
     return gemm_ceil_div(bytes, 64) * 64;
 }
 
+/* Words of packed panels by their width. */
+static int64_t depth(const Plan *p) {
+    return p->blocks * (p->block.pairs + 1);
+}
+
 static Plan plan(const GemmDesc *d, const Target *t) {
     bool nk = d->b == GEMM_B_T2_NK;
     if ((!nk && d->b != GEMM_B_T2_KN) || d->a_cols || d->accumulate)
@@ -42,7 +47,7 @@ static Plan plan(const GemmDesc *d, const Target *t) {
     Plan p = {.nk = nk, .k_span = d->k, .n_span = nk ? d->n : min64(d->group, d->n)};
     if (nk && d->group > I16_BLOCK) p.k_span = min64(d->group, d->k);
     int64_t steps = min64(nk ? i16_block(d->group) : I16_BLOCK, d->k);
-    p.block = (I16Block){(int)steps, (int)gemm_ceil_div(steps, 16) * 8};
+    p.block = pair_block(steps);
 
     bool whole_spans = !nk && p.n_span % t->nr == 0 && p.n_span <= 512;
     p.cut = gemm_cut(d, t, whole_spans ? p.n_span : t->nr);
@@ -53,8 +58,8 @@ static Plan plan(const GemmDesc *d, const Target *t) {
 
     p.blocks = p.cut.kc / steps;
     p.panels = gemm_ceil_div(min64(p.cut.cols, p.n_span), t->nr);
-    p.b_at = aligned(4 * p.cut.mc * p.blocks * i16_block_words(p.block, t->mr) / t->mr);
-    p.fold_at = p.b_at + aligned(4 * p.panels * p.blocks * i16_block_words(p.block, t->nr));
+    p.b_at = aligned(4 * p.cut.mc * depth(&p));
+    p.fold_at = p.b_at + aligned(4 * p.panels * t->nr * depth(&p));
     p.bytes = p.fold_at + (nk ? 0 : 4 * fold_steps(&p));
     return p;
 }
@@ -99,8 +104,10 @@ static void add_steps(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0,
     gen_call(g, pack_a, (LLVMValueRef[]){m, k, a, gen_i64(g, d->k), fold, packed_a, blocks}, 7);
     LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n);
     LLVMValueRef add = LLVMBuildICmp(g->b, LLVMIntSGT, k0, gen_i64(g, 0), "");
-    LLVMValueRef args[] = {m, n, k, packed_a, packed_b, blocks, c, gen_i64(g, d->n), add};
-    gen_call(g, gen_product_i16(g, p->block), args, 9);
+    LLVMValueRef words = gen_i64(g, depth(p));
+    LLVMValueRef args[] = {
+        m, n, k, packed_a, words, packed_b, words, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
+    gen_call(g, gen_product(g, BAND_NONE, &(Panels){PANELS_I16, p->block}), args, 11);
     gen_loop_end(g, &i);
 }
 

@@ -147,9 +147,25 @@ LLVMValueRef gen_rsqrt(Gen *, LLVMValueRef), gen_sigmoid(Gen *, LLVMValueRef);
 
 /* ---- products of packed panels, which GEMM and attention share (microkernel.c, pack.c)
  *
- * A packed operand is cut into panels of `width` rows (of A: mr) or columns (of B: nr). A panel has room
- * for `depth` steps of k and holds the width numbers of each step side by side; panel p starts at float
- * p*width*depth. The last panel may reach past the operand: what is there is computed and dropped. */
+ * A packed operand is cut into panels of `width` rows (of A: mr) or columns (of B: nr), made of words of 32
+ * bits. A panel has room for `depth` words by its width; panel p starts at word p*width*depth. The last panel
+ * may reach past the operand: what is there is computed and dropped.
+ *
+ * An f32 panel has a word for each step of k, the width numbers of a step side by side. A word of the other
+ * types is a pair of 16-bit numbers, of steps l (low) and l+8 of every 16: so pairs come out of 16 codes of 2
+ * bits, and out of two vectors of f32, by shifts and masks alone. There are 8 words for every 16 steps or part
+ * of them; steps past the end are 0 in A and, but for int16, in B. A bf16 panel has the words of a pair of
+ * steps side by side. Codes and int16 come in blocks of k with scales, which gemm.h describes. */
+typedef enum PanelType { PANELS_F32, PANELS_BF16, PANELS_I16 } PanelType;
+
+typedef struct PairBlock {
+    int steps, pairs; /* of k; words for them, a multiple of 8 */
+} PairBlock;
+
+typedef struct Panels {
+    PanelType type;
+    PairBlock block; /* zeros: k is not divided, and there are no scales */
+} Panels;
 
 /* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] (rows) or n columns
  * of src[k,n] (not rows), row stride ld floats. */
@@ -167,7 +183,7 @@ typedef enum Band {
 } Band;
 /* void f(i64 m, i64 n, i64 k, ptr a, i64 a_depth, ptr b, i64 b_depth, ptr c, i64 ldc, i1 add, i64 diagonal):
  * c[m,n] (row stride ldc floats) = A B, or c += A B. */
-LLVMValueRef gen_product(Gen *, Band);
+LLVMValueRef gen_product(Gen *, Band, const Panels *);
 /* For micro-kernels: asks for the tile c[mr,nr]; c[rows,cols] = or += the corner of tile[mr,nr] that lies
  * inside. */
 void gen_prefetch_tile(Gen *, LLVMValueRef c, LLVMValueRef ldc);

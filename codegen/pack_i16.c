@@ -9,7 +9,12 @@
 
 enum { LANES = 8, WORD = 16 /* codes in 32 bits */, MAX_VECTORS = I16_BLOCK / LANES };
 
-int64_t i16_block_words(I16Block b, int64_t width) {
+PairBlock pair_block(int64_t steps) {
+    return (PairBlock){(int)steps, (int)((steps + WORD - 1) / WORD) * LANES};
+}
+
+/* Words of a packed block, scales and all. */
+static int64_t block_words(PairBlock b, int64_t width) {
     return (b.pairs + 1) * width;
 }
 
@@ -51,7 +56,7 @@ static LLVMValueRef quantized(Gen *g, LLVMValueRef v, LLVMValueRef inverse) {
 }
 
 /* void f(ptr src, ptr fold, ptr words, ptr scale): one block of one row, all of whose steps can be read. */
-static LLVMValueRef gen_quantize(Gen *g, I16Block block, bool folded) {
+static LLVMValueRef gen_quantize(Gen *g, PairBlock block, bool folded) {
     char name[48];
     snprintf(name, sizeof name, "quantize_i16_%d%s", block.pairs, folded ? "_folded" : "");
     LLVMTypeRef params[] = {g->ptr, g->ptr, g->ptr, g->ptr};
@@ -89,7 +94,7 @@ static void copy_padded(Gen *g, LLVMValueRef from, LLVMValueRef n, LLVMValueRef 
     gen_loop_end(g, &i);
 }
 
-LLVMValueRef gen_pack_i16(Gen *g, I16Block block, bool folded) {
+LLVMValueRef gen_pack_i16(Gen *g, PairBlock block, bool folded) {
     char name[64];
     snprintf(name, sizeof name, "pack_i16_%d%s", block.steps, folded ? "_folded" : "");
     LLVMTypeRef params[] = {g->i64, g->i64, g->ptr, g->i64, g->ptr, g->ptr, g->i64};
@@ -102,7 +107,7 @@ LLVMValueRef gen_pack_i16(Gen *g, I16Block block, bool folded) {
     LLVMValueRef n = p[0], k = p[1], src = p[2], ld = p[3], fold = p[4], dst = p[5], blocks = p[6];
     LLVMValueRef quantize = gen_quantize(g, block, folded);
     int mr = g->target->mr, room = 2 * block.pairs;
-    int64_t words = i16_block_words(block, mr);
+    int64_t words = block_words(block, mr);
     LLVMValueRef padded = gen_alloca(g, LLVMArrayType2(g->f32, (uint64_t)room), "padded");
 
     Loop row = gen_loop(g, gen_i64(g, 0), n, 1, "row");
@@ -134,7 +139,7 @@ LLVMValueRef gen_pack_i16(Gen *g, I16Block block, bool folded) {
 typedef struct Source {
     int64_t rows, cols, group;
     TernaryLayout layout;
-    I16Block block;
+    PairBlock block;
     bool nk;
     LLVMValueRef at;         /* ptr */
     LLVMValueRef col;        /* first column of B in the panel */
@@ -250,7 +255,7 @@ static void pack_scales(Gen *g, const Source *s) {
     gen_loop_end(g, &j);
 }
 
-LLVMValueRef gen_pack_ternary_i16(Gen *g, I16Block block, int64_t rows, int64_t cols, int64_t group,
+LLVMValueRef gen_pack_ternary_i16(Gen *g, PairBlock block, int64_t rows, int64_t cols, int64_t group,
                                   bool nk) {
     char name[96];
     snprintf(name, sizeof name, "pack_ternary_i16_%s_%lldx%lld_%lld", nk ? "nk" : "kn", (long long)rows,
@@ -263,7 +268,7 @@ LLVMValueRef gen_pack_ternary_i16(Gen *g, I16Block block, int64_t rows, int64_t 
     LLVMValueRef p[7];
     LLVMGetParams(fn, p);
     int nr = g->target->nr;
-    int64_t words = i16_block_words(block, nr);
+    int64_t words = block_words(block, nr);
     Source s = {.rows = rows, .cols = cols, .group = group, .layout = ternary_layout(rows, cols, group)};
     s.block = block, s.nk = nk, s.at = p[4];
 
