@@ -4,21 +4,25 @@
 
 #include "../ir/ir.h"
 
-/* What kernels are generated for. Cache sizes in bytes, per core for l1 and l2. */
+/* What kernels are generated for: a CPU, or (sm > 0) a GPU. Cache sizes in bytes, per core for l1 and l2. */
 typedef struct Target {
     const char *triple;
-    const char *cpu;   /* LLVM's name of the CPU to tune for */
-    const char *level; /* the instruction set used: x86-64-v3 (AVX2) or x86-64-v4 (AVX-512) */
+    const char *cpu;      /* LLVM's name of the CPU to tune for, or of the GPU's architecture: sm_80 */
+    const char *level;    /* the instruction set used: x86-64-v3 (AVX2), x86-64-v4 (AVX-512), or sm_80 */
+    const char *features; /* LLVM's, added to those of the level */
     const char *needs; /* its features that not every x86-64 has, /proc/cpuinfo names, comma-separated */
-    int vl;            /* f32 lanes of a vector register: 8 or 16 */
-    int mr, nr;        /* GEMM register tile: rows, columns (a multiple of vl) */
+    int sm;            /* a GPU's compute capability, 80 for sm_80; 0: a CPU */
+    int vl;            /* f32 lanes of a vector register: 8 or 16; of a GPU thread's widest access: 4 */
+    int mr, nr;        /* CPU: GEMM register tile: rows, columns (a multiple of vl) */
     int64_t l1, l2, l3;
 } Target;
 
 /* cpu NULL: the host. False, reported, if the CPU is not known or is below x86-64-v3. */
 bool target_init(Target *, const char *cpu, Arena *, Diag *);
+/* An NVIDIA GPU: sm_80 (gpu NULL), sm_86, .. False, reported, if it is not known. */
+bool target_init_gpu(Target *, const char *gpu, Diag *);
 
-typedef enum EmitKind { EMIT_SO, EMIT_LL, EMIT_ASM } EmitKind;
+typedef enum EmitKind { EMIT_SO, EMIT_LL, EMIT_ASM /* PTX for a GPU */ } EmitKind;
 
 /* Generates the kernels and tables of m (which must be planned) and writes them to path (text also to
  * stdout, as "-"); through a

@@ -1,6 +1,7 @@
 /* Emission: all kernels of a lowered module, and its tables as constant data behind the one exported
  * symbol, tbc_module. The structs here mirror runtime/tbc_module.h field by field. */
 #include "lower.h"
+#include "nvptx/assemble.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,8 @@ static LLVMValueRef tensor_row(Gen *g, const void *element) {
 
 static LLVMValueRef kernel_row(Gen *g, const void *element) {
     const Kernel *k = element;
-    return STRUCT(g, text(g, k->name), LLVMGetNamedFunction(g->mod, k->name));
+    LLVMValueRef run = LLVMGetNamedFunction(g->mod, k->name); /* not there if it runs on a GPU */
+    return STRUCT(g, text(g, k->name), run ? run : LLVMConstNull(g->ptr));
 }
 
 static LLVMValueRef launch_row(Gen *g, const void *element) {
@@ -64,6 +66,16 @@ static LLVMValueRef table_row(Gen *g, const void *element) {
 static LLVMValueRef const_row(Gen *g, const void *element) {
     const tbc_const *c = element;
     return STRUCT(g, u64(g, c->offset), u64(g, c->bytes), bytes(g, c->data, c->bytes));
+}
+
+static LLVMValueRef gpu_kernel_row(Gen *g, const void *element) {
+    const Kernel *k = element;
+    return STRUCT(g, u32(g, k->size.threads), u32(g, k->size.shared));
+}
+
+static LLVMValueRef image_row(Gen *g, const void *element) {
+    const NvImage *i = element;
+    return STRUCT(g, u32(g, i->sm), u64(g, i->bytes), bytes(g, i->data, i->bytes));
 }
 
 static LLVMValueRef arg_row(Gen *g, const void *element) {
@@ -83,18 +95,7 @@ static LLVMValueRef table(Gen *g, RowFn *row, const void *at, uint32_t n, size_t
 
 /* ---- the module */
 
-static void emit_kernel(Gen *g, const Kernel *k) {
-    switch (k->desc.kind) {
-#define KIND(kind, Desc)                                                                                     \
-    case KERNEL_##kind:                                                                                      \
-        gen_##kind(g, k->name, &k->desc.kind);                                                               \
-        break;
-        KERNEL_KINDS(KIND)
-#undef KIND
-    }
-}
-
-static void emit_tables(Gen *g, const Module *m, const Lowered *o) {
+static void emit_module(Gen *g, const Module *m, const Lowered *o, LLVMValueRef gpu) {
     char magic[8] = TBC_MAGIC;
     LLVMValueRef init =
         STRUCT(g, LLVMConstStringInContext2(g->ctx, magic, sizeof magic, true), u32(g, TBC_ABI),
@@ -103,11 +104,41 @@ static void emit_tables(Gen *g, const Module *m, const Lowered *o) {
                u32(g, o->tensors.n), u32(g, o->tables.n), u32(g, o->launches.n), u32(g, o->args.n),
                u32(g, o->consts.n), TABLE(g, kernel_row, o->kernels), TABLE(g, tensor_row, o->tensors),
                TABLE(g, table_row, o->tables), TABLE(g, launch_row, o->launches), TABLE(g, arg_row, o->args),
-               TABLE(g, const_row, o->consts));
+               TABLE(g, const_row, o->consts), gpu);
     LLVMValueRef global = LLVMAddGlobal(g->mod, LLVMTypeOf(init), "tbc_module");
     LLVMSetInitializer(global, init);
     LLVMSetGlobalConstant(global, true);
 }
+
+/* g has the kernels, for a CPU: the tables go into the same LLVM module. */
+static bool emit_cpu(Gen *g, const Module *m, const Lowered *o, const char *path, Diag *diag) {
+    emit_module(g, m, o, LLVMConstNull(g->ptr));
+    return gen_link(g, path, diag);
+}
+
+/* g has the kernels, for a GPU: its PTX becomes data beside the tables. */
+static bool emit_gpu(Gen *g, const Module *m, const Lowered *o, const char *path, Diag *diag) {
+    gen_optimize(g);
+    LLVMMemoryBufferRef ptx = gen_assemble(g, true, diag);
+    if (!ptx) return false;
+    NvImages images = {0};
+    bool ok =
+        nv_assemble(LLVMGetBufferStart(ptx), LLVMGetBufferSize(ptx), g->target->sm, path, &images, diag);
+    if (ok) {
+        Gen *host = gen_new(&target_tables, "train");
+        LLVMValueRef gpu = STRUCT(host, text(host, LLVMGetBufferStart(ptx)),
+                                  u32(host, (uint32_t)g->target->sm), u32(host, images.n),
+                                  TABLE(host, image_row, images), TABLE(host, gpu_kernel_row, o->kernels));
+        emit_module(host, m, o, data(host, gpu));
+        ok = gen_link(host, path, diag);
+        gen_free(host);
+    }
+    nv_images_free(&images);
+    LLVMDisposeMemoryBuffer(ptx);
+    return ok;
+}
+
+/* ---- text */
 
 static bool write_text(const char *at, size_t n, const char *path, Diag *diag) {
     bool ok = strcmp(path, "-") == 0 ? fwrite(at, 1, n, stdout) == n && fflush(stdout) == 0
@@ -132,17 +163,39 @@ static bool emit_asm(Gen *g, const char *path, Diag *diag) {
     return ok;
 }
 
+/* ---- all of it */
+
+/* Is there a generator for each kernel? Reported where not. */
+static bool all_kernels_exist(const Lowered *o, const Target *target, Diag *diag) {
+    for (uint32_t i = 0; i < o->kernels.n; i++) {
+        const Kernel *k = &o->kernels.at[i];
+        if (kernel_exists(&k->desc, target)) continue;
+        diag_error(diag, NULL, 0, 0, "kernel %s: this version cannot generate it for %s", k->name,
+                   target->cpu);
+        return false;
+    }
+    return true;
+}
+
+static bool emit_kernels(const Module *m, const Lowered *o, const Target *target, EmitKind emit,
+                         const char *path, Diag *diag) {
+    Gen *g = gen_new(target, "train");
+    for (uint32_t i = 0; i < o->kernels.n; i++)
+        kernel_generate(g, o->kernels.at[i].name, &o->kernels.at[i].desc);
+    bool ok = emit == EMIT_LL    ? emit_ll(g, path, diag)
+              : emit == EMIT_ASM ? emit_asm(g, path, diag)
+              : target->sm       ? emit_gpu(g, m, o, path, diag)
+                                 : emit_cpu(g, m, o, path, diag);
+    gen_free(g);
+    return ok;
+}
+
 bool codegen_emit(const Module *m, const Target *target, EmitKind emit, const char *path, Diag *diag) {
     Arena *arena = arena_new();
     Lowered lowered;
     lower_module(m, target, arena, &lowered);
-    Gen *g = gen_new(target, "train");
-    for (uint32_t i = 0; i < lowered.kernels.n; i++) emit_kernel(g, &lowered.kernels.at[i]);
-    emit_tables(g, m, &lowered);
-    bool ok = emit == EMIT_SO   ? gen_link(g, path, diag)
-              : emit == EMIT_LL ? emit_ll(g, path, diag)
-                                : emit_asm(g, path, diag);
-    gen_free(g);
+    bool ok =
+        all_kernels_exist(&lowered, target, diag) && emit_kernels(m, &lowered, target, emit, path, diag);
     lowered_free(&lowered);
     arena_free(arena);
     return ok;

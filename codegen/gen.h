@@ -1,10 +1,11 @@
 /* Kernel descriptors, and the one context through which kernels are emitted.
  *
- * A generator turns a descriptor (sizes, types, epilogue; never the graph) into one LLVM function
+ * A generator turns a descriptor (sizes, types, epilogue; never the graph) into one LLVM function, for a CPU
  *     void name(char *arena, const uint64_t *args, uint64_t tile, char *scratch)
  * Buffers are args[i], byte offsets into the arena, 64-byte aligned. Sizes are constants in the code.
  * Next to each generator stand <kind>_tiles and <kind>_scratch: how many tiles its launch has, and how
- * many bytes of scratch one tile needs. Tiles depend on the descriptor and the target only. */
+ * many bytes of scratch one tile needs. Tiles depend on the descriptor and the target only.
+ * Those for a GPU are in nvptx/nv.h; what is here between the descriptors and the products works for both. */
 #ifndef TBC_GEN_H
 #define TBC_GEN_H
 
@@ -86,6 +87,8 @@ typedef struct Gen {
 
 /* Begins a kernel: creates the function and leaves the builder in its body. */
 void gen_kernel(Gen *, const char *name);
+/* A new function, with the builder in its body; gen_end closes it. */
+LLVMValueRef gen_define(Gen *, const char *name, LLVMTypeRef type);
 /* Ends it: returns, and puts the builder nowhere. Helper functions end with it as well. */
 void gen_end(Gen *);
 /* An internal helper function of the module, in the middle of emitting another one. Returns it; if it is
@@ -96,7 +99,7 @@ void gen_function_end(Gen *, const Gen *saved);
 LLVMValueRef gen_call(Gen *, LLVMValueRef fn, LLVMValueRef *args, unsigned n);
 void gen_noinline(Gen *, LLVMValueRef fn);
 
-LLVMValueRef gen_buffer(Gen *, unsigned i); /* pointer arena + args[i] */
+LLVMValueRef gen_buffer(Gen *, unsigned i); /* pointer arena + args[i]; on a GPU parameter i */
 LLVMValueRef gen_i32(Gen *, int64_t), gen_i64(Gen *, int64_t);
 LLVMValueRef gen_f32(Gen *, double);
 LLVMTypeRef gen_vec(Gen *, LLVMTypeRef elem, int n);       /* elem itself for n == 1 */
@@ -192,7 +195,8 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
 
 /* ---- generators */
 
-/* The kinds of kernels: X(kind, descriptor). lower.c picks and names them, this declares their generators. */
+/* The kinds of kernels: X(kind, descriptor). lower.c picks and names them, kinds.c calls their generators: those
+ * declared here for a CPU, and those of nvptx/nv.h. */
 #define KERNEL_KINDS(X)                                                                                      \
     X(gemm, GemmDesc)                                                                                        \
     X(gemm_i16, GemmDesc)                                                                                    \
@@ -222,6 +226,9 @@ KERNEL_KINDS(GENERATOR)
 bool gemv_fits(const GemvDesc *);
 
 /* ---- whole modules */
+
+/* For the tables of a module whose kernels run on a GPU: any x86-64. */
+extern const Target target_tables;
 
 Gen *gen_new(const Target *, const char *module_name);
 void gen_free(Gen *);

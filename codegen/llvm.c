@@ -14,15 +14,17 @@ static void fatal(const char *message) {
 }
 
 static LLVMTargetMachineRef new_machine(const Target *t) {
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
+#define INITIALIZE(name)                                                                                     \
+    (LLVMInitialize##name##TargetInfo(), LLVMInitialize##name##Target(), LLVMInitialize##name##TargetMC(),   \
+     LLVMInitialize##name##AsmPrinter())
+    INITIALIZE(X86);
+    INITIALIZE(NVPTX);
+#undef INITIALIZE
     LLVMTargetRef target;
     char *message = NULL;
     if (LLVMGetTargetFromTriple(t->triple, &target, &message)) ice("LLVM: %s", message);
-    return LLVMCreateTargetMachine(target, t->triple, t->level, "", LLVMCodeGenLevelAggressive, LLVMRelocPIC,
-                                   LLVMCodeModelDefault);
+    return LLVMCreateTargetMachine(target, t->triple, t->level, t->features, LLVMCodeGenLevelAggressive,
+                                   LLVMRelocPIC, LLVMCodeModelDefault);
 }
 
 Gen *gen_new(const Target *target, const char *module_name) {
@@ -93,9 +95,9 @@ static void set_attribute(Gen *g, LLVMValueRef fn, const char *key, const char *
         LLVMCreateStringAttribute(g->ctx, key, (unsigned)strlen(key), value, (unsigned)strlen(value)));
 }
 
-static LLVMValueRef add_function(Gen *g, const char *name, LLVMTypeRef type) {
+LLVMValueRef gen_define(Gen *g, const char *name, LLVMTypeRef type) {
     LLVMValueRef fn = LLVMAddFunction(g->mod, name, type);
-    set_attribute(g, fn, "tune-cpu", g->target->cpu);
+    if (!g->target->sm) set_attribute(g, fn, "tune-cpu", g->target->cpu);
     if (g->target->vl == 16) { /* or LLVM halves our vectors where it thinks that 512 bits cost clock speed */
         set_attribute(g, fn, "prefer-vector-width", "512");
         set_attribute(g, fn, "min-legal-vector-width", "512");
@@ -120,7 +122,7 @@ static void close_entry(Gen *g) {
 
 void gen_kernel(Gen *g, const char *name) {
     LLVMTypeRef params[] = {g->ptr, g->ptr, g->i64, g->ptr};
-    LLVMValueRef fn = add_function(g, name, LLVMFunctionType(g->void_, params, 4, false));
+    LLVMValueRef fn = gen_define(g, name, LLVMFunctionType(g->void_, params, 4, false));
     g->arena = LLVMGetParam(fn, 0);
     g->args = LLVMGetParam(fn, 1);
     g->tile = LLVMGetParam(fn, 2);
@@ -139,7 +141,7 @@ LLVMValueRef gen_function(Gen *g, const char *name, LLVMTypeRef type, bool *exis
     if (fn) return fn;
     *saved = *g;
     saved->resume = LLVMGetInsertBlock(g->b);
-    fn = add_function(g, name, type);
+    fn = gen_define(g, name, type);
     LLVMSetLinkage(fn, LLVMInternalLinkage);
     return fn;
 }
@@ -220,6 +222,7 @@ LLVMValueRef gen_at(Gen *g, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i)
 }
 
 LLVMValueRef gen_buffer(Gen *g, unsigned i) {
+    if (g->target->sm) return LLVMGetParam(g->fn, i);
     LLVMValueRef offset = gen_load(g, g->i64, gen_at(g, g->i64, g->args, gen_i64(g, i)));
     unsigned invariant = LLVMGetMDKindIDInContext(g->ctx, "invariant.load", 14);
     LLVMSetMetadata(offset, invariant, LLVMMetadataAsValue(g->ctx, LLVMMDNodeInContext2(g->ctx, NULL, 0)));

@@ -112,26 +112,13 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
     }
 }
 
-static uint32_t tiles_of(const KernelDesc *d, const Target *t) {
-    switch (d->kind) {
-#define KIND(kind, Desc)                                                                                     \
-    case KERNEL_##kind:                                                                                      \
-        return kind##_tiles(&d->kind, t);
-        KERNEL_KINDS(KIND)
-#undef KIND
-    }
-    ice("kernel of unknown kind %d", (int)d->kind);
-}
-
-static uint64_t scratch_of(const KernelDesc *d, const Target *t) {
-    switch (d->kind) {
-#define KIND(kind, Desc)                                                                                     \
-    case KERNEL_##kind:                                                                                      \
-        return kind##_scratch(&d->kind, t);
-        KERNEL_KINDS(KIND)
-#undef KIND
-    }
-    ice("kernel of unknown kind %d", (int)d->kind);
+/* Names are symbols, and PTX wants identifiers: 0.9 becomes 0p9, 1e-08 1em08. */
+static const char *identifier(const char *name, Arena *arena) {
+    char *out = arena_strdup(arena, name), *to = out;
+    for (const char *c = name; *c; c++)
+        if (*c != '+') *to++ = *c == '.' ? 'p' : *c == '-' ? 'm' : *c;
+    *to = 0;
+    return out;
 }
 
 /* The kernel of that descriptor, made on first use. */
@@ -144,12 +131,11 @@ static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
     uint32_t k = 0;
     while (k < o->kernels.n && strcmp(o->kernels.at[k].key, key.at) != 0) k++;
     if (k == o->kernels.n) {
-        uint64_t scratch = scratch_of(d, l->target);
-        if (scratch > o->scratch_bytes) o->scratch_bytes = scratch;
-        Kernel kernel = {.name = arena_strdup(l->arena, name.at),
+        Kernel kernel = {.name = identifier(name.at, l->arena),
                          .key = arena_strdup(l->arena, key.at),
                          .desc = *d,
-                         .tiles = tiles_of(d, l->target)};
+                         .size = kernel_size(d, l->target)};
+        if (kernel.size.scratch > o->scratch_bytes) o->scratch_bytes = kernel.size.scratch;
         vec_push(&o->kernels, kernel);
     }
     buf_free(&key), buf_free(&name);
@@ -207,7 +193,7 @@ static void launch(Lower *l, const KernelDesc *d, Cost cost, const uint64_t *arg
     Lowered *o = l->out;
     uint32_t k = kernel_of(l, d);
     tbc_launch x = {.kernel = k,
-                    .tiles = o->kernels.at[k].tiles,
+                    .tiles = o->kernels.at[k].size.tiles,
                     .args = o->args.n,
                     .nargs = nargs,
                     .flops = (uint64_t)cost.flops,
@@ -364,6 +350,7 @@ static void lower_node(Lower *l) {
         return;
     case OP_reshape:
     case OP_slice:
+    case OP_after:
         lower_view(l);
         return;
     case OP_concat:

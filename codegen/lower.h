@@ -20,13 +20,26 @@ typedef struct KernelDesc {
     };
 } KernelDesc;
 
+/* What a launch takes. CPU: tiles, and bytes of scratch for each. GPU: blocks (tiles), their threads, and bytes
+ * of dynamic shared memory for each. */
+typedef struct KernelSize {
+    uint32_t tiles, threads, shared;
+    uint64_t scratch;
+} KernelSize;
+
 /* One kernel of the module; equal descriptors share it. */
 typedef struct Kernel {
-    const char *name; /* spells out the descriptor */
+    const char *name; /* spells out the descriptor; an identifier */
     const char *key;  /* equal keys, equal kernels */
     KernelDesc desc;
-    uint32_t tiles;
+    KernelSize size;
 } Kernel;
+
+/* The generators of a kind for the target at hand (kinds.c). A kind may have none for a GPU: then the size is
+ * all 0, and nothing may be generated. */
+bool kernel_exists(const KernelDesc *, const Target *);
+KernelSize kernel_size(const KernelDesc *, const Target *);
+void kernel_generate(Gen *, const char *name, const KernelDesc *);
 
 /* Everything lives in the arena given to lower_module; the vectors on the heap, see lowered_free. */
 typedef struct Lowered {

@@ -1,4 +1,4 @@
-/* The CPU to generate for: instruction-set level, register tile, cache sizes.
+/* The CPU or GPU to generate for: instruction-set level, register tile, cache sizes.
  *
  * Code uses a level (x86-64-v3 or -v4) and no more, and is only tuned for the named CPU, so that what a
  * module needs of a CPU can be said in one short list. */
@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define TRIPLE_X86 "x86_64-pc-linux-gnu"
 
 typedef struct Level {
     const char *name, *needs, *llvm_features; /* what LLVMGetHostCPUFeatures must list */
@@ -89,9 +91,10 @@ bool target_init(Target *t, const char *cpu, Arena *arena, Diag *diag) {
             return false;
         }
     }
-    *t = (Target){.triple = "x86_64-pc-linux-gnu",
+    *t = (Target){.triple = TRIPLE_X86,
                   .cpu = cpu,
                   .level = level->name,
+                  .features = "",
                   .needs = level->needs,
                   .vl = level->vl,
                   .mr = level->mr,
@@ -100,4 +103,34 @@ bool target_init(Target *t, const char *cpu, Arena *arena, Diag *diag) {
                   .l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, 512 << 10),
                   .l3 = cache_size(_SC_LEVEL3_CACHE_SIZE, 16 << 20)};
     return true;
+}
+
+/* Where the tables of a module for a GPU live: any x86-64. */
+const Target target_tables = {
+    .triple = TRIPLE_X86, .cpu = "x86-64", .level = "x86-64", .features = "", .needs = "", .vl = 4};
+
+/* PTX 7.8 is read by drivers from CUDA 11.8 on, and is the first that knows sm_90. GPUs run code made for
+ * older ones, so the newest here serves all that follow. */
+bool target_init_gpu(Target *t, const char *gpu, Diag *diag) {
+    static const struct {
+        const char *name;
+        int sm;
+    } known[] = {{"sm_80", 80}, {"sm_86", 86}, {"sm_87", 87}, {"sm_89", 89}, {"sm_90", 90}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (gpu && strcmp(gpu, known[i].name) != 0) continue;
+        *t = (Target){.triple = "nvptx64-nvidia-cuda",
+                      .cpu = known[i].name,
+                      .level = known[i].name,
+                      .features = "+ptx78",
+                      .needs = "",
+                      .sm = known[i].sm,
+                      .vl = 4};
+        return true;
+    }
+    diag_error(
+        diag, NULL, 0, 0,
+        "--gpu %s: not a known architecture (sm_80, sm_86, sm_87, sm_89 or sm_90, which newer GPUs run "
+        "too)",
+        gpu);
+    return false;
 }

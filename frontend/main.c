@@ -163,16 +163,16 @@ static int parse_compile(int argc, char **argv, Compile *c) {
     return DONE;
 }
 
-/* What the command line knows and this version does not make. */
-static bool is_supported(const Compile *c, Diag *diag) {
-    const char *option = NULL, *value = NULL;
-    if (c->target && strcmp(c->target, "x86-64") != 0) option = "--target", value = c->target;
-    if (strcmp(c->emit, "ptx") == 0) option = "--emit", value = c->emit;
-    if (c->gpu) option = "--gpu", value = c->gpu;
-    if (!option) return true;
-    diag_error(diag, NULL, 0, 0, "%s %s: this version generates f32 and i16 code for x86-64 only", option,
-               value);
-    return false;
+static bool is_gpu(const Compile *c) {
+    return c->target && strcmp(c->target, "nvptx64") == 0;
+}
+
+/* Options that belong to one target. */
+static int check_target(const Compile *c) {
+    if (is_gpu(c) && c->cpu) return usage_error("--cpu %s: --target nvptx64 takes --gpu", c->cpu);
+    if (!is_gpu(c) && c->gpu) return usage_error("--gpu %s needs --target nvptx64", c->gpu);
+    if (!is_gpu(c) && strcmp(c->emit, "ptx") == 0) return usage_error("--emit ptx needs --target nvptx64");
+    return DONE;
 }
 
 /* Kernels are there for f32 and i16. */
@@ -229,7 +229,7 @@ static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *di
     const char *precision = choose_precision(m, c, diag);
     if (!precision || !has_kernels(c, precision, diag)) return false;
     const char *const pairs[] = {
-        "grads",    buffer ? "buffer" : "fused", "precision", precision, "target", "x86-64",
+        "grads",    buffer ? "buffer" : "fused", "precision", precision, "target", is_gpu(c) ? "nvptx64" : "x86-64",
         "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu,    NULL};
     if (meta_set(m, pairs)) return true;
     diag_error(diag, c->input, 0, 0, "the module's meta is no JSON object");
@@ -287,7 +287,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     Arena *arena = arena_new();
     Target target = {0};
     Module *m = NULL;
-    bool ok = is_supported(c, diag) && target_init(&target, c->cpu, arena, diag);
+    bool ok = is_gpu(c) ? target_init_gpu(&target, c->gpu, diag) : target_init(&target, c->cpu, arena, diag);
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
@@ -305,7 +305,8 @@ static int cmd_compile(int argc, char **argv, Diag *diag) {
 #endif
     int status = parse_compile(argc, argv, &c);
     bool tir = !status && is_tir(c.input);
-    if (tir && (c.sizes.batch || c.sizes.seq))
+    if (!status) status = check_target(&c);
+    if (!status && tir && (c.sizes.batch || c.sizes.seq))
         status = usage_error("--batch and --seq need a spec, not a .tir file");
     if (!status && !compile(&c, tir, diag)) status = FAILED;
     vec_free(&c.print_after);

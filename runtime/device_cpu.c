@@ -52,6 +52,8 @@ static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t avail
 bool device_open(Device *d, const LoadedModule *m, int threads) {
     const tbc_module_t *desc = m->desc;
     *d = (Device){.module = m, .threads = threads > 0 ? threads : parallel_all()};
+    if (desc->gpu)
+        return rt_error(m->path, "compiled for a GPU (compile with --target x86-64, or run with --device cuda)");
     d->arena_bytes = round_up(desc->arena_bytes + 1, 64);
     d->scratch_slice = round_up(desc->scratch_bytes + 1, 64);
     uint64_t scratch = (uint64_t)d->threads * d->scratch_slice;

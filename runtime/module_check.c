@@ -19,7 +19,7 @@ static bool within(uint64_t offset, uint64_t bytes, uint64_t end) {
 static bool check_code(const LoadedModule *m) {
     const tbc_module_t *d = m->desc;
     for (uint32_t i = 0; i < d->nkernels; i++)
-        if (!d->kernels[i].name || !d->kernels[i].run) return broken(m, "kernel", i);
+        if (!d->kernels[i].name || (d->kernels[i].run == NULL) != (d->gpu != NULL)) return broken(m, "kernel", i);
     for (uint32_t i = 0; i < d->nlaunches; i++) {
         const tbc_launch *l = &d->launches[i];
         if (l->kernel >= d->nkernels || !within(l->args, l->nargs, d->nargs) || !l->label)
@@ -145,6 +145,20 @@ static bool check_grads(const LoadedModule *m) {
     return true;
 }
 
+/* ---- code for a GPU */
+
+static bool check_gpu(const LoadedModule *m) {
+    const tbc_gpu *g = m->desc->gpu;
+    if (!g) return true;
+    if (!g->ptx || !g->sm || (m->desc->nkernels && !g->kernels) || (g->nimages && !g->images))
+        return rt_error(m->path, "inconsistent module: a part of its GPU code is missing (compile it again)");
+    for (uint32_t i = 0; i < m->desc->nkernels; i++)
+        if (!g->kernels[i].threads || g->kernels[i].threads > 1024) return broken(m, "GPU kernel", i);
+    for (uint32_t i = 0; i < g->nimages; i++)
+        if (!g->images[i].data || !g->images[i].bytes) return broken(m, "GPU image", i);
+    return true;
+}
+
 bool module_check(const LoadedModule *m) {
     const tbc_module_t *d = m->desc;
     if ((d->nkernels && !d->kernels) || (d->ntensors && !d->tensors) || (d->ntables && !d->tables) ||
@@ -152,7 +166,7 @@ bool module_check(const LoadedModule *m) {
         return rt_error(m->path, "inconsistent module: a list is missing (compile it again)");
     if (d->arena_bytes > UINT64_C(1) << 48 || d->scratch_bytes > UINT64_C(1) << 40)
         return rt_error(m->path, "inconsistent module: impossible memory sizes (compile it again)");
-    if (!check_code(m)) return false;
+    if (!check_code(m) || !check_gpu(m)) return false;
     for (uint32_t i = 0; i < d->ntensors; i++)
         if (!check_tensor(m, i)) return false;
     return check_names(m) && check_io(m) && check_grads(m);

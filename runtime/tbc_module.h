@@ -12,6 +12,10 @@
  * tiles or the number of threads. arena and scratch are 64-byte aligned; the arena starts zeroed, then
  * every entry of `consts` is copied in, parameters are written, and inputs before each run.
  *
+ * A module for a GPU (`gpu` is there, every kernel's `run` is NULL) has the same tables. Its arena is one
+ * allocation on the device, 256-byte aligned, and launch l runs kernel number l.kernel on l.tiles blocks of
+ * gpu->kernels[l.kernel].threads threads; see tbc_gpu. Launches of a table run one after the other.
+ *
  * Tables, as far as the module has them:
  *   train     inputs tokens, targets i32[B,S], hyper f32[4]; output loss f32[1]; updates parameters and moments
  *   backward  inputs tokens, targets; output loss; adds each gradient into state NAME.grad  } --grads
@@ -31,7 +35,7 @@
 #include <stdint.h>
 
 #define TBC_MAGIC "tbc-mod"
-#define TBC_ABI   1u
+#define TBC_ABI   2u
 #define TBC_MAX_RANK 4
 
 /* A kernel runs one tile. args are the launch's: byte offsets into the arena. */
@@ -39,7 +43,7 @@ typedef void tbc_kernel_fn(char *arena, const uint64_t *args, uint64_t tile, cha
 
 typedef struct tbc_kernel {
     const char *name; /* unique, spells out the descriptor */
-    tbc_kernel_fn *run;
+    tbc_kernel_fn *run; /* NULL in a module for a GPU */
 } tbc_kernel;
 
 typedef struct tbc_launch {
@@ -89,11 +93,35 @@ typedef struct tbc_const {
     const void *data;
 } tbc_const;
 
+/* Code for a GPU. Kernel i of the module is the entry kernels[i].name of the PTX and of each image:
+ *     .entry NAME(.param .u64 p0, .param .u64 p1, ..)
+ * with one parameter for each argument of its launch, the device address arena + args[..]. A launch is a grid
+ * {tiles,1,1} of blocks {threads,1,1}; block t does tile t. Each element is written by one fixed thread in a
+ * fixed order, so results are the same in every run. */
+typedef struct tbc_gpu_kernel {
+    uint32_t threads;      /* of a block */
+    uint32_t shared_bytes; /* dynamic shared memory of a block; what is static is not counted */
+} tbc_gpu_kernel;
+
+typedef struct tbc_gpu_image { /* a cubin: runs on compute capability sm/10 .. of the same major number */
+    uint32_t sm;
+    uint64_t bytes;
+    const void *data;
+} tbc_gpu_image;
+
+typedef struct tbc_gpu {
+    const char *ptx; /* NUL-terminated; the driver compiles it where no image fits */
+    uint32_t sm;     /* the compute capability that the PTX needs at least: 80 */
+    uint32_t nimages;
+    const tbc_gpu_image *images;   /* NULL if there are none */
+    const tbc_gpu_kernel *kernels; /* one for each kernel of the module */
+} tbc_gpu;
+
 /* meta is one JSON object:
  *   "name" string; "batch", "seq", "vocab" integers; "config" the Hugging Face config.json of the model;
  *   "train" {"lr","warmup","weight_decay","beta1","beta2","eps","bias_correction"}; "grads" "fused"|"buffer";
- *   "precision" "f32" or "i16" (of products with ternary weights); "target" "x86-64"; "cpu" the LLVM CPU
- *   name; "compiler" version string. */
+ *   "precision" "f32" or "i16" (of products with ternary weights); "target" "x86-64" or "nvptx64";
+ *   "cpu" the LLVM CPU name, for a GPU its architecture ("sm_80"); "compiler" version string. */
 typedef struct tbc_module {
     char magic[8];      /* TBC_MAGIC */
     uint32_t abi;       /* TBC_ABI */
@@ -108,6 +136,7 @@ typedef struct tbc_module {
     const tbc_launch *launches;
     const uint64_t *args;
     const tbc_const *consts;
+    const tbc_gpu *gpu; /* NULL in a module for the CPU */
 } tbc_module_t;
 
 /* The file ends with this trailer, little-endian; it lets a reader reject a damaged or foreign file

@@ -181,6 +181,7 @@ START_TEST(descriptor_is_checked) {
     SPOIL(launches[3].args, UINT32_MAX, "launch 3");
     SPOIL(launches[3].nargs, UINT32_MAX, "launch 3");
     SPOIL(kernels[1].run, NULL, "kernel 1");
+    SPOIL(d.gpu, &(tbc_gpu){0}, "kernel 0"); /* it has code for the CPU */
     SPOIL(args[2], c.d.arena_bytes + 1, "argument 2");
     SPOIL(tables[0].count, UINT32_MAX, "table 0");
     SPOIL(tables[1].first, UINT32_MAX, "table 1");
@@ -201,6 +202,29 @@ START_TEST(descriptor_is_checked) {
     SPOIL(tensors[6].dim[0], 1, "table 'train' lacks a proper 'tokens'");
     SPOIL(d.tensors, NULL, "a list is missing");
     SPOIL(d.arena_bytes, UINT64_MAX, "impossible memory sizes");
+    module_unload(&m);
+}
+END_TEST
+
+START_TEST(gpu_module_is_checked_and_refused_by_the_cpu) {
+    LoadedModule m;
+    ck_assert(module_load(&m, build_module("m.so", "")));
+    LoadedModule changed = m;
+    Copy c;
+    copy_descriptor(&c, m.desc);
+    changed.desc = &c.d;
+    tbc_gpu_kernel kernels[16] = {{0}};
+    for (uint32_t i = 0; i < c.d.nkernels; i++) c.kernels[i].run = NULL, kernels[i].threads = 32;
+    tbc_gpu gpu = {.ptx = "", .sm = 80, .kernels = kernels};
+    c.d.gpu = &gpu;
+    ck_assert(module_check(&changed));
+    Device d;
+    ck_fails(device_open(&d, &changed, 1), "compiled for a GPU");
+    kernels[2].threads = 2048;
+    ck_fails(module_check(&changed), "GPU kernel 2");
+    kernels[2].threads = 32;
+    gpu.nimages = 1;
+    ck_fails(module_check(&changed), "a part of its GPU code is missing");
     module_unload(&m);
 }
 END_TEST
@@ -534,6 +558,7 @@ int main(void) {
     tcase_add_test(tests, module_loads);
     tcase_add_test(tests, other_files_are_refused);
     tcase_add_test(tests, damage_is_noticed);
+    tcase_add_test(tests, gpu_module_is_checked_and_refused_by_the_cpu);
     tcase_add_test(tests, missing_cpu_features_are_named);
     tcase_add_test(tests, descriptor_is_checked);
     tcase_add_test(tests, every_tile_runs_once);

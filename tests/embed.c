@@ -10,7 +10,7 @@
 int main(int argc, char **argv) {
     void *handle = argc == 3 ? dlopen(argv[1], RTLD_NOW) : NULL;
     const tbc_module_t *m = handle ? dlsym(handle, "tbc_module") : NULL;
-    if (!m || memcmp(m->magic, TBC_MAGIC, sizeof m->magic) || m->abi != TBC_ABI) return 1;
+    if (!m || memcmp(m->magic, TBC_MAGIC, sizeof m->magic) || m->abi != TBC_ABI || m->gpu) return 1;
 
     char *arena = aligned_alloc(64, (m->arena_bytes + 63) / 64 * 64);
     char *scratch = aligned_alloc(64, m->scratch_bytes / 64 * 64 + 64);

@@ -237,4 +237,5 @@ const tbc_module_t tbc_module = {
     launches,
     args,
     consts,
+    NULL,
 };

@@ -55,9 +55,12 @@ expect 2 'tbc ops takes no arguments' ops x
 
 # ---- what this version does not do: 1
 expect 1 '--precision bf16: this version generates f32 and i16 code for x86-64 only' compile "$spec" --precision bf16
-expect 1 '--target nvptx64: this version' compile "$spec" --target nvptx64
-expect 1 '--emit ptx: this version' compile "$spec" --emit ptx
-expect 1 '--gpu sm_80: this version' compile "$spec" --gpu sm_80
+
+# ---- targets
+expect 2 '--emit ptx needs --target nvptx64' compile "$spec" --emit ptx
+expect 2 '--gpu sm_80 needs --target nvptx64' compile "$spec" --gpu sm_80
+expect 2 '--cpu haswell: --target nvptx64 takes --gpu' compile "$spec" --target nvptx64 --cpu haswell
+expect 1 '--gpu sm_70: not a known architecture (sm_80,' compile "$spec" --target nvptx64 --gpu sm_70
 
 # ---- precision
 cat >"$dir/f32.tir" <<'EOF'

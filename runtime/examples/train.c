@@ -32,8 +32,8 @@ static const tbc_table *find_table(const char *name) {
 static void load(const char *path) {
     void *handle = dlopen(path, RTLD_NOW);
     m = handle ? dlsym(handle, "tbc_module") : NULL;
-    if (!m || memcmp(m->magic, TBC_MAGIC, sizeof m->magic) || m->abi != TBC_ABI) {
-        fprintf(stderr, "%s: %s\n", path, handle ? "not a module of this version" : dlerror());
+    if (!m || memcmp(m->magic, TBC_MAGIC, sizeof m->magic) || m->abi != TBC_ABI || m->gpu) {
+        fprintf(stderr, "%s: %s\n", path, handle ? "not a module of this version for the CPU" : dlerror());
         exit(1);
     }
     arena = aligned_alloc(64, (m->arena_bytes + 63) / 64 * 64);

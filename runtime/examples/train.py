@@ -40,7 +40,8 @@ class Module(c.Structure):
                 ("nkernels", c.c_uint32), ("ntensors", c.c_uint32), ("ntables", c.c_uint32),
                 ("nlaunches", c.c_uint32), ("nargs", c.c_uint32), ("nconsts", c.c_uint32),
                 ("kernels", c.POINTER(Kernel)), ("tensors", c.POINTER(Tensor)), ("tables", c.POINTER(Table)),
-                ("launches", c.POINTER(Launch)), ("args", c.POINTER(c.c_uint64)), ("consts", c.POINTER(Const))]
+                ("launches", c.POINTER(Launch)), ("args", c.POINTER(c.c_uint64)), ("consts", c.POINTER(Const)),
+                ("gpu", c.c_void_p)]
 
 
 def aligned(size):
@@ -51,7 +52,7 @@ def aligned(size):
 
 def main(path):
     m = Module.in_dll(c.CDLL(os.path.abspath(path)), "tbc_module")
-    if m.magic != b"tbc-mod" or m.abi != 1 or m.bytes != c.sizeof(Module):
+    if m.magic != b"tbc-mod" or m.abi != 2 or m.bytes != c.sizeof(Module) or m.gpu:
         sys.exit(f"{path}: not a module of this version")
     arena, arena_owner = aligned(m.arena_bytes)
     scratch, scratch_owner = aligned(m.scratch_bytes)

@@ -1,0 +1,88 @@
+/* Kernels for NVIDIA GPUs: what their generators share, and the generators.
+ *
+ * A generator turns the same descriptor as on a CPU (gen.h) into one PTX entry
+ *     .entry name(.param .u64 p0, .param .u64 p1, ..)
+ * with a device address for each argument of the launch. A launch has one block a tile; next to each
+ * generator stands <kind>_grid, which says how many blocks and of what size. The helpers of gen.h for
+ * indices, memory, loops and arithmetic serve here too: they emit scalar code of one thread, and pointers
+ * carry their address space. Arithmetic rounds like that of a CPU (add.rn, fma.rn, div.rn, no flush of
+ * subnormals) unless it is one of the approximate functions below.
+ *
+ * Results must not depend on which warp comes first: an element is written by one fixed thread, sums have a
+ * fixed order, and there are no atomics. */
+#ifndef TBC_NV_H
+#define TBC_NV_H
+
+#include "../gen.h"
+
+enum { NV_WARP = 32 };
+/* Address spaces. Parameters and what gen_at makes of them are global. */
+enum { NV_GLOBAL = 1, NV_SHARED = 3 };
+
+/* What a launch takes: blocks of `threads` threads with `shared` bytes of dynamic shared memory each. */
+typedef struct NvGrid {
+    uint32_t blocks, threads, shared;
+} NvGrid;
+
+/* ---- a kernel */
+
+/* Begins a kernel of `nargs` parameters and blocks of `threads`: creates the entry and leaves the builder in
+ * its body; gen_end ends it. gen_buffer(g, i) is parameter i, 64-byte aligned, in global memory; g->tile is
+ * the block's index (i64). */
+void nv_kernel(Gen *, const char *name, unsigned nargs, uint32_t threads);
+/* Promises that no element that the kernel writes is reached through two parameters, so that loads may go
+ * before stores and through the read-only cache. */
+void nv_noalias(Gen *);
+/* Asks for registers few enough that `blocks` blocks fit on a multiprocessor. */
+void nv_min_blocks(Gen *, uint32_t blocks);
+
+/* i64: the thread's index in the block; its lane, and its warp's index. */
+LLVMValueRef nv_thread(Gen *), nv_lane(Gen *), nv_warp(Gen *);
+LLVMValueRef nv_is_thread(Gen *, int64_t index); /* i1 */
+
+/* ---- memory */
+
+/* Loads and stores that may rely on more than the element's alignment: 16 for four f32 at once. */
+LLVMValueRef nv_load(Gen *, LLVMTypeRef, LLVMValueRef ptr, unsigned align);
+void nv_store(Gen *, LLVMValueRef value, LLVMValueRef ptr, unsigned align);
+/* Static shared memory of the kernel, uninitialised. At most 48 KB in all. */
+LLVMValueRef nv_shared(Gen *, int64_t bytes, unsigned align, const char *name);
+/* The dynamic shared memory of NvGrid.shared bytes, 128-byte aligned. */
+LLVMValueRef nv_dynamic_shared(Gen *);
+
+/* ---- threads together */
+
+/* All threads of the block get here before any goes on, and see what was written before. All must come. */
+void nv_barrier(Gen *);
+/* The same for the 32 lanes of a warp. */
+void nv_warp_barrier(Gen *);
+/* The value (f32, f64 or i32) of lane (own lane xor mask), mask < 32. All 32 lanes must come. */
+LLVMValueRef nv_shuffle_xor(Gen *, LLVMValueRef value, unsigned mask);
+
+typedef enum NvFold { NV_ADD, NV_MAX } NvFold;
+LLVMValueRef nv_fold(Gen *, NvFold, LLVMValueRef a, LLVMValueRef b);
+/* The values (f32 or f64) of `width` neighbouring lanes, a power of two up to 32, folded pairwise: distance
+ * width/2 first, then half of that, .. Each of the lanes gets the result. All 32 lanes must come. */
+LLVMValueRef nv_warp_fold(Gen *, NvFold, LLVMValueRef value, unsigned width);
+/* Folds over all threads of the block (a multiple of 32): within warps first, then over the warps. Each
+ * thread gets the result; all must come. n values at once share the barriers, 4 bytes (f32) or 8 (f64) a warp
+ * each. */
+void nv_block_fold(Gen *, const NvFold *, LLVMValueRef *values, unsigned n, uint32_t threads);
+
+/* ---- approximate functions of f32 scalars: an instruction or two, errors as the PTX ISA documents them */
+
+LLVMValueRef nv_ex2(Gen *, LLVMValueRef), nv_lg2(Gen *, LLVMValueRef); /* 2^x, log2 x */
+LLVMValueRef nv_rcp(Gen *, LLVMValueRef), nv_rsqrt(Gen *, LLVMValueRef);
+
+/* ---- generators */
+
+#define NV_GENERATOR(kind, Desc)                                                                             \
+    void nv_gen_##kind(Gen *, const char *name, const Desc *);                                               \
+    NvGrid nv_##kind##_grid(const Desc *, const Target *);
+KERNEL_KINDS(NV_GENERATOR)
+#undef NV_GENERATOR
+
+/* The kinds that have their generator; a module that needs another one is refused with its name. */
+#define NV_KINDS(X) X(fill, FillDesc)
+
+#endif
