@@ -83,6 +83,12 @@ KERNEL_KINDS(NV_GENERATOR)
 #undef NV_GENERATOR
 
 /* The kinds that have their generator; a module that needs another one is refused with its name. */
-#define NV_KINDS(X) X(fill, FillDesc)
+#define NV_KINDS(X)                                                                                          \
+    X(gemm, GemmDesc)                                                                                        \
+    X(gemv, GemvDesc)                                                                                        \
+    X(attention, AttnDesc)                                                                                   \
+    X(attention_grad, AttnDesc)                                                                              \
+    X(attention_decode, AttnDesc)                                                                            \
+    X(fill, FillDesc)
 
 #endif
