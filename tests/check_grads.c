@@ -3,6 +3,7 @@
  * function with ste taken as the identity, at the projected weights. */
 #include "../passes/pass.h"
 #include "random_graph.h"
+#include "seeds.h"
 
 #include <check.h>
 
@@ -327,7 +328,7 @@ int main(void) {
     tcase_add_loop_test(t, every_rule_has_a_sample, 0, OP_COUNT);
     tcase_add_loop_test(t, op_gradient, 0, SAMPLES);
     tcase_add_test(t, stop_has_no_gradient);
-    tcase_add_loop_test(t, model_gradient, 0, 200);
+    tcase_add_loop_test(t, model_gradient, 0, SEEDS_OF(200));
     tcase_add_loop_test(t, whole_layer, 0, 3);
     tcase_add_loop_test(t, straight_through, 0, 10);
     suite_add_tcase(s, t);

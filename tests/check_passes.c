@@ -3,12 +3,13 @@
  * nothing, is tested by its golden files; what is asked of the driver is tested here. */
 #include "../passes/pass.h"
 #include "random_graph.h"
+#include "seeds.h"
 
 #include <check.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SEEDS = 200 };
+enum { SEEDS = SEEDS_OF(200) };
 
 static const PassOptions plain = {.verify = true}, buffer = {.verify = true, .grads_buffer = true};
 
@@ -374,7 +375,7 @@ int main(void) {
     tcase_add_loop_test(t, insert_ste_is_idempotent, 0, 20);
     tcase_add_loop_test(t, optimizer_updates_from_gradients, 0, SEEDS);
     tcase_add_loop_test(t, declarations_keep_their_order, 0, 20);
-    tcase_add_loop_test(t, cse_and_simplify_reach_a_fixpoint, 0, 50);
+    tcase_add_loop_test(t, cse_and_simplify_reach_a_fixpoint, 0, SEEDS_OF(50));
     tcase_add_test(t, gradients_accumulate_in_place);
     suite_add_tcase(s, t);
     TCase *d = tcase_create("driver");

@@ -5,12 +5,13 @@
 #include "../frontend/build.h"
 #include "../passes/pass.h"
 #include "random_storage.h"
+#include "seeds.h"
 
 #include <check.h>
 
-#define MODELS    300 /* random modules */
-#define LONG      30  /* with enough rows for several chunks of logits */
-#define STORAGES  1000
+#define MODELS    SEEDS_OF(300) /* random modules */
+#define LONG      SEEDS_OF(30) /* with enough rows for several chunks of logits */
+#define STORAGES  SEEDS_OF(1000)
 #define BATCH     20 /* seeds that one test runs through */
 #define TOLERANCE 1e-9
 

@@ -1,6 +1,7 @@
 /* Kernels of row regions against the interpreter: the idioms that models are made of, and random bodies,
  * for row lengths around the vector widths and several kinds of broadcasting. */
 #include "kernel_test.h"
+#include "seeds.h"
 #include <check.h>
 
 /* ---- bodies under construction */
@@ -425,7 +426,7 @@ static void build_random(Body *b) {
     yield(b, nresults, results);
 }
 
-enum { BATCH = 32, BATCHES = 12 };
+enum { BATCH = 32, BATCHES = SEEDS_OF(12) };
 
 START_TEST(test_random_bodies) {
     Case cases[BATCH];
