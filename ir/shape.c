@@ -236,6 +236,11 @@ static bool shape_reshape(Infer *s) {
     return true;
 }
 
+static bool shape_after(Infer *s) {
+    s->out[0] = *operand(s, 0);
+    return true;
+}
+
 static bool shape_slice(Infer *s) {
     const Type *x = operand(s, 0), *t = s->node->given;
     int64_t begin = s->node->attrs->begin;

@@ -92,13 +92,17 @@ bool may_overwrite(const Graph *g, Val root, Val result) {
 
 /* ---- readers */
 
+uint32_t operands_read(const Node *n) {
+    return n->op == OP_after ? 1 : n->nin;
+}
+
 Readers graph_readers(const Graph *g, Arena *scratch) {
     uint32_t *first = arena_array(scratch, uint32_t, g->values.n + 2);
     for (uint32_t i = 0; i < g->nodes.n; i++)
-        for (uint32_t k = 0; k < g->nodes.at[i].nin; k++) first[g->nodes.at[i].in[k] + 2]++;
+        for (uint32_t k = 0; k < operands_read(&g->nodes.at[i]); k++) first[g->nodes.at[i].in[k] + 2]++;
     for (uint32_t v = 2; v < g->values.n + 2; v++) first[v] += first[v - 1];
     uint32_t *at = arena_array(scratch, uint32_t, first[g->values.n + 1]);
     for (uint32_t i = 0; i < g->nodes.n; i++)
-        for (uint32_t k = 0; k < g->nodes.at[i].nin; k++) at[first[g->nodes.at[i].in[k] + 1]++] = i;
+        for (uint32_t k = 0; k < operands_read(&g->nodes.at[i]); k++) at[first[g->nodes.at[i].in[k] + 1]++] = i;
     return (Readers){first, at};
 }

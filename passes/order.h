@@ -26,6 +26,12 @@ Val declared_value(const Graph *, const char *name);
  * params and states only on the way to what is stored to them in the end. */
 bool may_overwrite(const Graph *, Val root, Val result);
 
+/* How many operands a node reads: of an `after` only the first. */
+uint32_t operands_read(const Node *);
+
+/* The order that pass schedule gives a function, and the graph in it: a new one. */
+Graph *schedule_graph(PassCtx *, const Graph *);
+
 /* Readers of values: node read.at[i] for i from read.first[v] up to read.first[v+1], in node order, one
  * entry for each operand. Memory from `scratch`. */
 typedef struct Readers {

@@ -369,7 +369,7 @@ static Graph *in_order(PassCtx *ctx, Sched *s) {
     return to;
 }
 
-static Graph *schedule_graph(PassCtx *ctx, const Graph *from) {
+Graph *schedule_graph(PassCtx *ctx, const Graph *from) {
     Graph *g = pass_drop_dead(ctx, from);
     for (;;) {
         Sched s = sched_new(g, ctx->scratch);

@@ -1,7 +1,7 @@
 /* Storage: which values share memory.
  *
  * Every value starts as a block of its own and joins another's where it can stand there:
- *   views       reshape, and slice at an aligned offset, in what they view
+ *   views       reshape, after, and slice at an aligned offset, in what they view
  *   in place    results of adamw, of products and embedding_grad with a sum so far, in what they take over
  *   concat      operands in the result, so that the pieces are built in place
  *   store       the value in the param or state itself, if the old content has no reader any more
@@ -33,7 +33,7 @@ static Storage singletons(const Graph *g, const int64_t *at, Arena *scratch) {
     for (uint32_t i = 0; i < g->nodes.n; i++) {
         const Node *node = &g->nodes.at[i];
         uint32_t end = node->op == OP_output ? g->nodes.n : i;
-        for (uint32_t k = 0; k < node->nin; k++)
+        for (uint32_t k = 0; k < operands_read(node); k++)
             if (s.block[node->in[k]].last < end) s.block[node->in[k]].last = end;
     }
     return s;
