@@ -11,6 +11,7 @@ const tbc_table *codes_project(Session *s) {
         if (t->kind == TBC_INPUT && t->table == table - s->module.desc->tables)
             memset(device_at(&s->device, t), 0, t->bytes);
     }
+    session_upload_inputs(s, table);
     device_run(&s->device, table);
     return table;
 }
@@ -22,6 +23,8 @@ bool codes_of(const Session *s, const tbc_table *table, const tbc_tensor *param,
     if (!t || t->group != param->group || tensor_values(t) != tensor_values(param) ||
         t->dim[t->rank - 1] != param->dim[param->rank - 1])
         return rt_error(m->path, "the module does not show the codes of %s", param->name);
+    device_download(&s->device, t);
+    if (!device_ok(&s->device)) return false;
     int64_t cols = param->dim[param->rank - 1], rows = tensor_values(param) / cols;
     *c = (Codes){.at = device_at(&s->device, t), .rows = rows, .cols = cols, .group = t->group};
     c->groups = (cols + c->group - 1) / c->group;

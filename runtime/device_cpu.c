@@ -1,5 +1,7 @@
-/* The CPU device: memory by mmap, launches by the parallel loop over their tiles. */
-#include "device_cpu.h"
+/* The CPU as a device: a launch is a parallel loop over its tiles. Since tiles are fixed at compile time and
+ * write disjoint memory, results are bit-equal for any number of threads. The host's memory is the arena, so
+ * nothing has to cross and nothing can fail. */
+#include "device.h"
 #include "error.h"
 #include "parallel.h"
 #include <inttypes.h>
@@ -35,13 +37,6 @@ static uint64_t memory_available(void) {
     return available;
 }
 
-static void *map_zeroed(uint64_t bytes) {
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) return NULL;
-    madvise(at, bytes, MADV_HUGEPAGE); /* fewer TLB misses; not having huge pages is fine */
-    return at;
-}
-
 static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t available) {
     const double gib = 1024.0 * 1024 * 1024;
     return rt_error(
@@ -49,99 +44,121 @@ static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t avail
         (double)needed / gib, (double)available / gib);
 }
 
-bool device_open(Device *d, const LoadedModule *m, int threads) {
-    const tbc_module_t *desc = m->desc;
-    *d = (Device){.module = m, .threads = threads > 0 ? threads : parallel_all()};
-    if (desc->gpu)
-        return rt_error(m->path, "compiled for a GPU (compile with --target x86-64, or run with --device cuda)");
-    d->arena_bytes = round_up(desc->arena_bytes + 1, 64);
-    d->scratch_slice = round_up(desc->scratch_bytes + 1, 64);
-    uint64_t scratch = (uint64_t)d->threads * d->scratch_slice;
+typedef struct Cpu {
+    char *scratch; /* 64-byte aligned, one slice a thread */
+    uint64_t scratch_slice;
+    int threads;
+} Cpu;
+
+static bool cpu_open(Device *d, int threads) {
+    Cpu *cpu = d->self = rt_calloc(1, sizeof *cpu);
+    cpu->threads = threads > 0 ? threads : parallel_all();
+    cpu->scratch_slice = round_up(d->module->desc->scratch_bytes + 1, 64);
+    snprintf(d->name, sizeof d->name, "%d thread%s", cpu->threads, cpu->threads > 1 ? "s" : "");
+    uint64_t scratch = (uint64_t)cpu->threads * cpu->scratch_slice;
     uint64_t needed = d->arena_bytes + scratch, available = memory_available();
-    if (needed > available) return out_of_memory(m, needed, available);
-    d->arena = map_zeroed(d->arena_bytes);
-    d->scratch = map_zeroed(scratch);
-    if (!d->arena || !d->scratch) { /* what is in use already counts towards ulimit -v too */
-        device_close(d);
-        return out_of_memory(m, needed, available);
-    }
-    for (uint32_t i = 0; i < desc->nconsts; i++)
-        memcpy(d->arena + desc->consts[i].offset, desc->consts[i].data, desc->consts[i].bytes);
+    if (needed > available) return out_of_memory(d->module, needed, available);
+    d->arena = device_map(d->arena_bytes);
+    cpu->scratch = device_map(scratch);
+    if (!d->arena || !cpu->scratch) /* what is in use already counts towards ulimit -v too */
+        return out_of_memory(d->module, needed, available);
+    madvise(d->arena, d->arena_bytes, MADV_HUGEPAGE); /* fewer TLB misses; not having huge pages is fine */
+    madvise(cpu->scratch, scratch, MADV_HUGEPAGE);
     return true;
 }
 
-void device_close(Device *d) {
-    if (d->arena) munmap(d->arena, d->arena_bytes);
-    if (d->scratch) munmap(d->scratch, (uint64_t)d->threads * d->scratch_slice);
-    *d = (Device){0};
+static void cpu_close(Device *d) {
+    Cpu *cpu = d->self;
+    if (cpu->scratch) munmap(cpu->scratch, (uint64_t)cpu->threads * cpu->scratch_slice);
+    free(cpu);
+}
+
+static bool cpu_ok(const Device *d) {
+    (void)d;
+    return true;
+}
+
+static void cpu_transfer(const Device *d, uint64_t offset, uint64_t bytes) {
+    (void)d, (void)offset, (void)bytes;
 }
 
 /* ---- launches */
 
 typedef struct Launch {
-    const Device *device;
+    const Cpu *cpu;
+    char *arena;
     tbc_kernel_fn *run;
     const uint64_t *args;
 } Launch;
 
 static void run_tile(void *context, uint64_t tile, int thread) {
     const Launch *l = context;
-    l->run(l->device->arena, l->args, tile, l->device->scratch + (uint64_t)thread * l->device->scratch_slice);
+    l->run(l->arena, l->args, tile, l->cpu->scratch + (uint64_t)thread * l->cpu->scratch_slice);
 }
 
-void device_run(Device *d, const tbc_table *table) {
+static void cpu_run(Device *d, const tbc_table *table) {
     const tbc_module_t *m = d->module->desc;
+    const Cpu *cpu = d->self;
     for (uint32_t i = 0; i < table->count; i++) {
         const tbc_launch *l = &m->launches[table->first + i];
-        Launch launch = {d, m->kernels[l->kernel].run, m->args + l->args};
+        Launch launch = {cpu, d->arena, m->kernels[l->kernel].run, m->args + l->args};
         double start = d->profile ? seconds_now() : 0;
-        parallel_tiles(d->threads, l->tiles, run_tile, &launch);
+        parallel_tiles(cpu->threads, l->tiles, run_tile, &launch);
         if (d->profile) profile_add(d->profile, l, seconds_now() - start);
     }
 }
 
 /* ---- whole tensors, in blocks of a fixed size */
 
-#define BLOCK (INT64_C(1) << 16)
+#define BLOCK (UINT64_C(1) << 18) /* bytes */
 
 typedef struct Blocks {
-    const float *in;
-    float *out;
-    int64_t n;
+    char *at;
+    uint64_t bytes;
     double *sums; /* one a block */
 } Blocks;
 
-static int64_t block_end(const Blocks *b, int64_t begin) {
-    return begin + BLOCK < b->n ? begin + BLOCK : b->n;
+static uint64_t block_bytes(const Blocks *b, uint64_t block) {
+    uint64_t left = b->bytes - block * BLOCK;
+    return left < BLOCK ? left : BLOCK;
 }
 
-static void zero_block(void *context, uint64_t tile, int thread) {
+static void zero_block(void *context, uint64_t block, int thread) {
     (void)thread;
     Blocks *b = context;
-    int64_t begin = (int64_t)tile * BLOCK;
-    memset(b->out + begin, 0, (size_t)(block_end(b, begin) - begin) * sizeof(float));
+    memset(b->at + block * BLOCK, 0, block_bytes(b, block));
 }
 
-void device_zero(Device *d, float *at, int64_t n) {
-    Blocks b = {.out = at, .n = n};
-    parallel_tiles(d->threads, (uint64_t)((n + BLOCK - 1) / BLOCK), zero_block, &b);
+static void cpu_zero(Device *d, uint64_t offset, uint64_t bytes) {
+    Blocks b = {.at = d->arena + offset, .bytes = bytes};
+    parallel_tiles(((Cpu *)d->self)->threads, (bytes + BLOCK - 1) / BLOCK, zero_block, &b);
 }
 
-static void square_block(void *context, uint64_t tile, int thread) {
+static void square_block(void *context, uint64_t block, int thread) {
     (void)thread;
     Blocks *b = context;
-    int64_t begin = (int64_t)tile * BLOCK, end = block_end(b, begin);
+    const float *at = (const float *)(b->at + block * BLOCK);
+    const uint64_t n = block_bytes(b, block) / sizeof *at;
     double sum = 0;
-    for (int64_t i = begin; i < end; i++) sum += (double)b->in[i] * (double)b->in[i];
-    b->sums[tile] = sum;
+    for (uint64_t i = 0; i < n; i++) sum += (double)at[i] * (double)at[i];
+    b->sums[block] = sum;
 }
 
-double device_sum_squares(Device *d, const float *at, int64_t n) {
-    int64_t blocks = (n + BLOCK - 1) / BLOCK;
-    Blocks b = {.in = at, .n = n, .sums = rt_calloc((size_t)blocks, sizeof(double))};
-    parallel_tiles(d->threads, (uint64_t)blocks, square_block, &b);
+static double sum_squares(Device *d, const tbc_tensor *t) {
+    const uint64_t bytes = (uint64_t)tensor_values(t) * sizeof(float), blocks = (bytes + BLOCK - 1) / BLOCK;
+    Blocks b = {d->arena + t->offset, bytes, rt_calloc(blocks, sizeof(double))};
+    parallel_tiles(((Cpu *)d->self)->threads, blocks, square_block, &b);
     double sum = 0;
-    for (int64_t i = 0; i < blocks; i++) sum += b.sums[i];
+    for (uint64_t i = 0; i < blocks; i++) sum += b.sums[i];
     free(b.sums);
     return sum;
 }
+
+static double cpu_sum_squares(Device *d, const tbc_tensor *const *tensors, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += sum_squares(d, tensors[i]);
+    return sum;
+}
+
+const DeviceKind device_cpu = {cpu_open,     cpu_close,    cpu_ok,   cpu_run,
+                               cpu_transfer, cpu_transfer, cpu_zero, cpu_sum_squares};

@@ -43,6 +43,7 @@ static Range range_of_floats(const float *at, int64_t n) {
 
 /* n is 0 for what cannot be other than finite. */
 static Range range_of(const Session *s, const tbc_tensor *t) {
+    device_download(&s->device, t);
     const char *at = device_at(&s->device, t);
     Range r = {.min = INFINITY, .max = -INFINITY};
     if (t->dtype == TBC_F32) return range_of_floats((const float *)at, tensor_values(t));
@@ -70,6 +71,7 @@ static void note_range(const char *role, const char *name, const Range *r) {
 
 bool diagnose_weights(const Session *s, const char *when) {
     int64_t found = 0;
+    if (!session_download_weights(s)) return true; /* the error is printed */
     for (size_t i = 0; i < s->nparams + s->nmoments; i++) {
         bool moment = i >= s->nparams;
         const NamedTensor *t = moment ? &s->moments[i - s->nparams] : &s->params[i];
@@ -148,11 +150,11 @@ static void look(const Session *s, int32_t table, uint32_t i, const tbc_launch *
 }
 
 /* Temporaries that this launch begins to write: what lies there is of no one, and may look like a NaN. */
-static void clear_results(const Session *s, int32_t table, uint32_t i, const tbc_launch *l,
+static void clear_results(Session *s, int32_t table, uint32_t i, const tbc_launch *l,
                           const Argument *before) {
     for (uint32_t j = 0; j < l->nargs; j++) {
         const tbc_tensor *t = tensor_at(s, table, i, s->module.desc->args[l->args + j], true);
-        if (!before[j].tensor && t && t->kind == TBC_TEMP) memset(device_at(&s->device, t), 0, t->bytes);
+        if (!before[j].tensor && t && t->kind == TBC_TEMP) device_zero(&s->device, t);
     }
 }
 

@@ -19,8 +19,9 @@ static double batch_loss(Session *s, const tbc_table *table, Evaluation *e, int6
     const LoadedModule *m = &s->module;
     for (int64_t b = 0; b < m->batch; b++)
         session_feed_window(s, table, e->split, e->stride, e->rows + (b < rows ? b : rows - 1), b);
+    session_upload_inputs(s, table);
     device_run(&s->device, table);
-    const float *nll = session_io(s, table, TBC_OUTPUT, "nll");
+    const float *nll = session_output(s, table, "nll");
     double sum = 0;
     for (int64_t b = 0; b < rows; b++) {
         int64_t skip = e->rows + b > 0 ? m->seq - e->stride : 0;
@@ -43,6 +44,7 @@ bool evaluate(Session *s, int64_t max_batches, Progress *progress, Evaluation *e
     while (e->rows < limit) {
         int64_t rows = limit - e->rows < batch ? limit - e->rows : batch;
         sum += batch_loss(s, table, e, rows);
+        if (!device_ok(&s->device)) return false;
         if (!isfinite(sum)) {
             progress_clear(progress);
             rt_error(NULL, "the evaluation loss is not finite after step %" PRId64, s->state.step);

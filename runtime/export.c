@@ -19,7 +19,7 @@ static bool is_finite(const Exported *e) {
 /* Fills list, which has room for all. */
 static bool gather(Session *s, Exported *list, size_t *n) {
     const tbc_table *table = codes_project(s);
-    bool ok = table != NULL;
+    bool ok = table && session_download_weights(s);
     for (uint32_t i = 0; ok && i < s->module.desc->ntensors; i++) {
         const tbc_tensor *t = &s->module.desc->tensors[i];
         if (t->kind != TBC_PARAM) continue;

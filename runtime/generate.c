@@ -41,15 +41,17 @@ static void push(Text *t, int32_t token) {
     sampler_see(t->sampler, token);
 }
 
-/* Logits of the token after the text. Inputs are written for every run: it may use their memory again. */
+/* Logits of the token after the text, NULL if the device failed. Inputs are written for every run: it may use their memory again. */
 static const float *next_logits(Text *t) {
     Session *s = t->s;
     for (; t->fed < t->n; t->fed++, t->runs++) {
-        *(int32_t *)session_io(s, t->decode, TBC_INPUT, "tokens") = t->tokens[t->fed];
-        *(int32_t *)session_io(s, t->decode, TBC_INPUT, "pos") = (int32_t)t->fed;
+        *(int32_t *)session_input(s, t->decode, "tokens") = t->tokens[t->fed];
+        *(int32_t *)session_input(s, t->decode, "pos") = (int32_t)t->fed;
+        session_upload_inputs(s, t->decode);
         device_run(&s->device, t->decode);
     }
-    return session_io(s, t->decode, TBC_OUTPUT, "logits");
+    const float *logits = session_output(s, t->decode, "logits");
+    return device_ok(&s->device) ? logits : NULL;
 }
 
 /* Without ids, prints what is still held back. */
@@ -98,7 +100,9 @@ static int64_t continue_text(Text *t, const cJSON *eos) {
     int64_t made = 0;
     while (made < o->max_tokens && !interrupt_pending()) {
         double u = rng_uniform(seed, stream, (uint64_t)made);
-        int32_t token = (int32_t)sampler_pick(t->sampler, next_logits(t), u);
+        const float *logits = next_logits(t);
+        if (!logits) return -1;
+        int32_t token = (int32_t)sampler_pick(t->sampler, logits, u);
         if (token < 0) {
             rt_error(NULL, "the model's output is not finite at token %" PRId64, made + 1);
             return -1;
@@ -123,7 +127,7 @@ static bool generate_text(Text *t, const cJSON *eos) {
     const tbc_table *project = module_table(&s->module, "project");
     if (project) device_run(&s->device, project);
     double start = seconds_now();
-    next_logits(t);
+    if (!next_logits(t)) return false;
     double middle = seconds_now();
     int64_t prompt = t->runs, made = continue_text(t, eos);
     if (made < 0) return false;

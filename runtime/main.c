@@ -34,7 +34,7 @@ static bool run(Session *s) {
 
 static bool run_module(const Options *o) {
     Session session;
-    bool ok = session_open(&session, o) && run(&session);
+    bool ok = session_open(&session, o) && run(&session) && device_ok(&session.device);
     if (ok && o->profile) profile_print(&session.profile);
     session_close(&session);
     return ok;

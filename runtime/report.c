@@ -97,7 +97,7 @@ static void headline(FILE *f, const Session *s, const History *h, double seconds
     fprintf(f, "</h1>\n<p class=\"note\">%.4g M parameters · batch %" PRId64 ", seq %" PRId64 " · on ",
             params / 1e6, s->module.batch, s->module.seq);
     html_text(f, s->options->data);
-    fprintf(f, " · %d threads · tbc-run %s</p>\n<div class=\"tiles\">\n", s->device.threads, TBC_VERSION);
+    fprintf(f, " · %s · tbc-run %s</p>\n<div class=\"tiles\">\n", s->device.name, TBC_VERSION);
     cJSON_Delete(meta);
     number_tile(f, "steps", "%.0f", (double)s->state.step);
     if (h->loss.n) {

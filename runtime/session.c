@@ -79,9 +79,26 @@ static void list_tensors(Session *s) {
     for (uint32_t i = 0; i < d->ntensors; i++) {
         const tbc_tensor *t = &d->tensors[i];
         if (t->kind == TBC_PARAM) append(&s->device, t, s->params, &s->nparams);
-        if (t->kind == TBC_STATE && is_grad(t)) append(&s->device, t, s->grads, &s->ngrads);
+        if (t->kind == TBC_STATE && is_grad(t)) s->grads[s->ngrads++] = t;
         if (t->kind == TBC_STATE && !is_grad(t)) append(&s->device, t, s->moments, &s->nmoments);
     }
+}
+
+static bool is_weight(const tbc_tensor *t) {
+    return t->kind == TBC_PARAM || (t->kind == TBC_STATE && !is_grad(t));
+}
+
+static void upload_weights(const Session *s) {
+    const tbc_module_t *d = s->module.desc;
+    for (uint32_t i = 0; i < d->ntensors; i++)
+        if (is_weight(&d->tensors[i])) device_upload(&s->device, &d->tensors[i]);
+}
+
+bool session_download_weights(const Session *s) {
+    const tbc_module_t *d = s->module.desc;
+    for (uint32_t i = 0; i < d->ntensors; i++)
+        if (is_weight(&d->tensors[i])) device_download(&s->device, &d->tensors[i]);
+    return device_ok(&s->device);
 }
 
 /* ---- where training stands */
@@ -173,6 +190,7 @@ static bool start(Session *s) {
 /* Which tokenizer it is goes without a word only where no text comes in. */
 static void announce(const Session *s) {
     const Options *o = s->options;
+    if (!o->quiet && strcmp(o->device, "cpu")) fprintf(stderr, "device: %s\n", s->device.name);
     if (!o->quiet && (o->data || o->generate))
         fprintf(stderr, "tokenizer: %s (%" PRId64 " tokens)\n", tokenizer_name(s->tokenizer),
                 tokenizer_vocab(s->tokenizer));
@@ -180,19 +198,18 @@ static void announce(const Session *s) {
 
 bool session_open(Session *s, const Options *o) {
     *s = (Session){.options = o};
-    if (!strcmp(o->device, "cuda"))
-        return rt_error(NULL, "--device cuda: this build has no CUDA device support (use --device cpu)");
     if (!module_load(&s->module, o->module) || !check_tables(&s->module, o)) return false;
     if (o->save && !checkpoint_can_save(o->save)) return false;
     if (o->save_best && !checkpoint_can_save(o->save_best)) return false;
     if (!open_data(s)) return false;
-    if (!device_open(&s->device, &s->module, o->threads > 0 ? (int)o->threads : 0)) return false;
+    if (!device_open(&s->device, &s->module, o->device, o->threads > 0 ? (int)o->threads : 0)) return false;
     if (o->profile) {
         profile_open(&s->profile, &s->module);
         s->device.profile = &s->profile;
     }
     list_tensors(s);
     if (!start(s)) return false;
+    upload_weights(s);
     announce(s);
     return true;
 }
@@ -208,14 +225,27 @@ void session_close(Session *s) {
 
 /* ---- for train, evaluate, verify, generate */
 
-void *session_io(const Session *s, const tbc_table *table, enum tbc_kind kind, const char *name) {
-    return device_at(&s->device, module_tensor(&s->module, table, kind, name));
+void *session_input(const Session *s, const tbc_table *table, const char *name) {
+    return device_at(&s->device, module_tensor(&s->module, table, TBC_INPUT, name));
+}
+
+void session_upload_inputs(const Session *s, const tbc_table *table) {
+    const tbc_module_t *d = s->module.desc;
+    for (uint32_t i = 0; i < d->ntensors; i++)
+        if (d->tensors[i].kind == TBC_INPUT && d->tensors[i].table == table - d->tables)
+            device_upload(&s->device, &d->tensors[i]);
+}
+
+const void *session_output(const Session *s, const tbc_table *table, const char *name) {
+    const tbc_tensor *t = module_tensor(&s->module, table, TBC_OUTPUT, name);
+    device_download(&s->device, t);
+    return device_at(&s->device, t);
 }
 
 /* Copies s->row into place b of the table's inputs. */
 static void feed(Session *s, const tbc_table *table, int64_t b) {
-    int32_t *tokens = session_io(s, table, TBC_INPUT, "tokens");
-    int32_t *targets = session_io(s, table, TBC_INPUT, "targets");
+    int32_t *tokens = session_input(s, table, "tokens");
+    int32_t *targets = session_input(s, table, "targets");
     size_t seq = (size_t)s->module.seq;
     memcpy(tokens + (size_t)b * seq, s->row, seq * sizeof *tokens);
     memcpy(targets + (size_t)b * seq, s->row + 1, seq * sizeof *targets);
@@ -246,7 +276,7 @@ static bool all_finite(const NamedTensor *tensors, size_t n, int64_t step) {
 }
 
 bool session_save(const Session *s, const char *dir) {
-    return all_finite(s->params, s->nparams, s->state.step) &&
+    return session_download_weights(s) && all_finite(s->params, s->nparams, s->state.step) &&
            all_finite(s->moments, s->nmoments, s->state.step) &&
            checkpoint_save(dir, s->module.config, s->params, s->nparams, s->moments, s->nmoments, &s->state);
 }

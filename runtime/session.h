@@ -5,7 +5,7 @@
 
 #include "checkpoint.h"
 #include "data.h"
-#include "device_cpu.h"
+#include "device.h"
 #include "options.h"
 
 typedef struct Session {
@@ -15,7 +15,8 @@ typedef struct Session {
     Profile profile;
     Tokenizer *tokenizer;
     Dataset *data;                         /* NULL: no --data */
-    NamedTensor *params, *moments, *grads; /* in the arena; moments: NAME.m and NAME.v */
+    NamedTensor *params, *moments; /* where the host has them (device.h); moments: NAME.m and NAME.v */
+    const tbc_tensor **grads;
     size_t nparams, nmoments, ngrads;
     int32_t *row;      /* seq+1 ids, where examples pass through */
     int64_t last_step; /* at which this run ends */
@@ -27,14 +28,23 @@ typedef struct Session {
 bool session_open(Session *, const Options *);
 void session_close(Session *);
 
-/* The memory of an input or output that tbc_module.h lists for the table. */
-void *session_io(const Session *, const tbc_table *, enum tbc_kind, const char *name);
+/* Inputs and outputs are those that tbc_module.h lists for the table. A run of one: fill its inputs, have them
+ * all uploaded, device_run, read outputs.
+ *
+ * Where the host writes an input. */
+void *session_input(const Session *, const tbc_table *, const char *name);
+void session_upload_inputs(const Session *, const tbc_table *);
+/* Waits for the last run and gives its output; device_ok says whether to believe it. */
+const void *session_output(const Session *, const tbc_table *, const char *name);
 
 /* Copies example `row` of a split into place b of the table's inputs tokens and targets. */
 void session_feed(Session *, const tbc_table *, DataSplit, int64_t row, int64_t b);
 
 /* The same with window `window` of those with this stride (data.h). */
 void session_feed_window(Session *, const tbc_table *, DataSplit, int64_t stride, int64_t window, int64_t b);
+
+/* Brings parameters and moments to where the host has them: before those are read. False: the device failed. */
+bool session_download_weights(const Session *);
 
 /* Saves a checkpoint to a directory. False: an error was printed (weights that are not finite, no space, ..).
  */

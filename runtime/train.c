@@ -58,11 +58,12 @@ static void feed_next(Session *s, const tbc_table *table) {
 }
 
 static double loss_of(const Session *s, const tbc_table *table) {
-    return (double)*(const float *)session_io(s, table, TBC_OUTPUT, "loss");
+    return (double)*(const float *)session_output(s, table, "loss");
 }
 
 static double run_loss(Session *s, const tbc_table *table) {
     feed_next(s, table);
+    session_upload_inputs(s, table);
     device_run(&s->device, table);
     return loss_of(s, table);
 }
@@ -73,24 +74,19 @@ static Step fused_step(Session *s, uint32_t until_loss) {
     const tbc_table *table = module_table(&s->module, "train");
     tbc_table head = {table->name, table->first, until_loss};
     tbc_table tail = {table->name, table->first + until_loss, table->count - until_loss};
-    hyper_at(&s->state, &s->module, s->state.step + 1, 1, session_io(s, table, TBC_INPUT, "hyper"));
+    hyper_at(&s->state, &s->module, s->state.step + 1, 1, session_input(s, table, "hyper"));
     feed_next(s, table);
+    session_upload_inputs(s, table);
     device_run(&s->device, &head);
-    if (until_loss == 0 || isfinite(loss_of(s, table))) device_run(&s->device, &tail);
-    return (Step){loss_of(s, table), -1};
+    Step step = {.grad_norm = -1};
+    if (until_loss) step.loss = loss_of(s, table);
+    if (isfinite(step.loss)) device_run(&s->device, &tail);
+    if (!until_loss) step.loss = loss_of(s, table);
+    return step;
 }
 
 static void zero_grads(Session *s) {
-    for (size_t i = 0; i < s->ngrads; i++)
-        device_zero(&s->device, s->grads[i].data, tensor_count(s->grads[i].rank, s->grads[i].dim));
-}
-
-static double grad_norm(Session *s) {
-    double sum = 0;
-    for (size_t i = 0; i < s->ngrads; i++)
-        sum +=
-            device_sum_squares(&s->device, s->grads[i].data, tensor_count(s->grads[i].rank, s->grads[i].dim));
-    return sqrt(sum);
+    for (size_t i = 0; i < s->ngrads; i++) device_zero(&s->device, s->grads[i]);
 }
 
 /* Leaves the weights as they were if loss or gradients are not finite. */
@@ -101,10 +97,11 @@ static Step buffered_step(Session *s) {
     zero_grads(s);
     Step step = {0};
     for (int64_t i = 0; i < s->state.accumulate; i++) step.loss += run_loss(s, backward) / parts;
-    step.grad_norm = grad_norm(s) / parts;
+    step.grad_norm = sqrt(device_sum_squares(&s->device, s->grads, s->ngrads)) / parts;
     if (!step_finite(&step)) return step;
     double factor = clip > 0 && step.grad_norm > clip ? clip / step.grad_norm / parts : 1 / parts;
-    hyper_at(&s->state, &s->module, s->state.step + 1, factor, session_io(s, update, TBC_INPUT, "hyper"));
+    hyper_at(&s->state, &s->module, s->state.step + 1, factor, session_input(s, update, "hyper"));
+    session_upload_inputs(s, update);
     device_run(&s->device, update);
     return step;
 }
@@ -118,6 +115,7 @@ static void explain_step(Session *s, int64_t first_example, bool updated) {
     s->state.examples = first_example;
     for (int64_t i = 0; i < s->state.accumulate; i++) {
         feed_next(s, table);
+        session_upload_inputs(s, table);
         if (diagnose_table(s, table)) return;
     }
     rt_note("the same step, run again, gives finite values");
@@ -211,6 +209,7 @@ static bool one_step(Run *r) {
     const int64_t first_example = s->state.examples;
     double start = seconds_now();
     Step step = s->module.buffer ? buffered_step(s) : fused_step(s, r->until_loss);
+    if (!device_ok(&s->device)) return false;
     if (!step_finite(&step)) return not_finite(r, &step, first_example);
     s->state.step++;
     double seconds = seconds_now() - start;

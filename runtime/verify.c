@@ -101,7 +101,7 @@ static bool verify_parameter(const Session *s, const tbc_table *table, const tbc
 bool verify_codes(Session *s) {
     const LoadedModule *m = &s->module;
     const tbc_table *table = codes_project(s);
-    if (!table) return false;
+    if (!table || !session_download_weights(s)) return false;
     bool ok = true;
     int64_t parameters = 0;
     Count total = {0};

@@ -6,7 +6,7 @@
 #include "../codegen/codegen.h"
 #include "../frontend/build.h"
 #include "../passes/pass.h"
-#include "../runtime/device_cpu.h"
+#include "../runtime/device.h"
 #include "../runtime/rng.h"
 #include <check.h>
 #include <math.h>
@@ -85,7 +85,7 @@ static void compile(const Model *model, const char *path) {
 static void open_run(Run *r, const Model *model) {
     char path[64];
     compile(model, temp_path(path, ".so"));
-    ck_assert(module_load(&r->module, path) && device_open(&r->device, &r->module, 2));
+    ck_assert(module_load(&r->module, path) && device_open(&r->device, &r->module, "cpu", 2));
     unlink(path);
     for (uint32_t i = 0; i < r->module.desc->ntensors; i++) {
         const tbc_tensor *t = &r->module.desc->tensors[i];

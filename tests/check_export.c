@@ -101,7 +101,7 @@ static Model *make_model(const Sizes *z, const char *model_type) {
         "\"quantization_config\":{\"quant_method\":\"ternary\",\"group_size\":%u}}",
         model_type, (int)z->hidden, (int)z->ffn, (int)z->heads, (int)z->kv, (int)z->head_dim, z->group);
     m->session.options = &m->options;
-    m->session.device = (Device){.module = module, .arena = calloc(m->used, 1), .threads = 1};
+    m->session.device = (Device){.module = module, .arena = calloc(m->used, 1), .kind = &device_cpu};
     m->session.tokenizer = tokenizer_open("byte");
     fill(m);
     return m;

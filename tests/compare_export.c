@@ -2,7 +2,7 @@
  * weights, then compares every code and every scale that its kernels read with those in the file, bit by bit.
  * For test_export.sh. */
 #include "../runtime/checkpoint.h"
-#include "../runtime/device_cpu.h"
+#include "../runtime/device.h"
 #include "gguf_reader.h"
 #include <stdio.h>
 
@@ -39,7 +39,7 @@ static void compare(const GgufTensor *g, const tbc_tensor *t, const unsigned cha
 START_TEST(codes_and_scales_are_equal) {
     LoadedModule m;
     Device d;
-    ck_assert(module_load(&m, paths[1]) && device_open(&d, &m, 1));
+    ck_assert(module_load(&m, paths[1]) && device_open(&d, &m, "cpu", 1));
     const tbc_table *eval = module_table(&m, "eval");
     load_weights(&d, &m);
     device_run(&d, eval);

@@ -5,7 +5,8 @@
  * over the 256 bytes, with groups of 100 so that the last one of a row is shorter. Built as a shared object
  * and closed with the trailer (seal.c). -DBUFFER makes the tables backward and update instead of train;
  * -DNEEDS='"..."' other CPU features; -DARENA=n another arena size; -DRACE a kernel whose tiles collide;
- * -DBAD_GRADIENT a gradient that is not finite. */
+ * -DBAD_GRADIENT a gradient that is not finite; -DGPU a module for a GPU, whose kernels only the driver in
+ * fake_cuda.c can run: it finds them as host_kernels. */
 #include "../runtime/tbc_module.h"
 #include <math.h>
 #include <string.h>
@@ -141,14 +142,23 @@ static void decode(char *arena, const uint64_t *args, uint64_t tile, char *scrat
     logits_of(arena, *(int32_t *)(arena + TOKENS), (float *)(arena + args[0]));
 }
 
-static const tbc_kernel kernels[] = {{"ternary", ternary},
-                                     {"forward", forward},
-                                     {"mean", mean},
-                                     {"gradient", gradient},
-                                     {"gradient_bias", gradient_bias},
-                                     {"adamw", adamw},
-                                     {"clear", clear},
-                                     {"decode", decode}};
+#define KERNELS                                                                                              \
+    K(ternary), K(forward), K(mean), K(gradient), K(gradient_bias), K(adamw), K(clear), K(decode), {NULL, NULL}
+#define K(name) {#name, name}
+extern const tbc_kernel host_kernels[];
+const tbc_kernel host_kernels[] = {KERNELS}; /* to the end mark */
+#ifdef GPU
+#undef K
+#define K(name) {#name, NULL}
+static const tbc_kernel kernels[] = {KERNELS};
+static const tbc_gpu_kernel gpu_kernels[] = {{32, 0}, {64, 0}, {32, 0}, {32, 0}, {32, 0}, {32, 65536}, {32, 0}, {32, 0}};
+static const tbc_gpu_image images[] = {{75, 5, "sm_75"}, {80, 5, "sm_80"}, {86, 5, "sm_86"}, {90, 5, "sm_90"}};
+static const tbc_gpu gpu = {"// PTX", 80, 4, images, gpu_kernels};
+#define TARGET "nvptx64"
+#else
+#define kernels host_kernels
+#define TARGET "x86-64"
+#endif
 enum { TERNARY, FORWARD, MEAN, GRADIENT, GRADIENT_BIAS, ADAMW, CLEAR, DECODE };
 
 static const uint64_t args[] = {
@@ -220,12 +230,12 @@ const tbc_module_t tbc_module = {
     sizeof(tbc_module_t),
     "{\"name\":\"bigram\",\"batch\":3,\"seq\":16,\"vocab\":256,\"config\":{\"model_type\":\"bigram\"},"
     "\"train\":{\"lr\":0.02,\"warmup\":4,\"weight_decay\":0.01,\"beta1\":0.9,\"beta2\":0.95,\"eps\":1e-8,"
-    "\"bias_correction\":true},\"grads\":\"" GRADS "\",\"precision\":\"f32\",\"target\":\"x86-64\","
+    "\"bias_correction\":true},\"grads\":\"" GRADS "\",\"precision\":\"f32\",\"target\":\"" TARGET "\","
     "\"cpu\":\"generic\",\"compiler\":\"by hand\"}",
     NEEDS,
     ARENA,
     VECTOR,
-    COUNT(kernels),
+    DECODE + 1,
     COUNT(tensors),
     COUNT(tables),
     COUNT(launches),
@@ -237,5 +247,9 @@ const tbc_module_t tbc_module = {
     launches,
     args,
     consts,
+#ifdef GPU
+    &gpu,
+#else
     NULL,
+#endif
 };

@@ -37,7 +37,7 @@ expect 2 "needs --data" "$m" --steps 3
 expect 2 "is missing" "$m" --data
 expect 1 "No such file" "$work/none.so" --data "$data"
 expect 1 "not a compiled module" "$data" --data "$data"
-expect 1 "no CUDA device support" "$m" --data "$data" --device cuda
+expect 1 "is compiled for the CPU" "$m" --data "$data" --device cuda
 expect 1 "--grads buffer" "$m" --data "$data" --clip 1
 expect 1 "No such file" "$m" --data "$data" --log "$work/none/log" --quiet
 expect 1 "cannot save here" "$m" --data "$data" --save "$work/none/dir"
