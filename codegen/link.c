@@ -7,16 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* FNV-1a over 8-byte words, then the bytes that remain: tbc_trailer.hash. */
-static uint64_t file_hash(const char *at, size_t n) {
-    uint64_t h = FNV_INIT, word;
-    for (; n >= sizeof word; at += sizeof word, n -= sizeof word) {
-        memcpy(&word, at, sizeof word);
-        h = (h ^ word) * 0x100000001b3u;
-    }
-    return fnv1a(h, at, n);
-}
-
 /* Writes linked (a whole ELF file) plus its trailer to path. */
 static bool write_module(const char *linked, const char *path, Diag *diag) {
     size_t n;
@@ -25,7 +15,7 @@ static bool write_module(const char *linked, const char *path, Diag *diag) {
         diag_error(diag, path, 0, 0, "cannot read back the linked module: %s", strerror(errno));
         return false;
     }
-    tbc_trailer trailer = {.hash = file_hash(elf, n), .bytes = n, .magic = "tbc-end"};
+    tbc_trailer trailer = {.hash = tbc_hash(elf, n), .bytes = n, .magic = "tbc-end"};
     elf = xrealloc(elf, n + sizeof trailer);
     memcpy(elf + n, &trailer, sizeof trailer);
     bool ok = write_file(path, elf, n + sizeof trailer);

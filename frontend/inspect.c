@@ -11,16 +11,6 @@
 
 /* ---- opening */
 
-/* FNV-1a over 8-byte words, then the bytes that remain, as tbc_module.h says. */
-static uint64_t file_hash(const char *at, size_t n) {
-    uint64_t h = FNV_INIT, word;
-    for (; n >= sizeof word; at += sizeof word, n -= sizeof word) {
-        memcpy(&word, at, sizeof word);
-        h = (h ^ word) * 0x100000001b3u;
-    }
-    return fnv1a(h, at, n);
-}
-
 /* What is wrong with the file as a container, NULL if nothing is. */
 static const char *file_problem(const char *at, size_t n) {
     tbc_trailer t;
@@ -30,7 +20,7 @@ static const char *file_problem(const char *at, size_t n) {
     memcpy(&elf, at, sizeof elf);
     if (memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0) return "not a tbc module (no ELF file)";
     if (memcmp(t.magic, "tbc-end", sizeof t.magic) != 0) return "not a tbc module, or its end is missing";
-    if (t.bytes != n - sizeof t || t.hash != file_hash(at, n - sizeof t)) return "the file is damaged";
+    if (t.bytes != n - sizeof t || t.hash != tbc_hash(at, n - sizeof t)) return "the file is damaged";
     if (elf.e_ident[EI_CLASS] != ELFCLASS64 || elf.e_ident[EI_DATA] != ELFDATA2LSB || elf.e_type != ET_DYN ||
         elf.e_machine != EM_X86_64)
         return "not a module for x86-64";

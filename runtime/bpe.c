@@ -33,7 +33,7 @@ void bpe_close(Bpe *b) {
 /* Where the text is, or would be, in by_text. */
 static int32_t *text_slot(const Bpe *b, const char *text, size_t bytes) {
     size_t mask = ((size_t)1 << b->text_bits) - 1;
-    for (size_t i = hash_slot(hash_bytes(text, bytes), b->text_bits);; i = (i + 1) & mask) {
+    for (size_t i = hash_slot(tbc_hash(text, bytes), b->text_bits);; i = (i + 1) & mask) {
         int32_t id = b->by_text[i];
         if (id < 0 || (b->tokens[id].bytes == bytes && !memcmp(b->tokens[id].text, text, bytes)))
             return &b->by_text[i];

@@ -1,13 +1,9 @@
-/* The runtime's hash for content: whether a file is what it was, and where a key lies in a table. */
+/* The runtime's hash for content, which is that of tbc_module.h: whether a file is what it was, and where a key
+ * lies in a table. */
 #ifndef TBC_RT_HASH_H
 #define TBC_RT_HASH_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-/* 64-bit FNV-1a over words of 8 bytes (little-endian), then over the bytes that are left: the hash of
- * tbc_module.h's trailer. Not for use against an adversary. */
-uint64_t hash_bytes(const void *bytes, size_t n);
+#include "tbc_module.h"
 
 /* The slot of a hash in a table of 2^bits slots, bits > 0. All bits of the hash count. */
 static inline size_t hash_slot(uint64_t hash, unsigned bits) {

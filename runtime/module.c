@@ -8,7 +8,6 @@
 #include "module.h"
 #include "error.h"
 #include "files.h"
-#include "hash.h"
 #include <cjson/cJSON.h>
 #include <dlfcn.h>
 #include <elf.h>
@@ -30,7 +29,7 @@ static bool check_file(const char *path, const unsigned char *at, size_t size) {
     memcpy(&trailer, at + size - sizeof trailer, sizeof trailer);
     if (memcmp(trailer.magic, "tbc-end", sizeof trailer.magic))
         return rt_error(path, "not a tbc module, or truncated: it lacks the trailer");
-    if (trailer.bytes != size - sizeof trailer || trailer.hash != hash_bytes(at, size - sizeof trailer))
+    if (trailer.bytes != size - sizeof trailer || trailer.hash != tbc_hash(at, size - sizeof trailer))
         return rt_error(path, "damaged: its content does not match its hash (compile it again)");
     return true;
 }

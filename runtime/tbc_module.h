@@ -32,7 +32,9 @@
 #ifndef TBC_MODULE_H
 #define TBC_MODULE_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define TBC_MAGIC "tbc-mod"
 #define TBC_ABI   2u
@@ -140,12 +142,24 @@ typedef struct tbc_module {
 } tbc_module_t;
 
 /* The file ends with this trailer, little-endian; it lets a reader reject a damaged or foreign file
- * before any of it is mapped. hash is 64-bit FNV-1a, word by word (8 bytes at a time, the rest byte by
- * byte), over all bytes before the trailer. */
+ * before any of it is mapped. */
 typedef struct tbc_trailer {
-    uint64_t hash;
+    uint64_t hash;   /* tbc_hash of all bytes before the trailer */
     uint64_t bytes;  /* of the file before the trailer */
     char magic[8];   /* "tbc-end" */
 } tbc_trailer;
+
+/* 64-bit FNV-1a, word by word: 8 bytes at a time, little-endian, the rest byte by byte. Not for use against an
+ * adversary. */
+static inline uint64_t tbc_hash(const void *bytes, size_t n) {
+    const unsigned char *at = (const unsigned char *)bytes;
+    uint64_t hash = 0xcbf29ce484222325u, word;
+    for (; n >= sizeof word; at += sizeof word, n -= sizeof word) {
+        memcpy(&word, at, sizeof word);
+        hash = (hash ^ word) * 0x100000001b3u;
+    }
+    for (; n; at++, n--) hash = (hash ^ *at) * 0x100000001b3u;
+    return hash;
+}
 
 #endif

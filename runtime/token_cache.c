@@ -92,7 +92,7 @@ static char *cache_path(const char *path, const Trailer *want) {
     if (slash) slash[1] = 0;
     bool beside = may_write(slash ? folder : ".");
     free(folder);
-    uint64_t key = hash_bytes(want, offsetof(Trailer, ids_hash));
+    uint64_t key = tbc_hash(want, offsetof(Trailer, ids_hash));
     if (beside) return rt_printf("%s.%016" PRIx64 ".ids", path, key);
     const char *home = getenv("HOME");
     folder = rt_printf("%s/.cache/tbc/ids", home ? home : "");
@@ -116,7 +116,7 @@ bool tokenize_text(const Tokenizer *t, const char *path, const FileMap *file, To
 bool token_cache_open(FileMap *ids, int64_t *n, const Tokenizer *t, const char *path, const FileMap *file,
                       TokenizeFn *tokenize) {
     bool other_form = tokenize != tokenize_text; /* whose ids are not those of the same bytes as a text */
-    Trailer want = {.text_hash = hash_bytes(file->at, file->size) + other_form,
+    Trailer want = {.text_hash = tbc_hash(file->at, file->size) + other_form,
                     .text_bytes = file->size,
                     .tokenizer_hash = tokenizer_hash(t)};
     memcpy(want.magic, magic, sizeof magic);

@@ -45,7 +45,7 @@ static Tokenizer *open_json(const char *path) {
     Tokenizer *t = rt_calloc(1, sizeof *t);
     if (tokenizer_json_read(&t->bpe, path, &map)) {
         t->name = rt_printf("%s", path);
-        t->hash = hash_bytes(map.at, map.size) * 31 + RULES;
+        t->hash = tbc_hash(map.at, map.size) * 31 + RULES;
         t->end_of_text = find_end_of_text(&t->bpe);
     } else {
         free(t);

@@ -34,7 +34,7 @@ static CachedWord *slot_of(const WordCache *c, uint64_t hash, const char *word, 
 
 const int32_t *word_cache_find(const WordCache *c, const char *word, size_t bytes, size_t *n) {
     if (!c->slots || bytes > LONGEST) return NULL;
-    const CachedWord *w = slot_of(c, hash_bytes(word, bytes), word, bytes);
+    const CachedWord *w = slot_of(c, tbc_hash(word, bytes), word, bytes);
     *n = w->n;
     return w->bytes ? (const int32_t *)(const void *)(c->pool + w->at) : NULL;
 }
@@ -63,7 +63,7 @@ void word_cache_add(WordCache *c, const char *word, size_t bytes, const int32_t 
         c->pool_room = 2 * (c->pool_n + need);
         c->pool = rt_realloc(c->pool, c->pool_room);
     }
-    uint64_t hash = hash_bytes(word, bytes);
+    uint64_t hash = tbc_hash(word, bytes);
     CachedWord *w = slot_of(c, hash, word, bytes);
     *w = (CachedWord){hash, (uint32_t)c->pool_n, (uint8_t)bytes, (uint8_t)n};
     memcpy(c->pool + c->pool_n, ids, ids_bytes);
