@@ -120,40 +120,24 @@ uint32_t launches_until_loss(const LoadedModule *m, const tbc_table *table) {
     return n;
 }
 
-/* What stands at an offset before (or after) launch i of a table. A temporary is there from the launch that
- * makes it to the last one that reads it; one that is built on the memory of another takes over at launch i.
- */
-static const tbc_tensor *tensor_at(const Session *s, int32_t table, uint32_t i, uint64_t at, bool after) {
-    const tbc_module_t *d = s->module.desc;
-    const tbc_tensor *found = NULL;
-    for (uint32_t t = 0; t < d->ntensors; t++) {
-        const tbc_tensor *x = &d->tensors[t];
-        if (!within(x, at) || (x->table >= 0 && x->table != table)) continue;
-        bool temp = x->kind == TBC_TEMP;
-        if (temp && (i > x->live_last || (after ? i < x->live_first : i <= x->live_first))) continue;
-        if (!found || temp) found = x;
-    }
-    return found;
-}
-
 typedef struct Argument {
     const tbc_tensor *tensor; /* NULL: nothing that the module lists, or nothing yet */
     Range range;
 } Argument;
 
-static void look(const Session *s, int32_t table, uint32_t i, const tbc_launch *l, bool after,
+static void look(const Session *s, const tbc_table *table, uint32_t i, const tbc_launch *l, bool after,
                  Argument *out) {
     for (uint32_t j = 0; j < l->nargs; j++) {
-        const tbc_tensor *t = tensor_at(s, table, i, s->module.desc->args[l->args + j], after);
+        const tbc_tensor *t = module_tensor_at(&s->module, table, i, s->module.desc->args[l->args + j], after);
         out[j] = (Argument){t, t ? range_of(s, t) : (Range){0}};
     }
 }
 
 /* Temporaries that this launch begins to write: what lies there is of no one, and may look like a NaN. */
-static void clear_results(Session *s, int32_t table, uint32_t i, const tbc_launch *l,
+static void clear_results(Session *s, const tbc_table *table, uint32_t i, const tbc_launch *l,
                           const Argument *before) {
     for (uint32_t j = 0; j < l->nargs; j++) {
-        const tbc_tensor *t = tensor_at(s, table, i, s->module.desc->args[l->args + j], true);
+        const tbc_tensor *t = module_tensor_at(&s->module, table, i, s->module.desc->args[l->args + j], true);
         if (!before[j].tensor && t && t->kind == TBC_TEMP) device_zero(&s->device, t);
     }
 }
@@ -186,12 +170,11 @@ static void note_launch(const Session *s, const tbc_table *table, uint32_t i, co
 /* Runs launch i. True: it left something that is not finite; it was noted. */
 static bool diagnose_launch(Session *s, const tbc_table *table, uint32_t i) {
     const tbc_launch *l = &s->module.desc->launches[table->first + i];
-    int32_t index = (int32_t)(table - s->module.desc->tables);
     Argument *before = rt_calloc(2 * (size_t)l->nargs, sizeof *before), *now = before + l->nargs;
-    look(s, index, i, l, false, before);
-    clear_results(s, index, i, l, before);
+    look(s, table, i, l, false, before);
+    clear_results(s, table, i, l, before);
     device_run(&s->device, &(tbc_table){table->name, table->first + i, 1});
-    look(s, index, i, l, true, now);
+    look(s, table, i, l, true, now);
     bool bad = false;
     for (uint32_t j = 0; j < l->nargs; j++) bad |= now[j].range.bad > 0;
     if (bad) note_launch(s, table, i, before, now);

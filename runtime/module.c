@@ -175,6 +175,20 @@ const tbc_tensor *module_tensor(const LoadedModule *m, const tbc_table *table, e
     return NULL;
 }
 
+const tbc_tensor *module_tensor_at(const LoadedModule *m, const tbc_table *table, uint32_t i, uint64_t offset,
+                                   bool after) {
+    const tbc_tensor *found = NULL;
+    for (uint32_t t = 0; t < m->desc->ntensors; t++) {
+        const tbc_tensor *x = &m->desc->tensors[t];
+        if (offset < x->offset || offset - x->offset >= x->bytes) continue;
+        if (x->table >= 0 && x->table != table - m->desc->tables) continue;
+        bool temp = x->kind == TBC_TEMP;
+        if (temp && (i > x->live_last || (after ? i < x->live_first : i <= x->live_first))) continue;
+        if (!found || temp) found = x;
+    }
+    return found;
+}
+
 int64_t tensor_values(const tbc_tensor *t) {
     int64_t n = 1;
     for (uint32_t i = 0; i < t->rank; i++) n *= t->dim[i];

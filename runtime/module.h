@@ -31,6 +31,11 @@ const tbc_table *module_need(const LoadedModule *, const char *name);
  * that tbc_module.h lists for a table are always there. */
 const tbc_tensor *module_tensor(const LoadedModule *, const tbc_table *, enum tbc_kind, const char *name);
 
+/* What the module lists at an offset of the arena before (or after) launch i of a table, counted from the table's
+ * first. A temporary is there from the launch that makes it to the last one that reads it; one that is built on
+ * the memory of another takes over at launch i. NULL: nothing. */
+const tbc_tensor *module_tensor_at(const LoadedModule *, const tbc_table *, uint32_t i, uint64_t offset, bool after);
+
 int64_t tensor_values(const tbc_tensor *); /* number of elements */
 
 /* Checks a descriptor against itself and the contract (module_check.c). False: an error was printed. */

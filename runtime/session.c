@@ -88,10 +88,12 @@ static bool is_weight(const tbc_tensor *t) {
     return t->kind == TBC_PARAM || (t->kind == TBC_STATE && !is_grad(t));
 }
 
+/* Moments are zero, as the whole arena is, unless they come from a checkpoint. */
 static void upload_weights(const Session *s) {
     const tbc_module_t *d = s->module.desc;
     for (uint32_t i = 0; i < d->ntensors; i++)
-        if (is_weight(&d->tensors[i])) device_upload(&s->device, &d->tensors[i]);
+        if (s->options->resume ? is_weight(&d->tensors[i]) : d->tensors[i].kind == TBC_PARAM)
+            device_upload(&s->device, &d->tensors[i]);
 }
 
 bool session_download_weights(const Session *s) {
