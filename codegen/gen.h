@@ -43,6 +43,9 @@ typedef struct TernaryDesc {
 typedef struct DecodeDesc {
     int64_t rows, cols, group;
 } DecodeDesc; /* t2, out: codes*scales (a ste left over) */
+typedef struct SteClipDesc {
+    int64_t rows, cols, group;
+} SteClipDesc; /* t2, w, dy: 0 where |w| is beyond its scale */
 typedef struct EmbedDesc {
     int64_t tokens, vocab, n, group;
 } EmbedDesc; /* tokens, table, out; group 0: f32 table */
@@ -208,6 +211,7 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
     X(rows, RowsDesc)                                                                                        \
     X(ternary, TernaryDesc)                                                                                  \
     X(decode, DecodeDesc)                                                                                    \
+    X(ste_clip, SteClipDesc)                                                                                 \
     X(embed, EmbedDesc)                                                                                      \
     X(embed_grad, EmbedGradDesc)                                                                             \
     X(adamw, AdamwDesc)                                                                                      \

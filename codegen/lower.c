@@ -83,6 +83,10 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         buf_printf(b, "decode_%lldx%lld_g%lld", (long long)d->decode.rows, (long long)d->decode.cols,
                    (long long)d->decode.group);
         break;
+    case KERNEL_ste_clip:
+        buf_printf(b, "ste_clip_%lldx%lld_g%lld", (long long)d->ste_clip.rows, (long long)d->ste_clip.cols,
+                   (long long)d->ste_clip.group);
+        break;
     case KERNEL_embed:
         buf_printf(b, "embed_%lld_of_%lldx%lld_g%lld", (long long)d->embed.tokens, (long long)d->embed.vocab,
                    (long long)d->embed.n, (long long)d->embed.group);
@@ -293,6 +297,15 @@ static void lower_adamw(Lower *l) {
     launch(l, &k, node_cost(l->g, n), args, 5);
 }
 
+static void lower_ste_clip(Lower *l) {
+    const Node *n = l->node;
+    const Type *t2 = val_type(l->g, n->in[1]);
+    take_over(l, 0, 0);
+    KernelDesc k = {.kind = KERNEL_ste_clip, .ste_clip = {type_rows(t2), type_cols(t2), t2->group}};
+    uint64_t args[] = {offset_of(l, n->in[1]), offset_of(l, n->in[2]), offset_of(l, n->out)};
+    launch(l, &k, node_cost(l->g, n), args, 3);
+}
+
 static void lower_concat(Lower *l) {
     const Node *n = l->node;
     uint64_t to = offset_of(l, n->out);
@@ -403,6 +416,9 @@ static void lower_node(Lower *l) {
         launch(l, &d, node_cost(l->g, n), (uint64_t[]){offset_of(l, n->in[0]), offset_of(l, n->out)}, 2);
         return;
     }
+    case OP_ste_clip:
+        lower_ste_clip(l);
+        return;
     case OP_embedding:
         launch_node(l, (KernelDesc){.kind = KERNEL_embed,
                                     .embed = {type_count(in0), in1->dim[0], in1->dim[1], in1->group}});

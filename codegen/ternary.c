@@ -1,4 +1,5 @@
-/* Projection of weights to packed ternary codes and f16 scales, and back (see ternary_layout in ir.h).
+/* Projection of weights to packed ternary codes and f16 scales, and back (see ternary_layout in ir.h), and the
+ * gradient of the clipped straight-through estimator.
  *
  *     s = f16(mean |w|) of a group,  q = clip(roundeven(w / s), -1, 1),  0 where s is 0
  *
@@ -234,6 +235,24 @@ void gen_decode_row(Gen *g, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRe
     gen_lanes(g, gen_i64(g, whole * group), gen_i64(g, rest), 2, decode_vectors, &d);
 }
 
+/* ---- the clipped gradient */
+
+typedef struct Clip {
+    LLVMValueRef w, dy, scale;
+} Clip;
+
+/* Columns of one group. */
+static void clip_vectors(Gen *g, void *context, const Lanes *at, int count) {
+    const Clip *c = context;
+    int vl = g->target->vl;
+    for (int u = 0; u < count; u++) {
+        LLVMValueRef size = absolute(g, lanes_load(g, c->w, &at[u])), dy = lanes_load(g, c->dy, &at[u]);
+        LLVMValueRef inside = LLVMBuildFCmp(g->b, LLVMRealOLE, size, gen_splat(g, c->scale, vl), "");
+        dy = LLVMBuildSelect(g->b, inside, dy, LLVMConstNull(LLVMTypeOf(dy)), "");
+        lanes_store(g, dy, c->dy, &at[u]);
+    }
+}
+
 /* ---- the kernels: tiles are runs of rows */
 
 #define TILE_WEIGHTS 32768
@@ -288,6 +307,38 @@ uint32_t decode_tiles(const DecodeDesc *d, const Target *target) {
 }
 
 uint64_t decode_scratch(const DecodeDesc *d, const Target *target) {
+    (void)d, (void)target;
+    return 0;
+}
+
+void gen_ste_clip(Gen *g, const char *name, const SteClipDesc *d) {
+    Tiling tiling = row_tiling(d->rows, d->cols);
+    TernaryLayout layout = ternary_layout(d->rows, d->cols, d->group);
+    gen_kernel(g, name);
+    LLVMValueRef t2 = gen_buffer(g, 0), w = gen_buffer(g, 1), dy = gen_buffer(g, 2), lo, n;
+    gen_piece(g, &tiling, &lo, &n);
+    Loop row = gen_loop(g, lo, gen_add(g, lo, n), 1, "row");
+    LLVMValueRef scales = ternary_scales(g, t2, row.i, &layout), first = gen_mul(g, row.i, d->cols);
+    Clip c = {.w = gen_at(g, g->f32, w, first), .dy = gen_at(g, g->f32, dy, first)};
+    int64_t whole = d->cols / d->group, rest = d->cols % d->group;
+    Loop each = gen_loop(g, gen_i64(g, 0), gen_i64(g, whole), 1, "group");
+    c.scale = load_scale(g, scales, each.i);
+    gen_lanes(g, gen_mul(g, each.i, d->group), gen_i64(g, d->group), 2, clip_vectors, &c);
+    gen_loop_end(g, &each);
+    if (rest) {
+        c.scale = load_scale(g, scales, gen_i64(g, whole));
+        gen_lanes(g, gen_i64(g, whole * d->group), gen_i64(g, rest), 2, clip_vectors, &c);
+    }
+    gen_loop_end(g, &row);
+    gen_end(g);
+}
+
+uint32_t ste_clip_tiles(const SteClipDesc *d, const Target *target) {
+    (void)target;
+    return row_tiling(d->rows, d->cols).tiles;
+}
+
+uint64_t ste_clip_scratch(const SteClipDesc *d, const Target *target) {
     (void)d, (void)target;
     return 0;
 }

@@ -119,7 +119,7 @@ static Param *find_param(Builder *b, const char *name) {
 }
 
 static bool taken(const char *name) {
-    static const char *const io[] = {"tokens", "targets", "hyper", "pos", "loss", "nll", "logits"};
+    static const char *const io[] = {"tokens", "targets", "hyper", "pos", "lambda", "loss", "nll", "logits"};
     for (size_t i = 0; i < sizeof io / sizeof *io; i++) {
         if (strcmp(name, io[i]) == 0) return true;
     }
@@ -296,8 +296,8 @@ static void begin_walk(Builder *b, int64_t batch, int64_t seq) {
     b->caches = 0;
 }
 
-static void add_input(Builder *b, const char *name, uint32_t rank, const int64_t *dim) {
-    Type t = type_make(DT_I32, rank, dim);
+static void add_input(Builder *b, const char *name, DType dtype, uint32_t rank, const int64_t *dim) {
+    Type t = type_make(dtype, rank, dim);
     Val v = graph_add(b->g, NULL, NULL, b->spec->graph->loc, OP_input, &t, NULL, 0, ATTRS(name, name));
     set_let(b, name, v);
 }
@@ -307,13 +307,14 @@ static void add_params(Builder *b) {
         Param *p = &b->params.at[i];
         Attrs attrs = {.set = A(name), .name = p->name};
         if (b->spec->group && p->type.rank == 2) attrs.set |= A(group), attrs.group = b->spec->group;
+        if (attrs.set & A(group) && b->spec->clip) attrs.set |= A(clip), attrs.clip = true;
         p->val = graph_add(b->g, NULL, NULL, p->first->loc, OP_param, &p->type, NULL, 0, &attrs);
     }
 }
 
 /* False after an error. */
 static bool build_function(Builder *b, Function fn) {
-    static const char *const name[FN_COUNT] = {"train", "eval", "decode"};
+    static const char *const name[FN_COUNT] = {"train", "warmup", "eval", "decode"};
     const Spec *s = b->spec;
     int64_t batch = fn == FN_DECODE ? 1 : s->batch, seq = fn == FN_DECODE ? 1 : s->seq;
     begin_walk(b, batch, seq);
@@ -321,12 +322,13 @@ static bool build_function(Builder *b, Function fn) {
     b->g = graph_new(name[fn]);
     vec_push(&b->m->graphs, b->g);
     add_params(b);
-    add_input(b, "tokens", 2, (int64_t[]){batch, seq});
+    add_input(b, "tokens", DT_I32, 2, (int64_t[]){batch, seq});
     if (fn == FN_DECODE)
-        add_input(b, "pos", 1, (int64_t[]){1});
+        add_input(b, "pos", DT_I32, 1, (int64_t[]){1});
     else
-        add_input(b, "targets", 2, (int64_t[]){batch, seq});
-    if (fn == FN_TRAIN) {
+        add_input(b, "targets", DT_I32, 2, (int64_t[]){batch, seq});
+    if (fn == FN_WARMUP) add_input(b, "lambda", DT_F32, 1, (int64_t[]){1});
+    if (fn == FN_TRAIN || fn == FN_WARMUP) {
         const Optimizer *o = &s->optimizer;
         b->g->attrs =
             (Attrs){.set = A(beta1) | A(beta2) | A(eps), .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps};
@@ -341,6 +343,7 @@ static bool build_functions(Builder *b) {
     begin_walk(b, b->spec->batch, b->spec->seq);
     run(b, b->spec->body); /* collects parameters */
     for (int fn = 0; fn < FN_COUNT; fn++) {
+        if (fn == FN_WARMUP && !b->spec->lambda_warmup) continue;
         if (!build_function(b, (Function)fn)) return false;
     }
     b->m->meta = build_meta(b->spec, b->vocab, b->m->arena);

@@ -26,7 +26,7 @@ typedef struct Rope {
     Val cos, sin; /* f32[seq,1,dim]; in decode the row of the position, f32[1,1,dim] */
 } Rope;
 
-typedef enum Function { FN_TRAIN, FN_EVAL, FN_DECODE, FN_COUNT } Function;
+typedef enum Function { FN_TRAIN, FN_WARMUP, FN_EVAL, FN_DECODE, FN_COUNT } Function;
 
 typedef struct Builder {
     Spec *spec;

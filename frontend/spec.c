@@ -84,13 +84,22 @@ static void check_consts(Spec *s, const Json *consts) {
 
 /* ---- ternary and train */
 
-static void check_choice(Spec *s, const Json *v, const char *only) {
+static void check_only(Spec *s, const Json *v, const char *only) {
     if (v && json_is(s->src, v, JSON_STRING) && strcmp(v->string, only) != 0)
         json_error(s->src, v, "'%.60s' is not known (only '%s' is)", v->string, only);
 }
 
+/* Is v the second of two names? The first is the default. */
+static bool check_choice(Spec *s, const Json *v, const char *first, const char *second) {
+    if (!v || !json_is(s->src, v, JSON_STRING)) return false;
+    bool is_second = strcmp(v->string, second) == 0;
+    if (!is_second && strcmp(v->string, first) != 0)
+        json_error(s->src, v, "'%.60s' is not known ('%s' or '%s' was expected)", v->string, first, second);
+    return is_second;
+}
+
 static void check_ternary(Spec *s, const Json *ternary) {
-    static const char *const keys[] = {"group_size", "scale", "comment", NULL};
+    static const char *const keys[] = {"group_size", "scale", "ste", "lambda_warmup", "comment", NULL};
     s->group = 128;
     if (!ternary) return;
     if (ternary->kind == JSON_NULL) {
@@ -101,7 +110,10 @@ static void check_ternary(Spec *s, const Json *ternary) {
     json_known_keys(s->src, ternary, keys);
     const Json *size = json_get(ternary, "group_size");
     if (size) json_int(s->src, size, 1, MAX_GROUP, &s->group);
-    check_choice(s, json_get(ternary, "scale"), "absmean");
+    check_only(s, json_get(ternary, "scale"), "absmean");
+    s->clip = check_choice(s, json_get(ternary, "ste"), "identity", "clipped");
+    const Json *lambda = json_get(ternary, "lambda_warmup");
+    if (lambda && json_is(s->src, lambda, JSON_BOOL)) s->lambda_warmup = lambda->boolean;
 }
 
 /* A number from lo to hi; with `open`, hi itself is out. */
@@ -144,7 +156,7 @@ static void check_optimizer(Spec *s, const Json *optimizer) {
                      .bias_correction = true};
     if (!optimizer || !json_is(s->src, optimizer, JSON_OBJECT)) return;
     json_known_keys(s->src, optimizer, keys);
-    check_choice(s, json_get(optimizer, "type"), "adamw");
+    check_only(s, json_get(optimizer, "type"), "adamw");
     check_range(s, json_get(optimizer, "lr"), 0, 1000, false, &o->lr);
     check_betas(s, optimizer);
     check_range(s, json_get(optimizer, "eps"), 1e-30, 1, false, &o->eps);

@@ -73,7 +73,9 @@ typedef struct Spec {
     Scope dims; /* of the model; batch and seq are added where the graph is built */
     VEC(Const) consts;
     int64_t batch, seq;
-    int64_t group; /* weights per ternary scale; 0: full precision */
+    int64_t group;       /* weights per ternary scale; 0: full precision */
+    bool clip;           /* the clipped STE instead of the identity */
+    bool lambda_warmup;  /* a function `warmup` beside `train` */
     Optimizer optimizer;
     bool sizes_known;  /* no errors in the above: shapes can be computed */
     const Json *graph; /* for errors */

@@ -87,6 +87,20 @@ void eval_ste(Eval *e) {
     copy(e->out[0].at, e->in[0].at, type_count(&e->out[0].type));
 }
 
+/* A group's largest magnitude of code*scale is its scale: the code of its largest weight is never 0. */
+void eval_ste_clip(Eval *e) {
+    int64_t rows = type_rows(&e->in[1].type), cols = type_cols(&e->in[1].type), group = e->in[1].type.group;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t first = 0; first < cols; first += group) {
+            int64_t at = r * cols + first, n = cols - first < group ? cols - first : group;
+            double scale = 0;
+            for (int64_t i = at; i < at + n; i++) scale = fmax(scale, fabs(e->in[1].at[i]));
+            for (int64_t i = at; i < at + n; i++)
+                e->out[0].at[i] = fabs(e->in[2].at[i]) <= scale ? e->in[0].at[i] : 0;
+        }
+    }
+}
+
 /* ---- embedding */
 
 void eval_embedding(Eval *e) {

@@ -300,6 +300,14 @@ static bool shape_ste(Infer *s) {
     return true;
 }
 
+static bool shape_ste_clip(Infer *s) {
+    if (!want_f32(s, 0, 2, 2) || !want(s, 1, DT_T2, 2, 2)) return false;
+    Type t = type_make(DT_F32, 2, operand(s, 1)->dim);
+    if (!want_same(s, 0, &t) || !want_same(s, 2, &t)) return false;
+    s->out[0] = t;
+    return true;
+}
+
 static bool shape_embedding(Infer *s) {
     if (!want(s, 0, DT_I32, 0, MAX_RANK - 1)) return false;
     if (operand(s, 1)->dtype != DT_T2 && !want_f32(s, 1, 2, 2)) return false;

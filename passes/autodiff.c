@@ -1,4 +1,4 @@
-/* autodiff: reverse-mode differentiation of @train. The forward nodes stay; the gradient of its output
+/* autodiff: reverse-mode differentiation of @train, and of @warmup where there is one. The forward nodes stay; the gradient of its output
  * "loss" (f32[1]) follows, node by node in reverse order, by the rules of grads.c; at last come the outputs
  * NAME.grad, one for each parameter in the order of their declaration. */
 #include "pass.h"
@@ -80,7 +80,7 @@ static Val find_loss(const Reverse *r) {
         fail(r, n->loc, "the output 'loss' must be one number, f32[1]");
         return VAL_NONE;
     }
-    fail(r, (Loc){0}, "function 'train' has no output 'loss' to differentiate");
+    fail(r, (Loc){0}, "function '%s' has no output 'loss' to differentiate", r->g->name);
     return VAL_NONE;
 }
 
@@ -90,7 +90,7 @@ static bool is_forward(const Reverse *r) {
         const Node *n = &r->g->nodes.at[i];
         const char *suffix = n->op == OP_output ? strrchr(n->attrs.name, '.') : NULL;
         if ((suffix && strcmp(suffix, ".grad") == 0) || n->op == OP_store)
-            return fail(r, n->loc, "function 'train' has the %s '%s': it is differentiated already",
+            return fail(r, n->loc, "function '%s' has the %s '%s': it is differentiated already", r->g->name,
                         op_info[n->op].name, n->attrs.name);
     }
     return true;
@@ -126,16 +126,18 @@ static Graph *differentiate(PassCtx *ctx, const Graph *from) {
 }
 
 bool pass_autodiff(PassCtx *ctx, Module *m) {
+    if (!module_graph(m, "train")) {
+        diag_error(ctx->diag, m->files.n ? m->files.at[0] : NULL, 0, 0,
+                   "there is no function 'train' to differentiate");
+        return false;
+    }
     for (uint32_t i = 0; i < m->graphs.n; i++) {
         Graph *from = m->graphs.at[i];
-        if (strcmp(from->name, "train") != 0) continue;
+        if (!pass_trains(from)) continue;
         Graph *to = differentiate(ctx, from);
         if (!to) return false;
         graph_free(from);
         m->graphs.at[i] = to;
-        return true;
     }
-    diag_error(ctx->diag, m->files.n ? m->files.at[0] : NULL, 0, 0,
-               "there is no function 'train' to differentiate");
-    return false;
+    return true;
 }

@@ -157,10 +157,11 @@ static void grad_reshape(Graph *g, const Node *n, Val dy, Val *din) {
 
 /* ---- weights */
 
-/* The straight-through estimator: the projection counts as the identity. */
+/* The straight-through estimator: the projection counts as the identity, or clipped, as what it is the rounding
+ * of: w where |w| <= s, s and -s beyond. */
 static void grad_ste(Graph *g, const Node *n, Val dy, Val *din) {
-    (void)g, (void)n;
-    din[1] = dy;
+    Val in[3] = {dy, n->in[0], n->in[1]};
+    din[1] = n->attrs.clip ? graph_add(g, NULL, NULL, n->loc, OP_ste_clip, NULL, in, 3, NULL) : dy;
 }
 
 static void grad_embedding(Graph *g, const Node *n, Val dy, Val *din) {

@@ -1,11 +1,11 @@
-/* optimizer: turns the gradients of @train into AdamW updates.
+/* optimizer: turns the gradients of @train into AdamW updates, and those of @warmup, if there is one, likewise.
  *
  * Fused (the default), one function does a whole step:
  *     train     params, states NAME.m and NAME.v, inputs, hyper; output loss; stores NAME, NAME.m, NAME.v
  * With --grads buffer there are two, so that gradients can be accumulated, clipped and exchanged:
  *     backward  params, states NAME.grad, inputs; output loss; stores NAME.grad = NAME.grad + gradient
  *     update    params, states NAME.grad, NAME.m, NAME.v, hyper; stores NAME, NAME.m, NAME.v
- * The runtime zeroes the gradients between updates. Every function declares parameters first, then states,
+ * @warmup then becomes a second backward, under its own name. The runtime zeroes the gradients between updates. Every function declares parameters first, then states,
  * then inputs, in one order. */
 #include "pass.h"
 
@@ -52,7 +52,7 @@ static bool find_trained(Optimizer *o) {
     for (uint32_t i = 0; i < o->from->nodes.n; i++) {
         const Node *n = &o->from->nodes.at[i];
         if (n->op == OP_state || n->op == OP_store)
-            return fail(o, "function 'train' has a %s already (run the passes on a module without)",
+            return fail(o, "function '%s' has a %s already (run the passes on a module without)", o->from->name,
                         op_info[n->op].name);
         if (n->op != OP_param) continue;
         Trained t = {.name = n->attrs.name,
@@ -68,7 +68,7 @@ static bool find_trained(Optimizer *o) {
         if (is_grad_of(n, &o->trained.at[next])) o->trained.at[next++].grad = n->in[0];
     }
     return next == o->trained.n ||
-           fail(o, "function 'train' has no output '%s.grad', or not in the order of the parameters",
+           fail(o, "function '%s' has no output '%s.grad', or not in the order of the parameters", o->from->name,
                 o->trained.at[next].name);
 }
 
@@ -159,8 +159,8 @@ static Graph *make_train(Optimizer *o) {
     return g;
 }
 
-static Graph *make_backward(Optimizer *o) {
-    Graph *g = graph_new("backward");
+static Graph *make_backward(Optimizer *o, const char *name) {
+    Graph *g = graph_new(name);
     Val *map = pass_map(o->ctx, o->from);
     declare_params(o, g, map);
     declare_grads(o, g);
@@ -210,24 +210,34 @@ static bool names_free(const Optimizer *o, const Module *m) {
     return true;
 }
 
-static bool replace_train(Optimizer *o, Module *m, uint32_t at) {
-    bool buffer = o->ctx->options->grads_buffer;
-    if (!find_trained(o) || !names_free(o, m)) return false;
-    if (buffer) vec_push(&m->graphs, make_update(o));
-    m->graphs.at[at] = buffer ? make_backward(o) : make_train(o);
+/* The functions that take the place of graph `at`, which is @train or @warmup. */
+static bool replace(Optimizer *o, Module *m, uint32_t at) {
+    if (!find_trained(o)) return false;
+    bool train = strcmp(o->from->name, "train") == 0;
+    if (train && !names_free(o, m)) return false;
+    m->graphs.at[at] = !o->ctx->options->grads_buffer ? make_train(o)
+                       : train                        ? make_backward(o, "backward")
+                                                      : make_backward(o, o->from->name);
+    if (train && o->ctx->options->grads_buffer) vec_push(&m->graphs, make_update(o));
+    return true;
+}
+
+/* @train comes first: it says whether the optimizer's names are free. */
+static bool optimize(PassCtx *ctx, Module *m, const char *name) {
+    for (uint32_t i = 0; i < m->graphs.n; i++) {
+        Graph *from = m->graphs.at[i];
+        if (strcmp(from->name, name) != 0) continue;
+        Optimizer o = {.ctx = ctx, .from = from};
+        bool ok = replace(&o, m, i);
+        if (ok) graph_free(from);
+        vec_free(&o.trained);
+        return ok;
+    }
     return true;
 }
 
 bool pass_optimizer(PassCtx *ctx, Module *m) {
-    for (uint32_t i = 0; i < m->graphs.n; i++) {
-        Graph *train = m->graphs.at[i];
-        if (strcmp(train->name, "train") != 0) continue;
-        Optimizer o = {.ctx = ctx, .from = train};
-        bool ok = replace_train(&o, m, i);
-        if (ok) graph_free(train);
-        vec_free(&o.trained);
-        return ok;
-    }
+    if (module_graph(m, "train")) return optimize(ctx, m, "train") && optimize(ctx, m, "warmup");
     diag_error(ctx->diag, m->files.n ? m->files.at[0] : NULL, 0, 0,
                "there is no function 'train' to optimize");
     return false;

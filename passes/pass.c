@@ -29,6 +29,10 @@ const PassInfo *pass_find(const char *name) {
 
 /* ---- steps that passes share */
 
+bool pass_trains(const Graph *g) {
+    return strcmp(g->name, "train") == 0 || strcmp(g->name, "warmup") == 0;
+}
+
 bool pass_each_graph(PassCtx *ctx, Module *m, GraphFn *fn) {
     for (uint32_t i = 0; i < m->graphs.n; i++) {
         Graph *to = fn(ctx, m->graphs.at[i]);

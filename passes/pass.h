@@ -56,6 +56,9 @@ Graph *pass_begin(const Graph *from);
 Val *pass_map(PassCtx *, const Graph *from);
 Graph *pass_drop_dead(PassCtx *, const Graph *);
 
+/* Is the function differentiated and does it get an optimizer: @train, or @warmup? */
+bool pass_trains(const Graph *);
+
 /* Gradient rules, grads.c. For node n (a copy: g grows) with operands and results in g, and the gradient
  * dy of its first result, appends nodes that compute the gradients of its operands into din (left
  * VAL_NONE where there is none). Rules of broadcasting ops leave the result's shape; the caller undoes

@@ -145,6 +145,7 @@ static const struct Field {
     PLAN(total, INTEGER),           PLAN(decay_fraction, REAL),
     PLAN(weight_decay_until, REAL), FIELD(best_loss, REAL),
     FIELD(best_step, INTEGER),      FIELD(evals_since_best, INTEGER),
+    PLAN(lambda_warmup, INTEGER),
 #undef FIELD
 #undef PLAN
 };

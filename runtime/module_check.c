@@ -109,6 +109,9 @@ static const struct {
 } contract[] = {
     {"train", "tokens", TBC_INPUT, TBC_I32, TOKENS},    {"train", "targets", TBC_INPUT, TBC_I32, TOKENS},
     {"train", "hyper", TBC_INPUT, TBC_F32, HYPER},      {"train", "loss", TBC_OUTPUT, TBC_F32, ONE},
+    {"warmup", "tokens", TBC_INPUT, TBC_I32, TOKENS},   {"warmup", "targets", TBC_INPUT, TBC_I32, TOKENS},
+    {"warmup", "lambda", TBC_INPUT, TBC_F32, ONE},      {"warmup", "hyper", TBC_INPUT, TBC_F32, HYPER},
+    {"warmup", "loss", TBC_OUTPUT, TBC_F32, ONE},
     {"backward", "tokens", TBC_INPUT, TBC_I32, TOKENS}, {"backward", "targets", TBC_INPUT, TBC_I32, TOKENS},
     {"backward", "loss", TBC_OUTPUT, TBC_F32, ONE},     {"update", "hyper", TBC_INPUT, TBC_F32, HYPER},
     {"eval", "tokens", TBC_INPUT, TBC_I32, TOKENS},     {"eval", "targets", TBC_INPUT, TBC_I32, TOKENS},
@@ -121,7 +124,8 @@ static bool check_io(const LoadedModule *m) {
         [ONE] = 1, [HYPER] = 4, [TOKENS] = m->batch * m->seq, [VOCAB] = m->vocab};
     for (size_t i = 0; i < sizeof contract / sizeof *contract; i++) {
         const tbc_table *table = module_table(m, contract[i].table);
-        if (!table) continue;
+        if (!table || (m->buffer && contract[i].extent == HYPER && strcmp(contract[i].table, "update") != 0))
+            continue; /* gradients need no hyper */
         const tbc_tensor *t = module_tensor(m, table, contract[i].kind, contract[i].name);
         if (!t || t->dtype != contract[i].dtype || tensor_values(t) != values[contract[i].extent])
             return rt_error(m->path, "inconsistent module: table '%s' lacks a proper '%s' (compile it again)",

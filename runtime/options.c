@@ -110,6 +110,7 @@ static bool check_training(const Options *o) {
         {"--decay-fraction", o->decay_fraction >= 0},
         {"--weight-decay", o->weight_decay >= 0},
         {"--weight-decay-until", o->weight_decay_until >= 0},
+        {"--lambda-warmup", o->lambda_warmup >= 0},
         {"--accumulate", o->accumulate >= 0},
         {"--clip", o->clip >= 0},
         {"--eval-every", o->eval_every >= 0},
@@ -196,7 +197,7 @@ static bool check_combinations(const Options *o) {
 OptionsResult options_parse(Options *o, int argc, char **argv) {
     *o = (Options){.device = "cpu", .temperature = 0.8, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256};
     o->steps = o->total_steps = o->warmup = o->seed = o->accumulate = -1;
-    o->eval_every = o->patience = o->save_every = o->stride = -1;
+    o->eval_every = o->patience = o->save_every = o->stride = o->lambda_warmup = -1;
     o->lr = o->decay_fraction = o->weight_decay = o->weight_decay_until = o->clip = -1;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {

@@ -33,11 +33,13 @@ static bool written(const RunLog *log) {
     return !ferror(log->file) || rt_error_errno(log->path, "cannot write the log");
 }
 
-bool runlog_step(RunLog *log, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm) {
+bool runlog_step(RunLog *log, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm,
+                 double lambda) {
     if (!log->file) return true;
     fprintf(log->file, "{\"step\":%" PRId64 ",\"loss\":%.9g,\"lr\":%.9g,\"tokens_per_s\":%.6g", step, loss,
             lr, tokens_per_s);
     if (grad_norm >= 0) fprintf(log->file, ",\"grad_norm\":%.9g", grad_norm);
+    if (lambda < 1) fprintf(log->file, ",\"lambda\":%.9g", lambda);
     fputs("}\n", log->file);
     return written(log);
 }

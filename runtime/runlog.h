@@ -17,8 +17,9 @@ bool runlog_open(RunLog *, const char *path, bool append);
 bool runlog_open_unnamed(RunLog *);
 /* An open log from its first line on, for the caller to read and close. NULL: an error was printed. */
 FILE *runlog_read(RunLog *);
-/* grad_norm is left out where it is below zero. All numbers must be finite. */
-bool runlog_step(RunLog *, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm);
+/* grad_norm is left out where it is below zero, lambda where it is 1. All numbers must be finite. */
+bool runlog_step(RunLog *, int64_t step, double loss, double lr, double tokens_per_s, double grad_norm,
+                 double lambda);
 bool runlog_eval(RunLog *, int64_t step, double loss, double perplexity);
 /* What the codes of a ternary parameter are. */
 typedef struct CodeShare {

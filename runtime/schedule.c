@@ -52,3 +52,7 @@ double plan_learning_rate(const Plan *plan, int64_t step) {
 double plan_weight_decay(const Plan *plan, int64_t step) {
     return (double)step <= plan->weight_decay_until * (double)plan->total || plan->weight_decay_until >= 1;
 }
+
+double plan_lambda(const Plan *plan, int64_t step) {
+    return step > plan->lambda_warmup ? 1 : (double)(step - 1) / (double)plan->lambda_warmup;
+}

@@ -32,6 +32,7 @@ typedef struct Plan {
     int64_t warmup, total;     /* steps; total: of the whole run, over all its parts */
     double decay_fraction;     /* the last part of the run, in which the learning rate falls towards 0 */
     double weight_decay_until; /* the first part of the run, in which weights decay */
+    int64_t lambda_warmup;     /* steps over which weights go from latent to ternary */
 } Plan;
 
 /* What the peak learning rate is multiplied by at a step, counted from 1. The warm-up ends before the decay
@@ -39,5 +40,8 @@ typedef struct Plan {
 double plan_learning_rate(const Plan *, int64_t step);
 /* The same for weight decay: 1, then 0. */
 double plan_weight_decay(const Plan *, int64_t step);
+/* The part of a weight's way from its latent to its ternary value: (step-1)/lambda_warmup, 0 at the first step;
+ * 1, ternary, at the first after lambda_warmup and from there on. */
+double plan_lambda(const Plan *, int64_t step);
 
 #endif

@@ -128,6 +128,16 @@ static void take_flags(const Options *o, TrainState *st) {
     if (o->weight_decay >= 0) st->weight_decay = o->weight_decay;
     if (o->accumulate >= 0) st->accumulate = o->accumulate;
     if (o->clip >= 0) st->clip = o->clip;
+    if (o->lambda_warmup >= 0) st->plan.lambda_warmup = o->lambda_warmup;
+}
+
+/* A step of the lambda warm-up is a table of its own. */
+static bool check_lambda(const Session *s) {
+    if (!s->options->train || plan_lambda(&s->state.plan, s->state.step + 1) >= 1 ||
+        module_table(&s->module, "warmup"))
+        return true;
+    return rt_error(s->module.path, "--lambda-warmup needs a table 'warmup' (compile a spec with "
+                                    "\"ternary\": {\"lambda_warmup\": true})");
 }
 
 /* The plan: the flags, else the checkpoint, else DEFAULT_STEPS at a constant rate. It grows when this run
@@ -186,7 +196,7 @@ static bool start(Session *s) {
     s->state.batch = m->batch;
     s->state.seq = m->seq;
     take_flags(o, &s->state);
-    return take_plan(s);
+    return check_lambda(s) && take_plan(s);
 }
 
 /* Which tokenizer it is goes without a word only where no text comes in. */

@@ -6,7 +6,9 @@
  *
  *     g = mean of the micro-batches' gradients;  g *= min(1, clip / |g|);  AdamW(g)
  *
- * both as one factor that update multiplies into the gradients. */
+ * both as one factor that update multiplies into the gradients.
+ *
+ * For the steps of a lambda warm-up, table warmup takes the place of train or backward. */
 #include "train.h"
 #include "diagnose.h"
 #include "error.h"
@@ -49,8 +51,21 @@ static bool step_finite(const Step *step) {
     return isfinite(step->loss) && isfinite(step->grad_norm);
 }
 
+/* The part of the way to their ternary values at which the step to come takes the weights. */
+static double next_lambda(const Session *s) {
+    return plan_lambda(&s->state.plan, s->state.step + 1);
+}
+
+/* The table that computes the loss of the step to come. */
+static const tbc_table *next_table(const Session *s) {
+    const char *name = s->module.buffer ? "backward" : "train";
+    return module_table(&s->module, next_lambda(s) < 1 ? "warmup" : name);
+}
+
+/* The inputs of next_table. */
 static void feed_next(Session *s, const tbc_table *table) {
     TrainState *st = &s->state;
+    if (next_lambda(s) < 1) *(float *)session_input(s, table, "lambda") = (float)next_lambda(s);
     for (int64_t b = 0; b < st->batch; b++) {
         int64_t row = order_at((uint64_t)st->seed, st->shuffle, st->rows, st->examples++);
         session_feed(s, table, DATA_TRAIN, row, b);
@@ -70,8 +85,7 @@ static double run_loss(Session *s, const tbc_table *table) {
 
 /* until_loss as by launches_until_loss: leaves the weights as they were if the loss is not finite, where that
  * can be known in time. */
-static Step fused_step(Session *s, uint32_t until_loss) {
-    const tbc_table *table = module_table(&s->module, "train");
+static Step fused_step(Session *s, const tbc_table *table, uint32_t until_loss) {
     tbc_table head = {table->name, table->first, until_loss};
     tbc_table tail = {table->name, table->first + until_loss, table->count - until_loss};
     hyper_at(&s->state, &s->module, s->state.step + 1, 1, session_input(s, table, "hyper"));
@@ -90,9 +104,8 @@ static void zero_grads(Session *s) {
 }
 
 /* Leaves the weights as they were if loss or gradients are not finite. */
-static Step buffered_step(Session *s) {
-    const tbc_table *backward = module_table(&s->module, "backward"),
-                    *update = module_table(&s->module, "update");
+static Step buffered_step(Session *s, const tbc_table *backward) {
+    const tbc_table *update = module_table(&s->module, "update");
     const double parts = (double)s->state.accumulate, clip = s->state.clip;
     zero_grads(s);
     Step step = {0};
@@ -108,8 +121,7 @@ static Step buffered_step(Session *s) {
 
 /* Says where a step, the examples of which begin at first_example, stopped being finite. updated: it may have
  * come to its updates, and then all that is left to see is what they made of the weights. */
-static void explain_step(Session *s, int64_t first_example, bool updated) {
-    const tbc_table *table = module_table(&s->module, s->module.buffer ? "backward" : "train");
+static void explain_step(Session *s, const tbc_table *table, int64_t first_example, bool updated) {
     if (diagnose_weights(s, updated ? "after the updates of this step" : "before this step")) return;
     zero_grads(s);
     s->state.examples = first_example;
@@ -129,7 +141,8 @@ typedef struct Run {
     RunLog log;
     int64_t first;       /* steps done before this run */
     int64_t saved;       /* step of the checkpoint that this run wrote last, -1: none */
-    uint32_t until_loss; /* launches_until_loss of table train */
+    const tbc_table *table; /* next_table, and its launches_until_loss */
+    uint32_t until_loss;
     double began, busy;  /* start of the run; seconds spent in steps */
     double recent[RECENT];
 } Run;
@@ -199,16 +212,25 @@ static bool not_finite(Run *r, const Step *step, int64_t first_example) {
     progress_clear(&r->progress);
     rt_error(NULL, "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)",
              r->s->state.step + 1, isfinite(step->loss) ? "gradient" : "loss");
-    explain_step(r->s, first_example, !r->s->module.buffer && r->until_loss == 0);
+    explain_step(r->s, r->table, first_example, !r->s->module.buffer && r->until_loss == 0);
     return false;
+}
+
+static void choose_table(Run *r) {
+    const tbc_table *table = next_table(r->s);
+    if (table == r->table) return;
+    r->table = table;
+    if (!r->s->module.buffer) r->until_loss = launches_until_loss(&r->s->module, table);
 }
 
 static bool one_step(Run *r) {
     Session *s = r->s;
     const Options *o = s->options;
     const int64_t first_example = s->state.examples;
+    const double lambda = next_lambda(s);
+    choose_table(r);
     double start = seconds_now();
-    Step step = s->module.buffer ? buffered_step(s) : fused_step(s, r->until_loss);
+    Step step = s->module.buffer ? buffered_step(s, r->table) : fused_step(s, r->table, r->until_loss);
     if (!device_ok(&s->device)) return false;
     if (!step_finite(&step)) return not_finite(r, &step, first_example);
     s->state.step++;
@@ -217,7 +239,7 @@ static bool one_step(Run *r) {
     r->recent[s->state.step % RECENT] = step.loss;
     show(r, &step);
     if (!runlog_step(&r->log, s->state.step, step.loss, learning_rate(&s->state, s->state.step),
-                     tokens_of_step(&s->state) / seconds, step.grad_norm))
+                     tokens_of_step(&s->state) / seconds, step.grad_norm, lambda))
         return false;
     bool last = s->state.step == s->last_step;
     if (o->eval_every > 0 && (s->state.step % o->eval_every == 0 || last) && !evaluate_now(r)) return false;
@@ -272,7 +294,6 @@ static bool report(const Run *r, RunLog *log, double seconds) {
 bool train(Session *s) {
     const Options *o = s->options;
     Run r = {.s = s, .progress = progress_start(o->quiet), .first = s->state.step, .saved = -1};
-    if (!s->module.buffer) r.until_loss = launches_until_loss(&s->module, module_table(&s->module, "train"));
     interrupt_catch(o->quiet);
     if (o->report && !report_can_write(o->report)) return false;
     double start = seconds_now();

@@ -542,6 +542,27 @@ START_TEST(variants) {
 }
 END_TEST
 
+START_TEST(ternary_variants) {
+    Module *m = build_text("{\"extends\":\"qwen3-tiny.json\",\"dims\":{\"layers\":1},"
+                           "\"ternary\":{\"ste\":\"clipped\",\"lambda_warmup\":true}}",
+                           1, 8);
+    ck_assert_msg(m && verify(m, &diag), "%s", diag.text.at);
+    const Graph *warmup = module_graph(m, "warmup");
+    ck_assert(warmup && warmup->attrs.beta1 == 0.9);
+    assert_type(warmup, OP_input, "lambda", "f32[1]");
+    for (uint32_t i = 0; i < m->graphs.n; i++)
+        for (uint32_t k = 0; k < m->graphs.at[i]->nodes.n; k++) {
+            const Node *n = &m->graphs.at[i]->nodes.at[k];
+            ck_assert(n->op != OP_param || n->attrs.clip == (n->attrs.group != 0));
+        }
+    module_free(m);
+    m = build_text("{\"extends\":\"qwen3-tiny.json\",\"ternary\":{\"ste\":\"identity\"}}", 1, 8);
+    ck_assert_msg(m && !module_graph(m, "warmup"), "%s", diag.text.at);
+    ck_assert_uint_eq(module_graph(m, "train")->nodes.at[0].attrs.set & A(clip), 0);
+    module_free(m);
+}
+END_TEST
+
 /* Loops and conditions: the second of three layers has no weights; names with two numbers. */
 START_TEST(control_flow) {
     Module *m = build_good("specs/control-flow.json", 0, 0);
@@ -659,6 +680,7 @@ int main(void) {
     tcase_add_test(t, hf_options);
     tcase_add_test(t, full_precision);
     tcase_add_test(t, variants);
+    tcase_add_test(t, ternary_variants);
     tcase_add_test(t, control_flow);
     tcase_add_test(t, schema_ops);
     tcase_add_test(t, fuzz);

@@ -38,16 +38,16 @@ static const struct {
         double factor;
     } at[6];
 } by_hand[] = {
-    {{SCHEDULE_constant, 10, 100, 0, 1}, {{1, 0.1}, {10, 1}, {60, 1}, {61, 1}, {100, 1}, {1000, 1}}},
-    {{SCHEDULE_linear, 10, 100, 0.4, 1},
+    {{SCHEDULE_constant, 10, 100, 0, 1, 0}, {{1, 0.1}, {10, 1}, {60, 1}, {61, 1}, {100, 1}, {1000, 1}}},
+    {{SCHEDULE_linear, 10, 100, 0.4, 1, 0},
      {{5, 0.5}, {10, 1}, {60, 1}, {61, 40.0 / 41}, {100, 1.0 / 41}, {1000, 1.0 / 41}}},
-    {{SCHEDULE_linear, 10, 100, 1, 1},
+    {{SCHEDULE_linear, 10, 100, 1, 1, 0},
      {{5, 0.5}, {10, 1}, {11, 90.0 / 91}, {55, 46.0 / 91}, {100, 1.0 / 91}, {101, 1.0 / 91}}},
-    {{SCHEDULE_cosine, 0, 99, 1, 1},
+    {{SCHEDULE_cosine, 0, 99, 1, 1, 0},
      {{1, 0.99975328}, {25, 0.85355339}, {50, 0.5}, {75, 0.14644661}, {99, 0.00024671982}, {0, 1}}},
-    {{SCHEDULE_wsd, 10, 100, 0.4, 1},
+    {{SCHEDULE_wsd, 10, 100, 0.4, 1, 0},
      {{5, 0.5}, {10, 1}, {60, 1}, {61, 0.8438262381}, {100, 0.0122704034}, {101, 0.0122704034}}},
-    {{SCHEDULE_wsd, 10, 8, 0.4, 1},
+    {{SCHEDULE_wsd, 10, 8, 0.4, 1, 0},
      {{5, 0.5}, {8, 0.8}, {10, 1}, {11, 1}, {12, 1}, {100, 1}}}, /* warm-up only */
 };
 
@@ -57,7 +57,7 @@ START_TEST(schedules_have_their_shapes) {
                                 by_hand[_i].at[i].factor, 1e-8);
     for (Schedule s = 0; s < SCHEDULE_COUNT; s++) {
         ck_assert_int_eq(schedule_named(schedule_name(s)), s);
-        Plan plan = {s, 7, 83, _i / 6.0, 1};
+        Plan plan = {s, 7, 83, _i / 6.0, 1, 0};
         double before = 2;
         for (int64_t step = 7; step <= 90; step++) { /* never rises, never 0 */
             double factor = plan_learning_rate(&plan, step);
@@ -84,6 +84,17 @@ START_TEST(weight_decay_ends) {
     ck_assert_float_eq(hyper[0], 0.95f);
     hyper_at(&st, &(LoadedModule){0}, 6, 1, hyper);
     ck_assert_float_eq(hyper[0], 1);
+}
+END_TEST
+
+START_TEST(lambda_rises) {
+    Plan plan = {.lambda_warmup = 4};
+    ck_assert_double_eq(plan_lambda(&plan, 1), 0);
+    ck_assert_double_eq(plan_lambda(&plan, 2), 0.25);
+    ck_assert_double_eq(plan_lambda(&plan, 4), 0.75);
+    ck_assert_double_eq(plan_lambda(&plan, 5), 1);
+    ck_assert_double_eq(plan_lambda(&plan, 1000), 1);
+    ck_assert_double_eq(plan_lambda(&(Plan){0}, 1), 1);
 }
 END_TEST
 
@@ -345,6 +356,7 @@ int main(void) {
     tcase_add_test(tests, hyper_follows_the_recipe);
     tcase_add_loop_test(tests, schedules_have_their_shapes, 0, sizeof by_hand / sizeof *by_hand);
     tcase_add_test(tests, weight_decay_ends);
+    tcase_add_test(tests, lambda_rises);
     tcase_add_loop_test(tests, resuming_changes_nothing, 0, sizeof recipes / sizeof *recipes);
     tcase_add_loop_test(tests, plans_are_kept, 0, sizeof plans / sizeof *plans);
     tcase_add_test(tests, early_stopping_waits_for_a_better_evaluation);

@@ -96,6 +96,39 @@ START_TEST(test_ternary) {
 }
 END_TEST
 
+/* Weights of ste_clip are those of test_ternary; where w/s is large, f16 has made s of it or infinity. */
+START_TEST(test_ste_clip) {
+    const Matrix *m = &matrices[_i % MATRICES];
+    Gen *g = new_module(_i >= MATRICES);
+    SteClipDesc desc = {m->rows, m->cols, m->group};
+    gen_ste_clip(g, "clip", &desc);
+    uint32_t tiles = ste_clip_tiles(&desc, g->target);
+    uint64_t scratch = ste_clip_scratch(&desc, g->target);
+    void *so = test_load(g);
+    TernaryLayout layout = ternary_layout(m->rows, m->cols, m->group);
+    int64_t n = m->rows * m->cols;
+    uint64_t bytes = (uint64_t)layout.bytes, rng = 5;
+    TestArgs a = test_args(bytes + 2 * (uint64_t)n * 4 + 4096);
+    unsigned char *t2 = test_arg(&a, bytes);
+    float *w = test_arg(&a, (uint64_t)n * 4), *dy = test_arg(&a, (uint64_t)n * 4);
+    float *expected = malloc((size_t)n * 4);
+    fill_weights(w, m, &rng);
+    pack_reference(w, m, t2, expected);
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, t2 + layout.scales_at + (i / m->cols * layout.groups + i % m->cols / m->group) * 2, 2);
+        if (i % 5 == 0) w[i] = f32_from_f16(half); /* at the bound */
+        dy[i] = test_random(&rng);
+        expected[i] = fabsf(w[i]) <= f32_from_f16(half) ? dy[i] : 0;
+    }
+    test_run(so, "clip", &a, tiles, scratch);
+    ck_assert(memcmp(dy, expected, (size_t)n * 4) == 0);
+    free(expected);
+    test_args_free(&a);
+    dlclose(so);
+}
+END_TEST
+
 /* Around the bound |w| = s/2, for every f16 scale: the kernel's comparison is the rounded division. */
 START_TEST(test_ties) {
     enum { SCALES = 0x7c00, COLS = 16 };
@@ -369,6 +402,7 @@ int main(void) {
     TCase *t = tcase_create("small kernels");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_ternary, 0, 2 * MATRICES);
+    tcase_add_loop_test(t, test_ste_clip, 0, 2 * MATRICES);
     tcase_add_test(t, test_ties);
     tcase_add_loop_test(t, test_embed, 0, 2 * EMBEDDINGS);
     tcase_add_loop_test(t, test_embed_grad, 0, 2 * EMBED_GRADS);

@@ -102,6 +102,12 @@ static const IrCase ir_cases[] = {
      {{"w", {-1, 3}}},
      {{"y", {0, 2}}}}, /* s = 2, -1/2 rounds to 0 */
 
+    {OP_ste_clip, /* s = 2; 3/4 of a shorter group; where the weight is the scale itself it passes */
+     IN(0, "f32[2,3]", "a") IN(1, "f32[2,3]", "b") "%2: t2/2[2,3] = ternary %1 {group=2}\n"
+                                                   "%3: f32[2,3] = ste_clip %0, %2, %1\n" OUT(3),
+     {{"a", {1, 2, 3, 4, 5, 6}}, {"b", {-1, 3, 0.75, 2, -2, 0}}},
+     {{"y", {1, 0, 3, 4, 5, 6}}}},
+
     /* embedding */
     TWO(embedding, "i32[2,1]", "f32[3,2]", "f32[2,1,2]", "", {{"a", {2, 0}}, {"b", {1, 2, 3, 4, 5, 6}}},
         {{"y", {5, 6, 1, 2}}}),

@@ -114,4 +114,16 @@ says '^verified: 15 parameters, 77824 weights, codes\*scales equal the forward p
 losses "$work/tiny.log" | awk 'NR == 1 { first = $2 } { last = $2 } END { exit !(last < first - 1) }' || fail "it does not learn"
 good "$work/tiny.so" --resume "$work/learnt" --generate 'the quick brown fox jumps over the lazy dog, the quick brown fox' --max-tokens 40
 
+# A lambda warm-up, in one go and in two.
+expect 1 '--lambda-warmup needs a table' "$work/tiny.so" --data "$data" --steps 4 --lambda-warmup 3
+printf '{ "extends": "%s/tiny.json", "ternary": { "ste": "clipped", "lambda_warmup": true } }' "$PWD" >"$work/warmup.json"
+for grads in fused buffer; do
+    "$TBC_BUILD/tbc" compile "$work/warmup.json" -o "$work/warmup.so" --batch 2 --seq 48 --grads $grads 2>"$work/err" || fail "tbc compile"
+    good "$work/warmup.so" --data "$data" --steps 4 --lambda-warmup 3 --save "$work/warm" --log "$work/warm.log"
+    [ "$(sed -n 's/.*"lambda":\([^,}]*\).*/\1/p' "$work/warm.log" | xargs)" = "0 0.333333333 0.666666667" ] || fail "lambda in the log"
+    good "$work/warmup.so" --data "$data" --steps 2 --total-steps 4 --lambda-warmup 3 --save "$work/warm2"
+    good "$work/warmup.so" --data "$data" --resume "$work/warm2" --save "$work/warm2"
+    for file in model.safetensors optimizer.safetensors state.json; do same "$work/warm/$file" "$work/warm2/$file"; done
+done
+
 [ -z "${failed-}" ]
