@@ -6,7 +6,8 @@
  *     S = Q K^T;  m' = max(m, rowmax S);  P = exp(S - m');  a = exp(m - m')
  *     l = a l + rowsum P;  O = a O + P V
  *
- * and ends with out = O / l, lse = m + log l. Products run over packed panels (microkernel.c). */
+ * and ends with out = O / l, lse = m + log l. Products run over packed panels (microkernel.c). *
+ * In bf16 (ir/eval_bf16.c) Q, K, V and P are rounded while they are packed. */
 #include "attention.h"
 
 enum { PACKED_Q, PACKED_K, PACKED_V, PACKED_P, SCORES, OUT, MAX, TOTAL, REGIONS };
@@ -14,6 +15,7 @@ enum { PACKED_Q, PACKED_K, PACKED_V, PACKED_P, SCORES, OUT, MAX, TOTAL, REGIONS 
 typedef struct Tile {
     Gen *g;
     const AttnDesc *d;
+    PanelType type;
     int64_t queries, keys; /* of a block */
     LLVMValueRef at[REGIONS];
     LLVMValueRef batch, head, q0, nq; /* this tile's: first query, number of queries */
@@ -22,12 +24,13 @@ typedef struct Tile {
 } Tile;
 
 /* Bytes from the start of scratch of each region; returns the bytes of all. */
-static int64_t plan(const AttnDesc *d, const Target *t, int64_t *at) {
+static int64_t plan(const AttnDesc *d, const Target *t, PanelType type, int64_t *at) {
     int64_t queries = attention_queries(d, t), keys = attention_keys(d, t);
-    int64_t floats[REGIONS] = {[PACKED_Q] = queries * d->d,
-                               [PACKED_K] = keys * d->d,
-                               [PACKED_V] = attention_round(d->d, t->nr) * keys,
-                               [PACKED_P] = queries * keys,
+    int64_t dim_words = panel_words(type, d->d), key_words = panel_words(type, keys);
+    int64_t floats[REGIONS] = {[PACKED_Q] = queries * dim_words,
+                               [PACKED_K] = keys * dim_words,
+                               [PACKED_V] = attention_round(d->d, t->nr) * key_words,
+                               [PACKED_P] = queries * key_words,
                                [SCORES] = queries * keys,
                                [OUT] = queries * d->d,
                                [MAX] = queries,
@@ -37,7 +40,11 @@ static int64_t plan(const AttnDesc *d, const Target *t, int64_t *at) {
 
 uint64_t attention_scratch(const AttnDesc *d, const Target *t) {
     int64_t at[REGIONS];
-    return (uint64_t)plan(d, t, at);
+    return (uint64_t)plan(d, t, PANELS_F32, at);
+}
+uint64_t attention_bf16_scratch(const AttnDesc *d, const Target *t) {
+    int64_t at[REGIONS];
+    return (uint64_t)plan(d, t, PANELS_BF16, at);
 }
 
 static int64_t query_blocks(const AttnDesc *d, const Target *t) {
@@ -48,14 +55,17 @@ static int64_t query_blocks(const AttnDesc *d, const Target *t) {
 uint32_t attention_tiles(const AttnDesc *d, const Target *t) {
     return (uint32_t)(query_blocks(d, t) * d->b * d->h);
 }
+uint32_t attention_bf16_tiles(const AttnDesc *d, const Target *t) {
+    return attention_tiles(d, t);
+}
 
 /* Where the tile is; late blocks see most keys and come first, so that threads finish together. */
-static Tile begin(Gen *g, const AttnDesc *d) {
-    Tile t = {.g = g, .d = d};
+static Tile begin(Gen *g, const AttnDesc *d, PanelType type) {
+    Tile t = {.g = g, .d = d, .type = type};
     t.queries = attention_queries(d, g->target);
     t.keys = attention_keys(d, g->target);
     int64_t at[REGIONS], heads = d->b * d->h;
-    plan(d, g->target, at);
+    plan(d, g->target, type, at);
     for (int i = 0; i < REGIONS; i++) t.at[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, at[i]));
     LLVMValueRef last = gen_i64(g, query_blocks(d, g->target) - 1), of = gen_mod(g, g->tile, heads);
     t.batch = gen_div(g, of, d->h);
@@ -114,14 +124,15 @@ static void key_block(const Tile *t) {
     LLVMValueRef dim = gen_i64(g, d->d), group = gen_div(g, t->head, d->h / d->g);
     LLVMValueRef k = attention_head(g, d, 1, t->batch, t->k0, group, d->g);
     LLVMValueRef v = attention_head(g, d, 2, t->batch, t->k0, group, d->g);
-    attention_pack(g, nr, true, t->nk, dim, k, d->g * d->d, t->at[PACKED_K], d->d);
-    attention_pack(g, nr, false, dim, t->nk, v, d->g * d->d, t->at[PACKED_V], t->keys);
-    attention_product(g, BAND_C, t->diagonal, t->nq, t->nk, dim, t->at[PACKED_Q], d->d, t->at[PACKED_K], d->d,
-                      t->at[SCORES], t->keys, LLVMConstNull(g->i1));
+    attention_pack(g, t->type, nr, true, t->nk, dim, k, d->g * d->d, t->at[PACKED_K], d->d);
+    attention_pack(g, t->type, nr, false, dim, t->nk, v, d->g * d->d, t->at[PACKED_V], t->keys);
+    attention_product(g, t->type, BAND_C, t->diagonal, t->nq, t->nk, dim, t->at[PACKED_Q], d->d,
+                      t->at[PACKED_K], d->d, t->at[SCORES], t->keys, LLVMConstNull(g->i1));
     softmax(t);
-    attention_pack(g, g->target->mr, true, t->nq, t->nk, t->at[SCORES], t->keys, t->at[PACKED_P], t->keys);
-    attention_product(g, BAND_AK, t->diagonal, t->nq, dim, t->nk, t->at[PACKED_P], t->keys, t->at[PACKED_V],
-                      t->keys, t->at[OUT], d->d, LLVMConstAllOnes(g->i1));
+    attention_pack(g, t->type, g->target->mr, true, t->nq, t->nk, t->at[SCORES], t->keys, t->at[PACKED_P],
+                   t->keys);
+    attention_product(g, t->type, BAND_AK, t->diagonal, t->nq, dim, t->nk, t->at[PACKED_P], t->keys,
+                      t->at[PACKED_V], t->keys, t->at[OUT], d->d, LLVMConstAllOnes(g->i1));
 }
 
 static void finish(const Tile *t) {
@@ -139,12 +150,13 @@ static void finish(const Tile *t) {
     gen_loop_end(g, &i);
 }
 
-void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
+static void gen_tile(Gen *g, const char *name, const AttnDesc *d, PanelType type) {
     gen_kernel(g, name);
-    Tile t = begin(g, d);
+    Tile t = begin(g, d, type);
     clear(&t);
     LLVMValueRef q = attention_head(g, d, 0, t.batch, t.q0, t.head, d->h);
-    attention_pack(g, g->target->mr, true, t.nq, gen_i64(g, d->d), q, d->h * d->d, t.at[PACKED_Q], d->d);
+    attention_pack(g, type, g->target->mr, true, t.nq, gen_i64(g, d->d), q, d->h * d->d, t.at[PACKED_Q],
+                   d->d);
     LLVMValueRef end = gen_add(g, t.q0, t.nq);
     Loop k0 = gen_loop(g, gen_i64(g, 0), end, t.keys, "keys");
     t.k0 = k0.i;
@@ -154,4 +166,11 @@ void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
     gen_loop_end(g, &k0);
     finish(&t);
     gen_end(g);
+}
+
+void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
+    gen_tile(g, name, d, PANELS_F32);
+}
+void gen_attention_bf16(Gen *g, const char *name, const AttnDesc *d) {
+    gen_tile(g, name, d, PANELS_BF16);
 }

@@ -31,10 +31,10 @@ LLVMValueRef attention_weights(Gen *, double scale, LLVMValueRef scores, LLVMVal
 LLVMValueRef attention_max(Gen *, double scale, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef before);
 /* row = exp(scale * row - max), in whole vectors, 0 from `seen` on; returns the sum. */
 LLVMValueRef attention_exp(Gen *, double scale, LLVMValueRef row, LLVMValueRef seen, LLVMValueRef max);
-/* Calls of gen_pack's and gen_product's functions. */
-void attention_pack(Gen *, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src, int64_t ld,
+/* Calls of gen_pack's and gen_product's functions; depths are in steps of k. */
+void attention_pack(Gen *, PanelType, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src, int64_t ld,
                     LLVMValueRef dst, int64_t depth);
-void attention_product(Gen *g, Band band, LLVMValueRef diagonal, LLVMValueRef m, LLVMValueRef n,
+void attention_product(Gen *g, PanelType type, Band band, LLVMValueRef diagonal, LLVMValueRef m, LLVMValueRef n,
                        LLVMValueRef k, LLVMValueRef a, int64_t a_depth, LLVMValueRef b, int64_t b_depth,
                        LLVMValueRef c, int64_t ldc, LLVMValueRef add);
 

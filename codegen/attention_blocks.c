@@ -86,16 +86,17 @@ LLVMValueRef attention_exp(Gen *g, double scale, LLVMValueRef row, LLVMValueRef 
     return gen_reduce_add(g, gen_load(g, vec, sum));
 }
 
-void attention_pack(Gen *g, int width, bool rows, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src,
-                    int64_t ld, LLVMValueRef dst, int64_t depth) {
-    LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};
-    gen_call(g, gen_pack(g, width, rows), args, 6);
+void attention_pack(Gen *g, PanelType type, int width, bool rows, LLVMValueRef n, LLVMValueRef k,
+                    LLVMValueRef src, int64_t ld, LLVMValueRef dst, int64_t depth) {
+    LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, panel_words(type, depth))};
+    gen_call(g, gen_pack(g, width, rows, type), args, 6);
 }
 
-void attention_product(Gen *g, Band band, LLVMValueRef diagonal, LLVMValueRef m, LLVMValueRef n,
-                       LLVMValueRef k, LLVMValueRef a, int64_t a_depth, LLVMValueRef b, int64_t b_depth,
-                       LLVMValueRef c, int64_t ldc, LLVMValueRef add) {
-    LLVMValueRef args[] = {
-        m, n, k, a, gen_i64(g, a_depth), b, gen_i64(g, b_depth), c, gen_i64(g, ldc), add, diagonal};
-    gen_call(g, gen_product(g, band, &(Panels){.type = PANELS_F32}), args, 11);
+void attention_product(Gen *g, PanelType type, Band band, LLVMValueRef diagonal, LLVMValueRef m,
+                       LLVMValueRef n, LLVMValueRef k, LLVMValueRef a, int64_t a_depth, LLVMValueRef b,
+                       int64_t b_depth, LLVMValueRef c, int64_t ldc, LLVMValueRef add) {
+    LLVMValueRef a_words = gen_i64(g, panel_words(type, a_depth)),
+                 b_words = gen_i64(g, panel_words(type, b_depth));
+    LLVMValueRef args[] = {m, n, k, a, a_words, b, b_words, c, gen_i64(g, ldc), add, diagonal};
+    gen_call(g, gen_product(g, band, &(Panels){.type = type}), args, 11);
 }

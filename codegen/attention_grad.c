@@ -6,7 +6,8 @@
  *
  * A tile is one head of keys and values of one sequence with all heads of queries that use it, so no two
  * tiles add to the same gradient. It goes over blocks of keys, and for each over the blocks of queries
- * that see them: those from the diagonal on. */
+ * that see them: those from the diagonal on. *
+ * In bf16 (ir/eval_bf16.c) Q, K, V, dO, P and dS are rounded while they are packed. */
 #include "attention.h"
 
 enum {
@@ -27,6 +28,7 @@ enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
 typedef struct Tile {
     Gen *g;
     const AttnDesc *d;
+    PanelType type;
     int64_t queries, keys; /* of a block */
     LLVMValueRef at[REGIONS];
     LLVMValueRef batch, group;
@@ -40,34 +42,48 @@ static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t plan(const AttnDesc *d, const Target *t, int64_t *at) {
+static int64_t plan(const AttnDesc *d, const Target *t, PanelType type, int64_t *at) {
     int64_t queries = attention_queries(d, t), keys = attention_keys(d, t),
             dim = attention_round(d->d, t->nr);
-    int64_t floats[REGIONS] = {
-        [ROWS_Q] = queries * d->d,  [ROWS_DOUT] = queries * d->d,
-        [COLS_Q] = dim * queries,   [COLS_DOUT] = dim * queries,
-        [ROWS_K] = keys * d->d,     [ROWS_V] = keys * d->d,
-        [COLS_K] = dim * keys,      [LEFT] = max64(queries * keys, attention_round(keys, t->mr) * queries),
-        [WEIGHTS] = queries * keys, [DSCORES] = queries * keys};
+    int64_t dim_words = panel_words(type, d->d), query_words = panel_words(type, queries),
+            key_words = panel_words(type, keys);
+    int64_t floats[REGIONS] = {[ROWS_Q] = queries * dim_words,
+                               [ROWS_DOUT] = queries * dim_words,
+                               [COLS_Q] = dim * query_words,
+                               [COLS_DOUT] = dim * query_words,
+                               [ROWS_K] = keys * dim_words,
+                               [ROWS_V] = keys * dim_words,
+                               [COLS_K] = dim * key_words,
+                               [LEFT] =
+                                   max64(queries * key_words, attention_round(keys, t->mr) * query_words),
+                               [WEIGHTS] = queries * keys,
+                               [DSCORES] = queries * keys};
     return attention_plan(floats, REGIONS, at);
 }
 
 uint64_t attention_grad_scratch(const AttnDesc *d, const Target *t) {
     int64_t at[REGIONS];
-    return (uint64_t)plan(d, t, at);
+    return (uint64_t)plan(d, t, PANELS_F32, at);
+}
+uint64_t attention_grad_bf16_scratch(const AttnDesc *d, const Target *t) {
+    int64_t at[REGIONS];
+    return (uint64_t)plan(d, t, PANELS_BF16, at);
 }
 
 uint32_t attention_grad_tiles(const AttnDesc *d, const Target *t) {
     (void)t;
     return (uint32_t)(d->b * d->g);
 }
+uint32_t attention_grad_bf16_tiles(const AttnDesc *d, const Target *t) {
+    return attention_grad_tiles(d, t);
+}
 
-static Tile begin(Gen *g, const AttnDesc *d) {
-    Tile t = {.g = g, .d = d};
+static Tile begin(Gen *g, const AttnDesc *d, PanelType type) {
+    Tile t = {.g = g, .d = d, .type = type};
     t.queries = attention_queries(d, g->target);
     t.keys = attention_keys(d, g->target);
     int64_t at[REGIONS];
-    plan(d, g->target, at);
+    plan(d, g->target, type, at);
     for (int i = 0; i < REGIONS; i++) t.at[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, at[i]));
     t.batch = gen_div(g, g->tile, d->g);
     t.group = gen_mod(g, g->tile, d->g);
@@ -95,25 +111,26 @@ static void pack_keys(const Tile *t) {
     Gen *g = t->g;
     int64_t dim = t->d->d, ld = t->d->g * dim;
     int nr = g->target->nr;
-    attention_pack(g, nr, true, t->nk, gen_i64(g, dim), keys_of(t, K), ld, t->at[ROWS_K], dim);
-    attention_pack(g, nr, true, t->nk, gen_i64(g, dim), keys_of(t, V), ld, t->at[ROWS_V], dim);
-    attention_pack(g, nr, false, gen_i64(g, dim), t->nk, keys_of(t, K), ld, t->at[COLS_K], t->keys);
+    attention_pack(g, t->type, nr, true, t->nk, gen_i64(g, dim), keys_of(t, K), ld, t->at[ROWS_K], dim);
+    attention_pack(g, t->type, nr, true, t->nk, gen_i64(g, dim), keys_of(t, V), ld, t->at[ROWS_V], dim);
+    attention_pack(g, t->type, nr, false, gen_i64(g, dim), t->nk, keys_of(t, K), ld, t->at[COLS_K], t->keys);
 }
 
 static void pack_queries(const Tile *t, unsigned arg, int rows, int cols) {
     Gen *g = t->g;
     int64_t dim = t->d->d, ld = t->d->h * dim;
-    attention_pack(g, g->target->mr, true, t->nq, gen_i64(g, dim), queries_of(t, arg), ld, t->at[rows], dim);
-    attention_pack(g, g->target->nr, false, gen_i64(g, dim), t->nq, queries_of(t, arg), ld, t->at[cols],
-                   t->queries);
+    attention_pack(g, t->type, g->target->mr, true, t->nq, gen_i64(g, dim), queries_of(t, arg), ld,
+                   t->at[rows], dim);
+    attention_pack(g, t->type, g->target->nr, false, gen_i64(g, dim), t->nq, queries_of(t, arg), ld,
+                   t->at[cols], t->queries);
 }
 
 /* to[nq,near] = A of queries times B of keys, over D. */
 static void scores(const Tile *t, int a, int b, int to) {
     Gen *g = t->g;
     int64_t dim = t->d->d;
-    attention_product(g, BAND_C, t->diagonal, t->nq, t->near, gen_i64(g, dim), t->at[a], dim, t->at[b], dim,
-                      t->at[to], t->keys, LLVMConstNull(g->i1));
+    attention_product(g, t->type, BAND_C, t->diagonal, t->nq, t->near, gen_i64(g, dim), t->at[a], dim,
+                      t->at[b], dim, t->at[to], t->keys, LLVMConstNull(g->i1));
 }
 
 /* S and dP become P and dS, in place. */
@@ -150,9 +167,11 @@ static void weights(const Tile *t) {
 static void add_to_keys(const Tile *t, int left, int right, unsigned arg) {
     Gen *g = t->g;
     int64_t dim = t->d->d;
-    attention_pack(g, g->target->mr, false, t->near, t->nq, t->at[left], t->keys, t->at[LEFT], t->queries);
-    attention_product(g, BAND_KA, t->diagonal, t->near, gen_i64(g, dim), t->nq, t->at[LEFT], t->queries,
-                      t->at[right], t->queries, keys_of(t, arg), t->d->g * dim, LLVMConstAllOnes(g->i1));
+    attention_pack(g, t->type, g->target->mr, false, t->near, t->nq, t->at[left], t->keys, t->at[LEFT],
+                   t->queries);
+    attention_product(g, t->type, BAND_KA, t->diagonal, t->near, gen_i64(g, dim), t->nq, t->at[LEFT],
+                      t->queries, t->at[right], t->queries, keys_of(t, arg), t->d->g * dim,
+                      LLVMConstAllOnes(g->i1));
 }
 
 /* dq = or += dS K; every query sees the first block of keys, which comes first. */
@@ -160,8 +179,9 @@ static void add_to_queries(const Tile *t) {
     Gen *g = t->g;
     int64_t dim = t->d->d;
     LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, t->k0, gen_i64(g, 0), "");
-    attention_pack(g, g->target->mr, true, t->nq, t->near, t->at[DSCORES], t->keys, t->at[LEFT], t->keys);
-    attention_product(g, BAND_AK, t->diagonal, t->nq, gen_i64(g, dim), t->near, t->at[LEFT], t->keys,
+    attention_pack(g, t->type, g->target->mr, true, t->nq, t->near, t->at[DSCORES], t->keys, t->at[LEFT],
+                   t->keys);
+    attention_product(g, t->type, BAND_AK, t->diagonal, t->nq, gen_i64(g, dim), t->near, t->at[LEFT], t->keys,
                       t->at[COLS_K], t->keys, queries_of(t, DQ), t->d->h * dim, later);
 }
 
@@ -176,9 +196,9 @@ static void query_block(const Tile *t) {
     add_to_queries(t);
 }
 
-void gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
+static void gen_tile(Gen *g, const char *name, const AttnDesc *d, PanelType type) {
     gen_kernel(g, name);
-    Tile t = begin(g, d);
+    Tile t = begin(g, d, type);
     LLVMValueRef s = gen_i64(g, d->s);
     Loop k0 = gen_loop(g, gen_i64(g, 0), s, t.keys, "keys");
     t.k0 = k0.i;
@@ -199,4 +219,11 @@ void gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
     gen_loop_end(g, &head);
     gen_loop_end(g, &k0);
     gen_end(g);
+}
+
+void gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
+    gen_tile(g, name, d, PANELS_F32);
+}
+void gen_attention_grad_bf16(Gen *g, const char *name, const AttnDesc *d) {
+    gen_tile(g, name, d, PANELS_BF16);
 }

@@ -4,6 +4,9 @@
  *         for each mc rows of the block of C:      A block [mc, kc] packed, half of the L2 cache
  *             product of the panels into C         (microkernel.c)
  *
+ * In bf16 (ir/eval_bf16.c) both are rounded while they are packed; the codes of a ternary B stored [n,k] have
+ * the scales of their groups behind them, which meet the sums over a group.
+ *
  * The order in which a sum is added up depends on the sizes and the target only. */
 #include "gemm.h"
 
@@ -49,28 +52,54 @@ Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
     return b;
 }
 
-/* kc is a multiple of 16 (a word of ternary codes), mc of mr. */
-static Blocking blocking(const GemmDesc *d, const Target *t) {
-    Blocking b = gemm_cut(d, t, t->nr);
-    int64_t kc = min64(max64(t->l1 / 2 / (4 * t->nr), 256), 384); /* a panel of B: half of L1 */
-    b.kc = gemm_part(d->k, gemm_ceil_div(d->k, kc), 16);
-    int64_t mc = max64(t->l2 / 2 / (4 * b.kc), t->mr);
-    b.mc = gemm_part(b.rows, gemm_ceil_div(b.rows, mc), t->mr);
-    return b;
+/* A product's blocking, and what it is packed into. */
+typedef struct Plan {
+    Blocking cut;
+    Panels panels;
+    int64_t a_depth, b_depth; /* words of a panel by its width */
+} Plan;
+
+/* kc is a multiple of 16 (a word of ternary codes) or of whole blocks, mc of mr. */
+static Plan plan(const GemmDesc *d, const Target *t, PanelType type) {
+    Plan p = {.cut = gemm_cut(d, t, t->nr), .panels = {.type = type}};
+    if (type == PANELS_BF16 && d->b == GEMM_B_T2_NK) p.panels.block = pair_block(min64(d->group, d->k));
+    int64_t words = min64(max64(t->l1 / 2 / (4 * t->nr), 256), 384); /* a panel of B: half of L1 */
+    int64_t steps = p.panels.block.steps, pairs = p.panels.block.pairs,
+            kc = type == PANELS_F32 ? words : 2 * words;
+    if (steps) kc = max64(words / (pairs + 1), 1) * steps;
+    kc = p.cut.kc = gemm_part(d->k, gemm_ceil_div(d->k, kc), steps ? steps : 16);
+    p.a_depth = steps ? kc / steps * pairs : panel_words(type, kc);
+    p.b_depth = steps ? kc / steps * (pairs + 1) : p.a_depth;
+    int64_t mc = max64(t->l2 / 2 / (4 * p.a_depth), t->mr);
+    p.cut.mc = gemm_part(p.cut.rows, gemm_ceil_div(p.cut.rows, mc), t->mr);
+    return p;
 }
 
-static int64_t packed_a_bytes(const Blocking *b) {
-    return gemm_ceil_div(b->mc * b->kc * 4, 64) * 64;
+static int64_t packed_a_bytes(const Plan *p) {
+    return gemm_ceil_div(p->cut.mc * p->a_depth * 4, 64) * 64;
+}
+
+static uint32_t tiles(const GemmDesc *d, const Target *t, PanelType type) {
+    Plan p = plan(d, t, type);
+    return (uint32_t)(p.cut.row_tiles * p.cut.col_tiles);
+}
+
+static uint64_t scratch(const GemmDesc *d, const Target *t, PanelType type) {
+    Plan p = plan(d, t, type);
+    return (uint64_t)(packed_a_bytes(&p) + p.b_depth * p.cut.cols * 4);
 }
 
 uint32_t gemm_tiles(const GemmDesc *d, const Target *t) {
-    Blocking b = blocking(d, t);
-    return (uint32_t)(b.row_tiles * b.col_tiles);
+    return tiles(d, t, PANELS_F32);
 }
-
 uint64_t gemm_scratch(const GemmDesc *d, const Target *t) {
-    Blocking b = blocking(d, t);
-    return (uint64_t)(packed_a_bytes(&b) + b.kc * b.cols * 4);
+    return scratch(d, t, PANELS_F32);
+}
+uint32_t gemm_bf16_tiles(const GemmDesc *d, const Target *t) {
+    return tiles(d, t, PANELS_BF16);
+}
+uint64_t gemm_bf16_scratch(const GemmDesc *d, const Target *t) {
+    return scratch(d, t, PANELS_BF16);
 }
 
 LLVMValueRef gemm_element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValueRef col, int64_t ld) {
@@ -78,35 +107,65 @@ LLVMValueRef gemm_element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValue
 }
 
 /* Packs k steps from k0 on of rows i0.. (A) or columns j0.. (B), n of them. */
-static void pack_a(Gen *g, const GemmDesc *d, LLVMValueRef i0, LLVMValueRef n, LLVMValueRef k0,
-                   LLVMValueRef k, LLVMValueRef dst, int64_t depth) {
+static void pack_a(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0, LLVMValueRef n, LLVMValueRef k0,
+                   LLVMValueRef k, LLVMValueRef dst) {
     int64_t ld = d->a_cols ? d->m : d->k;
     LLVMValueRef a = gen_buffer(g, 0),
                  src = d->a_cols ? gemm_element(g, a, k0, i0, ld) : gemm_element(g, a, i0, k0, ld);
-    LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};
-    gen_call(g, gen_pack(g, g->target->mr, !d->a_cols), args, 6);
-}
-
-static void pack_b(Gen *g, const GemmDesc *d, LLVMValueRef j0, LLVMValueRef n, LLVMValueRef k0,
-                   LLVMValueRef k, LLVMValueRef dst, int64_t depth) {
-    bool nk = d->b == GEMM_B_NK || d->b == GEMM_B_T2_NK;
-    LLVMValueRef b = gen_buffer(g, 1);
-    if (d->b == GEMM_B_T2_NK || d->b == GEMM_B_T2_KN) {
-        LLVMValueRef fn = gen_pack_ternary(g, nk ? d->n : d->k, nk ? d->k : d->n, d->group, nk);
-        gen_call(g, fn, (LLVMValueRef[]){j0, n, k0, k, b, dst, gen_i64(g, depth)}, 7);
+    LLVMValueRef fn = gen_pack(g, g->target->mr, !d->a_cols, p->panels.type), depth = gen_i64(g, p->a_depth);
+    int64_t steps = p->panels.block.steps;
+    if (steps % 16 == 0) {
+        gen_call(g, fn, (LLVMValueRef[]){n, k, src, gen_i64(g, ld), dst, depth}, 6);
         return;
     }
-    int64_t ld = nk ? d->k : d->n;
-    LLVMValueRef src = nk ? gemm_element(g, b, j0, k0, ld) : gemm_element(g, b, k0, j0, ld);
-    LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, depth)};
-    gen_call(g, gen_pack(g, g->target->nr, nk), args, 6);
+    Loop b = gen_loop(g, gen_i64(g, 0), k, steps, "block"); /* padded to 16 steps each */
+    LLVMValueRef left = gen_min(g, gen_sub(g, k, b.i), gen_i64(g, steps));
+    LLVMValueRef words = gen_mul(g, gen_div(g, b.i, steps), (int64_t)p->panels.block.pairs * g->target->mr);
+    LLVMValueRef args[] = {n,
+                           left,
+                           gen_at(g, g->f32, src, gen_mul(g, b.i, d->a_cols ? ld : 1)),
+                           gen_i64(g, ld),
+                           gen_at(g, g->i32, dst, words),
+                           depth};
+    gen_call(g, fn, args, 6);
+    gen_loop_end(g, &b);
 }
 
-void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
-    Blocking b = blocking(d, g->target);
+/* Ternary codes: f32 weights, bf16 codes with scales behind each group, or bf16 weights, one block of k. */
+static void pack_ternary_b(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef j0, LLVMValueRef n,
+                           LLVMValueRef k0, LLVMValueRef k, LLVMValueRef dst) {
+    bool nk = d->b == GEMM_B_T2_NK;
+    int64_t rows = nk ? d->n : d->k, cols = nk ? d->k : d->n, room = p->b_depth;
+    Panels panels = p->panels;
+    if (panels.type == PANELS_BF16) {
+        if (!nk) panels.block = pair_block(p->cut.kc);
+        room = p->cut.kc / panels.block.steps;
+    }
+    LLVMValueRef fn = panels.type == PANELS_F32 ? gen_pack_ternary(g, rows, cols, d->group, nk)
+                                                : gen_pack_codes(g, &panels, rows, cols, d->group, nk);
+    gen_call(g, fn, (LLVMValueRef[]){j0, n, k0, k, gen_buffer(g, 1), dst, gen_i64(g, room)}, 7);
+}
+
+static void pack_b(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef j0, LLVMValueRef n, LLVMValueRef k0,
+                   LLVMValueRef k, LLVMValueRef dst) {
+    if (d->b == GEMM_B_T2_NK || d->b == GEMM_B_T2_KN) {
+        pack_ternary_b(g, d, p, j0, n, k0, k, dst);
+        return;
+    }
+    bool nk = d->b == GEMM_B_NK;
+    LLVMValueRef b = gen_buffer(g, 1);
+    int64_t ld = nk ? d->k : d->n;
+    LLVMValueRef src = nk ? gemm_element(g, b, j0, k0, ld) : gemm_element(g, b, k0, j0, ld);
+    LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, p->b_depth)};
+    gen_call(g, gen_pack(g, g->target->nr, nk, p->panels.type), args, 6);
+}
+
+static void gen_blocks(Gen *g, const char *name, const GemmDesc *d, PanelType type) {
+    Plan p = plan(d, g->target, type);
+    Blocking b = p.cut;
     gen_kernel(g, name);
     LLVMValueRef packed_a = g->scratch,
-                 packed_b = gen_at(g, g->i8, g->scratch, gen_i64(g, packed_a_bytes(&b)));
+                 packed_b = gen_at(g, g->i8, g->scratch, gen_i64(g, packed_a_bytes(&p)));
     LLVMValueRef i0 = gen_mul(g, gen_mod(g, g->tile, b.row_tiles), b.rows);
     LLVMValueRef j0 = gen_mul(g, gen_div(g, g->tile, b.row_tiles), b.cols);
     LLVMValueRef i1 = gen_min(g, gen_add(g, i0, gen_i64(g, b.rows)), gen_i64(g, d->m));
@@ -114,17 +173,24 @@ void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
 
     Loop k0 = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->k), b.kc, "kc");
     LLVMValueRef k = gen_min(g, gen_sub(g, gen_i64(g, d->k), k0.i), gen_i64(g, b.kc));
-    pack_b(g, d, j0, n, k0.i, k, packed_b, b.kc);
+    pack_b(g, d, &p, j0, n, k0.i, k, packed_b);
     LLVMValueRef add =
         d->accumulate ? LLVMConstAllOnes(g->i1) : LLVMBuildICmp(g->b, LLVMIntSGT, k0.i, gen_i64(g, 0), "");
     Loop i = gen_loop(g, i0, i1, b.mc, "mc");
     LLVMValueRef m = gen_min(g, gen_sub(g, i1, i.i), gen_i64(g, b.mc));
-    pack_a(g, d, i.i, m, k0.i, k, packed_a, b.kc);
-    LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n), depth = gen_i64(g, b.kc);
-    LLVMValueRef args[] = {
-        m, n, k, packed_a, depth, packed_b, depth, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
-    gen_call(g, gen_product(g, BAND_NONE, &(Panels){.type = PANELS_F32}), args, 11);
+    pack_a(g, d, &p, i.i, m, k0.i, k, packed_a);
+    LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n), none = gen_i64(g, 0);
+    LLVMValueRef a_depth = gen_i64(g, p.a_depth), b_depth = gen_i64(g, p.b_depth), ldc = gen_i64(g, d->n);
+    LLVMValueRef args[] = {m, n, k, packed_a, a_depth, packed_b, b_depth, c, ldc, add, none};
+    gen_call(g, gen_product(g, BAND_NONE, &p.panels), args, 11);
     gen_loop_end(g, &i);
     gen_loop_end(g, &k0);
     gen_end(g);
+}
+
+void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
+    gen_blocks(g, name, d, PANELS_F32);
+}
+void gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
+    gen_blocks(g, name, d, PANELS_BF16);
 }

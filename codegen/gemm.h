@@ -39,8 +39,12 @@ PairBlock pair_block(int64_t steps);
  * block. */
 LLVMValueRef gen_pack_i16(Gen *, PairBlock, bool folded);
 /* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 blocks): decodes and packs n columns from j0 on
- * of B[k,n], steps k0 .. k0+k-1, as gen_pack_ternary does. The scales are the weights' (nk) or 1. */
-LLVMValueRef gen_pack_ternary_i16(Gen *, PairBlock, int64_t rows, int64_t cols, int64_t group, bool nk);
+ * of B[k,n], steps k0 .. k0+k-1, as gen_pack_ternary does, as codes and scales. The scales are the weights' (nk)
+ * or 1. But in bf16 those of [k,n] are rounded to bf16 and multiplied to the codes, without scales behind. */
+LLVMValueRef gen_pack_codes(Gen *, const Panels *, int64_t rows, int64_t cols, int64_t group, bool nk);
+
+/* Pairs of bf16, rounded to nearest even, in words of i32: of two f32 scalars or vectors. */
+LLVMValueRef bf16_pairs(Gen *, LLVMValueRef low, LLVMValueRef high);
 
 /* What the micro-kernel does with vectors of words. In how many parts it goes through the pairs of a word; that
  * part of them as pairs_add takes it; the sum and the products of two such parts. Sums are i32 of int16, exact

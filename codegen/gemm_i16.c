@@ -92,8 +92,9 @@ static void add_steps(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0,
     LLVMValueRef packed_a = g->scratch, packed_b = gen_at(g, g->i8, g->scratch, gen_i64(g, p->b_at));
     LLVMValueRef fold = p->nk ? LLVMConstNull(g->ptr) : gen_at(g, g->i8, g->scratch, gen_i64(g, p->fold_at));
     LLVMValueRef blocks = gen_i64(g, p->blocks);
+    const Panels panels = {PANELS_I16, p->block};
     LLVMValueRef pack_b =
-        gen_pack_ternary_i16(g, p->block, p->nk ? d->n : d->k, p->nk ? d->k : d->n, d->group, p->nk);
+        gen_pack_codes(g, &panels, p->nk ? d->n : d->k, p->nk ? d->k : d->n, d->group, p->nk);
     gen_call(g, pack_b, (LLVMValueRef[]){j0, n, k0, k, gen_buffer(g, 1), packed_b, blocks}, 7);
     if (!p->nk) fill_fold(g, d, p, gen_div(g, j0, d->group), k0, k, fold);
 
@@ -107,7 +108,7 @@ static void add_steps(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0,
     LLVMValueRef words = gen_i64(g, depth(p));
     LLVMValueRef args[] = {
         m, n, k, packed_a, words, packed_b, words, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
-    gen_call(g, gen_product(g, BAND_NONE, &(Panels){PANELS_I16, p->block}), args, 11);
+    gen_call(g, gen_product(g, BAND_NONE, &panels), args, 11);
     gen_loop_end(g, &i);
 }
 

@@ -173,9 +173,11 @@ typedef struct Panels {
     PairBlock block; /* zeros: k is not divided, and there are no scales */
 } Panels;
 
+/* Words by its width that a panel needs for k steps that are not divided into blocks. */
+int64_t panel_words(PanelType, int64_t k);
 /* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] (rows) or n columns
- * of src[k,n] (not rows), row stride ld floats. */
-LLVMValueRef gen_pack(Gen *, int width, bool rows);
+ * of src[k,n] (not rows), row stride ld floats, into panels of f32 or bf16. */
+LLVMValueRef gen_pack(Gen *, int width, bool rows, PanelType);
 /* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 depth): decodes and packs n columns from j0 on
  * (a multiple of nr) of B[k,n], steps k0 .. k0+k-1; B is the transposed of t2[rows,cols] (nk) or t2 itself.
  * k0 and depth are multiples of 16. */
@@ -202,10 +204,13 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
  * declared here for a CPU, and those of nvptx/nv.h. */
 #define KERNEL_KINDS(X)                                                                                      \
     X(gemm, GemmDesc)                                                                                        \
+    X(gemm_bf16, GemmDesc)                                                                                   \
     X(gemm_i16, GemmDesc)                                                                                    \
     X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \
+    X(attention_bf16, AttnDesc)                                                                              \
     X(attention_grad, AttnDesc)                                                                              \
+    X(attention_grad_bf16, AttnDesc)                                                                         \
     X(attention_decode, AttnDesc)                                                                            \
     X(cache_row, CacheRowDesc)                                                                               \
     X(rows, RowsDesc)                                                                                        \

@@ -29,6 +29,14 @@ static void region_key(const Graph *body, Buf *b) {
     }
 }
 
+static void gemm_name(const char *kind, const GemmDesc *d, Buf *b) {
+    static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk"};
+    buf_printf(b, "%s_%lldx%lldx%lld_%s_%s", kind, (long long)d->m, (long long)d->n, (long long)d->k,
+               d->a_cols ? "km" : "mk", b_kind[d->b]);
+    if (d->group) buf_printf(b, "%lld", (long long)d->group);
+    if (d->accumulate) buf_printf(b, "_acc");
+}
+
 static void attention_name(const char *kind, const AttnDesc *a, Buf *b) {
     buf_printf(b, "%s_b%llds%lldh%lldg%lldd%lld_%.9g", kind, (long long)a->b, (long long)a->s,
                (long long)a->h, (long long)a->g, (long long)a->d, a->scale);
@@ -36,17 +44,15 @@ static void attention_name(const char *kind, const AttnDesc *a, Buf *b) {
 
 /* The descriptor spelled out, unique but for regions, which end in a hash of their key. */
 static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
-    static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk"};
     switch (d->kind) {
-    case KERNEL_gemm_i16:
-        buf_printf(b, "gemm_i16_%lldx%lldx%lld_mk_%s%lld", (long long)d->gemm_i16.m, (long long)d->gemm_i16.n,
-                   (long long)d->gemm_i16.k, b_kind[d->gemm_i16.b], (long long)d->gemm_i16.group);
-        break;
     case KERNEL_gemm:
-        buf_printf(b, "gemm_%lldx%lldx%lld_%s_%s", (long long)d->gemm.m, (long long)d->gemm.n,
-                   (long long)d->gemm.k, d->gemm.a_cols ? "km" : "mk", b_kind[d->gemm.b]);
-        if (d->gemm.group) buf_printf(b, "%lld", (long long)d->gemm.group);
-        if (d->gemm.accumulate) buf_printf(b, "_acc");
+        gemm_name("gemm", &d->gemm, b);
+        break;
+    case KERNEL_gemm_bf16:
+        gemm_name("gemm_bf16", &d->gemm_bf16, b);
+        break;
+    case KERNEL_gemm_i16:
+        gemm_name("gemm_i16", &d->gemm_i16, b);
         break;
     case KERNEL_gemv:
         buf_printf(b, "gemv_%lldx%lldx%lld_g%lld", (long long)d->gemv.m, (long long)d->gemv.n,
@@ -54,6 +60,12 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         break;
     case KERNEL_attention:
         attention_name("attention", &d->attention, b);
+        break;
+    case KERNEL_attention_bf16:
+        attention_name("attention_bf16", &d->attention_bf16, b);
+        break;
+    case KERNEL_attention_grad_bf16:
+        attention_name("attention_grad_bf16", &d->attention_grad_bf16, b);
         break;
     case KERNEL_attention_grad:
         attention_name("attention_grad", &d->attention_grad, b);
@@ -229,6 +241,10 @@ static void take_over(Lower *l, uint32_t taken, uint32_t result) {
     copy(l, offset_of(l, from), offset_of(l, to), type_bytes(val_type(l->g, to)));
 }
 
+static bool is_bf16(const Node *n) {
+    return n->attrs.set & A(precision) && strcmp(n->attrs.precision, "bf16") == 0;
+}
+
 static void lower_matmul(Lower *l) {
     const Node *n = l->node;
     const Type *a = val_type(l->g, n->in[0]), *b = val_type(l->g, n->in[1]);
@@ -245,7 +261,9 @@ static void lower_matmul(Lower *l) {
     if (n->nin == 3) take_over(l, 2, 0);
     KernelDesc k = {.kind = KERNEL_gemm, .gemm = d};
     GemvDesc few = {d.m, d.n, d.k, d.group};
-    if (n->attrs.set & A(precision))
+    if (is_bf16(n))
+        k = (KernelDesc){.kind = KERNEL_gemm_bf16, .gemm_bf16 = d};
+    else if (n->attrs.set & A(precision))
         k = (KernelDesc){.kind = KERNEL_gemm_i16, .gemm_i16 = d};
     else if (d.b == GEMM_B_T2_NK && gemv_fits(&few))
         k = (KernelDesc){.kind = KERNEL_gemv, .gemv = few};
@@ -253,12 +271,18 @@ static void lower_matmul(Lower *l) {
     launch(l, &k, node_cost(l->g, n), args, 3);
 }
 
-static void lower_attention(Lower *l, KernelKind kind) {
+static void lower_attention(Lower *l) {
+    bool grad = l->node->op == OP_attention_grad, bf16 = is_bf16(l->node);
     const Type *q = val_type(l->g, l->node->in[0]), *k = val_type(l->g, l->node->in[1]);
     AttnDesc d = {q->dim[0], q->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c};
-    KernelDesc kernel = {.kind = kind, .attention = d};
-    if (kind == KERNEL_attention_grad) kernel.attention_grad = d;
-    launch_node(l, kernel);
+    if (grad && bf16)
+        launch_node(l, (KernelDesc){.kind = KERNEL_attention_grad_bf16, .attention_grad_bf16 = d});
+    else if (grad)
+        launch_node(l, (KernelDesc){.kind = KERNEL_attention_grad, .attention_grad = d});
+    else if (bf16)
+        launch_node(l, (KernelDesc){.kind = KERNEL_attention_bf16, .attention_bf16 = d});
+    else
+        launch_node(l, (KernelDesc){.kind = KERNEL_attention, .attention = d});
 }
 
 static void lower_attention_decode(Lower *l) {
@@ -377,10 +401,8 @@ static void lower_node(Lower *l) {
         lower_matmul(l);
         return;
     case OP_attention:
-        lower_attention(l, KERNEL_attention);
-        return;
     case OP_attention_grad:
-        lower_attention(l, KERNEL_attention_grad);
+        lower_attention(l);
         return;
     case OP_attention_decode:
         lower_attention_decode(l);

@@ -1,9 +1,10 @@
-/* Packing of f32 matrices into panels (see gen.h): by copying rows, or by transposing square blocks of
- * vector-length in registers. Past the operand's end its last row or column is repeated. */
-#include "gen.h"
+/* Packing of f32 matrices into panels of f32 or of pairs of bf16 (see gen.h): by copying rows, or by
+ * transposing square blocks of vector-length in registers. Past the operand's end its last row or column is
+ * repeated. */
+#include "gemm.h"
 #include <stdio.h>
 
-enum { COLUMN_STEPS = 8 };
+enum { COLUMN_WORDS = 8 };
 
 /* Transposes v[n][n] held in n vectors of n lanes: for each power of two, lane bit and vector bit change
  * places. */
@@ -40,85 +41,146 @@ static void prefetch_next(Gen *g, LLVMValueRef row, LLVMValueRef ld, int width, 
     gen_intrinsic(g, "llvm.prefetch", g->ptr, args, 4);
 }
 
-/* One panel from src[n,k]: dst[kk*width + i] = src[min(first + i, n-1)*ld + kk], `lanes` rows at a time. */
-static void pack_rows(Gen *g, int width, LLVMValueRef first, LLVMValueRef n, LLVMValueRef k, LLVMValueRef src,
-                      LLVMValueRef ld, LLVMValueRef dst) {
+/* Where numbers come from and go. */
+typedef struct Pack {
+    int width;
+    PanelType type;
+    LLVMValueRef n, k, src, ld;
+    LLVMValueRef first, dst; /* of the panel at work */
+} Pack;
+
+int64_t panel_words(PanelType type, int64_t k) {
+    return type == PANELS_F32 ? k : (k + 15) / 16 * 8;
+}
+
+static LLVMValueRef words_of(Gen *g, const Pack *p) {
+    if (p->type == PANELS_F32) return p->k;
+    return gen_mul(g, gen_div(g, gen_add(g, p->k, gen_i64(g, 15)), 16), 8);
+}
+
+static LLVMTypeRef word_type(Gen *g, const Pack *p) {
+    return p->type == PANELS_F32 ? g->f32 : g->i32;
+}
+
+/* The first step of word w of a pair; the second is 8 further on. */
+static LLVMValueRef first_step(Gen *g, LLVMValueRef w) {
+    return gen_add(g, gen_mul(g, gen_div(g, w, 8), 16), gen_mod(g, w, 8));
+}
+
+/* src[step*stride ..], or 0 from k on. */
+static LLVMValueRef load_step(Gen *g, const Pack *p, LLVMTypeRef type, LLVMValueRef src, LLVMValueRef step,
+                              LLVMValueRef stride) {
+    LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntSLT, step, p->k, "");
+    LLVMValueRef at = gen_min(g, step, gen_sub(g, p->k, gen_i64(g, 1)));
+    LLVMValueRef v = gen_load(g, type, gen_at(g, g->f32, src, LLVMBuildMul(g->b, at, stride, "")));
+    return LLVMBuildSelect(g->b, inside, v, LLVMConstNull(type), "");
+}
+
+/* Word w of `lanes` neighbours whose steps stand `stride` floats apart; w is not past the end. */
+static LLVMValueRef load_word(Gen *g, const Pack *p, int lanes, LLVMValueRef src, LLVMValueRef w,
+                              LLVMValueRef stride) {
+    LLVMTypeRef type = gen_vec(g, g->f32, lanes);
+    if (p->type == PANELS_F32)
+        return gen_load(g, type, gen_at(g, g->f32, src, LLVMBuildMul(g->b, w, stride, "")));
+    LLVMValueRef step = first_step(g, w);
+    LLVMValueRef low = load_step(g, p, type, src, step, stride);
+    return bf16_pairs(g, low, load_step(g, p, type, src, gen_add(g, step, gen_i64(g, 8)), stride));
+}
+
+/* The words w .. w+vl-1 of a row; w is a multiple of vl. */
+static LLVMValueRef load_words(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef w) {
     int vl = g->target->vl;
     LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    LLVMValueRef last = gen_sub(g, n, gen_i64(g, 1)), whole = gen_sub(g, k, gen_mod(g, k, vl));
+    if (p->type == PANELS_F32) return gen_load(g, vec, gen_at(g, g->f32, row, w));
+    LLVMValueRef v[2], mask[2][16], at = gen_at(g, g->f32, row, gen_mul(g, w, 2));
+    for (int i = 0; i < 2; i++) {
+        v[i] = gen_load(g, vec, gen_at(g, g->f32, at, gen_i64(g, (int64_t)i * vl)));
+        for (int lane = 0; lane < vl; lane++) mask[i][lane] = gen_i32(g, lane / 8 * 16 + i * 8 + lane % 8);
+    }
+    LLVMValueRef low = LLVMBuildShuffleVector(g->b, v[0], v[1], LLVMConstVector(mask[0], (unsigned)vl), "");
+    LLVMValueRef high = LLVMBuildShuffleVector(g->b, v[0], v[1], LLVMConstVector(mask[1], (unsigned)vl), "");
+    return bf16_pairs(g, low, high);
+}
+
+/* One panel from src[n,k]: in f32 dst[kk*width + i] = src[min(first + i, n-1)*ld + kk], `lanes` rows at a
+ * time. */
+static void pack_rows(Gen *g, const Pack *p) {
+    int vl = g->target->vl, width = p->width, steps = p->type == PANELS_F32 ? vl : 2 * vl;
+    LLVMTypeRef word = word_type(g, p), vec = gen_vec(g, word, vl);
+    LLVMValueRef last = gen_sub(g, p->n, gen_i64(g, 1)), whole = gen_mul(g, gen_div(g, p->k, steps), vl);
     for (int i0 = 0; i0 < width; i0 += vl) {
         int lanes = width - i0 < vl ? width - i0 : vl;
         LLVMValueRef row[16], v[16];
         for (int i = 0; i < lanes; i++) {
-            LLVMValueRef at = gen_min(g, gen_add(g, first, gen_i64(g, i0 + i)), last);
-            row[i] = gen_at(g, g->f32, src, LLVMBuildMul(g->b, at, ld, ""));
+            LLVMValueRef at = gen_min(g, gen_add(g, p->first, gen_i64(g, i0 + i)), last);
+            row[i] = gen_at(g, g->f32, p->src, LLVMBuildMul(g->b, at, p->ld, ""));
         }
-        Loop kk = gen_loop(g, gen_i64(g, 0), whole, vl, "k");
-        for (int i = 0; i < lanes; i++) prefetch_next(g, row[i], ld, width, kk.i);
-        for (int i = 0; i < vl; i++)
-            v[i] = i < lanes ? gen_load(g, vec, gen_at(g, g->f32, row[i], kk.i)) : LLVMGetPoison(vec);
+        Loop w = gen_loop(g, gen_i64(g, 0), whole, vl, "k");
+        for (int i = 0; i < lanes; i++) prefetch_next(g, row[i], p->ld, width, gen_mul(g, w.i, steps / vl));
+        for (int i = 0; i < vl; i++) v[i] = i < lanes ? load_words(g, p, row[i], w.i) : LLVMGetPoison(vec);
         transpose(g, v, vl);
         for (int t = 0; t < vl; t++) {
-            LLVMValueRef to = gen_add(g, gen_mul(g, gen_add(g, kk.i, gen_i64(g, t)), width), gen_i64(g, i0));
-            gen_store(g, lanes < vl ? head(g, v[t], lanes) : v[t], gen_at(g, g->f32, dst, to));
+            LLVMValueRef to = gen_add(g, gen_mul(g, gen_add(g, w.i, gen_i64(g, t)), width), gen_i64(g, i0));
+            gen_store(g, lanes < vl ? head(g, v[t], lanes) : v[t], gen_at(g, word, p->dst, to));
         }
-        gen_loop_end(g, &kk);
-        Loop rest = gen_loop(g, whole, k, 1, "k_rest");
-        LLVMValueRef to = gen_at(g, g->f32, dst, gen_mul(g, rest.i, width));
+        gen_loop_end(g, &w);
+        Loop rest = gen_loop(g, whole, words_of(g, p), 1, "k_rest");
+        LLVMValueRef to = gen_at(g, word, p->dst, gen_mul(g, rest.i, width));
         for (int i = 0; i < lanes; i++)
-            gen_store(g, gen_load(g, g->f32, gen_at(g, g->f32, row[i], rest.i)),
-                      gen_at(g, g->f32, to, gen_i64(g, i0 + i)));
+            gen_store(g, load_word(g, p, 1, row[i], rest.i, gen_i64(g, 1)),
+                      gen_at(g, word, to, gen_i64(g, i0 + i)));
         gen_loop_end(g, &rest);
     }
 }
 
-/* Steps k0 .. k1-1 of one panel from src[k,n]: dst[kk*width + j] = src[kk*ld + min(first + j, n-1)]. */
-static void pack_cols(Gen *g, int width, LLVMValueRef first, LLVMValueRef n, LLVMValueRef k0, LLVMValueRef k1,
-                      LLVMValueRef src, LLVMValueRef ld, LLVMValueRef dst) {
-    LLVMValueRef last = gen_sub(g, n, gen_i64(g, 1)), end = gen_add(g, first, gen_i64(g, width));
-    LLVMTypeRef vec = gen_vec(g, g->f32, width);
-    If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, end, n, ""));
-    Loop kk = gen_loop(g, k0, k1, 1, "k");
-    LLVMValueRef from = gen_add(g, LLVMBuildMul(g->b, kk.i, ld, ""), first);
-    gen_store(g, gen_load(g, vec, gen_at(g, g->f32, src, from)),
-              gen_at(g, g->f32, dst, gen_mul(g, kk.i, width)));
-    gen_loop_end(g, &kk);
+/* Words w0 .. w1-1 of one panel from src[k,n]: in f32 dst[kk*width + j] = src[kk*ld + min(first + j, n-1)].
+ */
+static void pack_cols(Gen *g, const Pack *p, LLVMValueRef w0, LLVMValueRef w1) {
+    int width = p->width;
+    LLVMTypeRef word = word_type(g, p);
+    LLVMValueRef last = gen_sub(g, p->n, gen_i64(g, 1)), end = gen_add(g, p->first, gen_i64(g, width));
+    If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, end, p->n, ""));
+    Loop w = gen_loop(g, w0, w1, 1, "k");
+    LLVMValueRef from = gen_at(g, g->f32, p->src, p->first);
+    gen_store(g, load_word(g, p, width, from, w.i, p->ld), gen_at(g, word, p->dst, gen_mul(g, w.i, width)));
+    gen_loop_end(g, &w);
     gen_else(g, &full);
-    Loop part = gen_loop(g, k0, k1, 1, "k_part");
-    LLVMValueRef row = gen_at(g, g->f32, src, LLVMBuildMul(g->b, part.i, ld, ""));
-    LLVMValueRef to = gen_at(g, g->f32, dst, gen_mul(g, part.i, width));
+    Loop part = gen_loop(g, w0, w1, 1, "k_part");
+    LLVMValueRef to = gen_at(g, word, p->dst, gen_mul(g, part.i, width));
     Loop j = gen_loop(g, gen_i64(g, 0), gen_i64(g, width), 1, "j");
-    LLVMValueRef at = gen_min(g, gen_add(g, first, j.i), last);
-    gen_store(g, gen_load(g, g->f32, gen_at(g, g->f32, row, at)), gen_at(g, g->f32, to, j.i));
+    LLVMValueRef at = gen_at(g, g->f32, p->src, gen_min(g, gen_add(g, p->first, j.i), last));
+    gen_store(g, load_word(g, p, 1, at, part.i, p->ld), gen_at(g, word, to, j.i));
     gen_loop_end(g, &j);
     gen_loop_end(g, &part);
     gen_if_end(g, &full);
 }
 
-LLVMValueRef gen_pack(Gen *g, int width, bool rows) {
+LLVMValueRef gen_pack(Gen *g, int width, bool rows, PanelType type) {
     if (width > 4 * g->target->vl || g->target->vl > 16) ice("panel width %d", width);
     char name[32];
-    snprintf(name, sizeof name, rows ? "pack_rows_%d" : "pack_cols_%d", width);
+    snprintf(name, sizeof name, "pack_%s%s_%d", rows ? "rows" : "cols", type == PANELS_F32 ? "" : "_bf16",
+             width);
     LLVMTypeRef params[] = {g->i64, g->i64, g->ptr, g->i64, g->ptr, g->i64};
     bool exists;
     Gen saved;
     LLVMValueRef fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 6, false), &exists, &saved);
     if (exists) return fn;
-    LLVMValueRef p[6];
-    LLVMGetParams(fn, p);
-    LLVMValueRef n = p[0], k = p[1], src = p[2], ld = p[3];
+    LLVMValueRef v[6];
+    LLVMGetParams(fn, v);
+    Pack p = {.width = width, .type = type, .n = v[0], .k = v[1], .src = v[2], .ld = v[3]};
+    LLVMValueRef words = words_of(g, &p);
     /* Rows are read as long as they are. Of columns a few steps at a time: lines that several panels share
      * must not fall out of the cache in between, and at strides of powers of two few lines fit. */
-    Loop k0 = gen_loop(g, gen_i64(g, 0), rows ? gen_i64(g, 1) : k, COLUMN_STEPS, "steps");
-    Loop first = gen_loop(g, gen_i64(g, 0), n, width, "panel");
-    LLVMValueRef dst = gen_at(g, g->f32, p[4], LLVMBuildMul(g->b, first.i, p[5], ""));
+    Loop w0 = gen_loop(g, gen_i64(g, 0), rows ? gen_i64(g, 1) : words, COLUMN_WORDS, "words");
+    Loop first = gen_loop(g, gen_i64(g, 0), p.n, width, "panel");
+    p.first = first.i;
+    p.dst = gen_at(g, word_type(g, &p), v[4], LLVMBuildMul(g->b, first.i, v[5], ""));
     if (rows)
-        pack_rows(g, width, first.i, n, k, src, ld, dst);
+        pack_rows(g, &p);
     else
-        pack_cols(g, width, first.i, n, k0.i, gen_min(g, gen_add(g, k0.i, gen_i64(g, COLUMN_STEPS)), k), src,
-                  ld, dst);
+        pack_cols(g, &p, w0.i, gen_min(g, gen_add(g, w0.i, gen_i64(g, COLUMN_WORDS)), words));
     gen_loop_end(g, &first);
-    gen_loop_end(g, &k0);
+    gen_loop_end(g, &w0);
     gen_function_end(g, &saved);
     return fn;
 }

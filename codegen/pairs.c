@@ -1,4 +1,4 @@
-/* Multiplying words of panels (gen.h): one f32, or a pair of bf16 or int16. */
+/* Words of panels (gen.h), an f32 or a pair of bf16 or int16: making pairs, and multiplying words. */
 #include "gemm.h"
 #include <string.h>
 
@@ -20,6 +20,29 @@ LLVMValueRef i16_multiply_pairs(Gen *g, LLVMValueRef a, LLVMValueRef b) {
                                      LLVMBuildShuffleVector(g->b, b, none, half, ""));
     }
     return LLVMBuildShuffleVector(g->b, sums[0], sums[1], gen_iota(g, g->i32, lanes), "");
+}
+
+/* The bits of x (f32, any number of lanes) with the upper 16 rounded to a bf16; the lower 16 are anything. */
+static LLVMValueRef round_bits(Gen *g, LLVMValueRef x) {
+    bool vector = LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind;
+    int lanes = vector ? (int)LLVMGetVectorSize(LLVMTypeOf(x)) : 1;
+    LLVMValueRef bits = LLVMBuildBitCast(g->b, x, gen_vec(g, g->i32, lanes), "");
+    LLVMValueRef odd = LLVMBuildLShr(g->b, bits, gen_splat(g, gen_i32(g, 16), lanes), "");
+    odd = LLVMBuildAnd(g->b, odd, gen_splat(g, gen_i32(g, 1), lanes), "");
+    LLVMValueRef up = LLVMBuildAdd(g->b, odd, gen_splat(g, gen_i32(g, 0x7fff), lanes), "");
+    LLVMValueRef quiet = LLVMBuildOr(g->b, bits, gen_splat(g, gen_i32(g, 0x400000), lanes), "");
+    LLVMValueRef is_nan = LLVMBuildFCmp(g->b, LLVMRealUNO, x, x, "");
+    return LLVMBuildSelect(g->b, is_nan, quiet, LLVMBuildAdd(g->b, bits, up, ""), "");
+}
+
+LLVMValueRef bf16_pairs(Gen *g, LLVMValueRef low, LLVMValueRef high) {
+    LLVMValueRef bits[] = {round_bits(g, low), round_bits(g, high)};
+    LLVMTypeRef type = LLVMTypeOf(bits[0]);
+    bool vector = LLVMGetTypeKind(type) == LLVMVectorTypeKind;
+    int lanes = vector ? (int)LLVMGetVectorSize(type) : 1;
+    LLVMValueRef upper = gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes);
+    bits[0] = LLVMBuildLShr(g->b, bits[0], gen_splat(g, gen_i32(g, 16), lanes), "");
+    return LLVMBuildOr(g->b, bits[0], LLVMBuildAnd(g->b, bits[1], upper, ""), "");
 }
 
 /* Without an instruction for it, the two halves of a pair of bf16 are multiplied one after the other. */

@@ -175,14 +175,6 @@ static int check_target(const Compile *c) {
     return DONE;
 }
 
-/* Kernels are there for f32 and i16. */
-static bool has_kernels(const Compile *c, const char *precision, Diag *diag) {
-    if (strcmp(precision, "bf16") != 0 || strcmp(c->emit, "tir") == 0) return true;
-    diag_error(diag, NULL, 0, 0, "--precision %s: this version generates f32 and i16 code for x86-64 only",
-               precision);
-    return false;
-}
-
 static Module *load_input(const Compile *c, bool tir, Diag *diag) {
     if (!tir) return load_spec(c->input, &c->sizes, diag);
     return load_tir(c->input, diag);
@@ -227,7 +219,7 @@ static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *di
         return false;
     }
     const char *precision = choose_precision(m, c, diag);
-    if (!precision || !has_kernels(c, precision, diag)) return false;
+    if (!precision) return false;
     const char *const pairs[] = {
         "grads",    buffer ? "buffer" : "fused", "precision", precision, "target", is_gpu(c) ? "nvptx64" : "x86-64",
         "compiler", "tbc " TBC_VERSION,          "cpu",       t->cpu,    NULL};

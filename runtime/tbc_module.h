@@ -20,8 +20,6 @@
  *   train     inputs tokens, targets i32[B,S], hyper f32[4]; output loss f32[1]; updates parameters and moments
  *   backward  inputs tokens, targets; output loss; adds each gradient into state NAME.grad  } --grads
  *   update    input hyper; takes NAME.grad, updates parameters and moments                  } buffer
- *   warmup    train (backward, where it is that) with weights w + lambda*(q - w) in the place of their ternary
- *             values q; one input more, lambda f32[1]; only of a spec with "lambda_warmup"
  *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
  *   project   no inputs; projects the ternary parameters for decode; absent where none are ternary
  *   decode    inputs tokens i32[1,1], pos i32[1]; output logits f32[1,1,V] of the token after that one
@@ -124,7 +122,7 @@ typedef struct tbc_gpu {
 /* meta is one JSON object:
  *   "name" string; "batch", "seq", "vocab" integers; "config" the Hugging Face config.json of the model;
  *   "train" {"lr","warmup","weight_decay","beta1","beta2","eps","bias_correction"}; "grads" "fused"|"buffer";
- *   "precision" "f32" or "i16" (of products with ternary weights); "target" "x86-64" or "nvptx64";
+ *   "precision" "f32", "i16" or "bf16" (of products); "target" "x86-64" or "nvptx64";
  *   "cpu" the LLVM CPU name, for a GPU its architecture ("sm_80"); "compiler" version string. */
 typedef struct tbc_module {
     char magic[8];      /* TBC_MAGIC */

@@ -1,4 +1,5 @@
-/* Matrix products: every storage of A and B, sizes around every block edge, against sums in f64. */
+/* Matrix products in f32 and bf16: every storage of A and B, sizes around every block edge, against sums in f64
+ * of what bf16 rounds its operands to (ir/eval_bf16.c). */
 #include "kernel_test.h"
 #include <check.h>
 
@@ -57,7 +58,14 @@ static void reference(const GemmDesc *d, const float *a, const double *b, double
         }
 }
 
-static void check_case(void *so, const char *name, const GemmDesc *d, uint32_t tiles, uint64_t scratch) {
+/* What is left of the operands in bf16: weights stored [n,k] are codes and scales apart, and exact. */
+static void round_operands(const GemmDesc *d, float *a, double *b) {
+    for (int64_t i = 0; i < d->m * d->k; i++) a[i] = bf16_round(a[i]);
+    for (int64_t i = 0; d->b != GEMM_B_T2_NK && i < d->k * d->n; i++) b[i] = bf16_round((float)b[i]);
+}
+
+static void check_case(void *so, const char *name, const GemmDesc *d, bool bf16, uint32_t tiles,
+                       uint64_t scratch) {
     uint64_t state = (uint64_t)(d->m * 1000003 + d->n * 1009 + d->k);
     int64_t rows = is_nk(d) ? d->n : d->k, cols = is_nk(d) ? d->k : d->n;
     int64_t b_bytes = is_ternary(d) ? ternary_layout(rows, cols, d->group).bytes : 4 * rows * cols;
@@ -76,8 +84,9 @@ static void check_case(void *so, const char *name, const GemmDesc *d, uint32_t t
         for (int64_t i = 0; i < rows * cols; i++) w[i] = ((float *)b)[i];
     }
     for (int64_t i = 0; i < d->m * d->n; i++) want[i] = d->accumulate ? c[i] : 0;
-    reference(d, a, w, want);
     test_run(so, name, &args, tiles, scratch);
+    if (bf16) round_operands(d, a, w);
+    reference(d, a, w, want);
     double error = test_error(c, want, d->m * d->n);
     ck_assert_msg(error < 1e-6, "%s %lldx%lldx%lld: error %g", name, (long long)d->m, (long long)d->n,
                   (long long)d->k, error);
@@ -85,23 +94,45 @@ static void check_case(void *so, const char *name, const GemmDesc *d, uint32_t t
     test_args_free(&args);
 }
 
-static Gen *emit_all(const Target *t) {
+static Gen *emit_all(const Target *t, bool bf16) {
     Gen *g = gen_new(t, "test");
     for (int i = 0; i < CASES; i++) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
-        gen_gemm(g, name, &cases[i]);
+        (bf16 ? gen_gemm_bf16 : gen_gemm)(g, name, &cases[i]);
     }
     return g;
 }
 
 START_TEST(products) {
-    const Target *t = _i ? test_wide_target() : test_target(NULL);
-    void *so = test_load(emit_all(t));
+    const Target *t = _i % 2 ? test_wide_target() : test_target(NULL);
+    bool bf16 = _i / 2;
+    void *so = test_load(emit_all(t, bf16));
     for (int i = 0; i < CASES; i++) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
-        check_case(so, name, &cases[i], gemm_tiles(&cases[i], t), gemm_scratch(&cases[i], t));
+        check_case(so, name, &cases[i], bf16, (bf16 ? gemm_bf16_tiles : gemm_tiles)(&cases[i], t),
+                   (bf16 ? gemm_bf16_scratch : gemm_scratch)(&cases[i], t));
+    }
+    dlclose(so);
+}
+END_TEST
+
+/* A NaN whose low bits alone say that it is one, and what rounds up to infinity. */
+START_TEST(bf16_keeps_what_is_not_finite) {
+    const GemmDesc d = {.m = 1, .n = 1, .k = 1};
+    static const uint32_t bits[] = {0x7f800001, 0xffffffff, 0x7f7fffff};
+    Gen *g = gen_new(test_target(NULL), "test");
+    gen_gemm_bf16(g, "gemm", &d);
+    void *so = test_load(g);
+    for (int i = 0; i < 3; i++) {
+        TestArgs args = test_args(4096);
+        memcpy(test_arg(&args, 4), &bits[i], 4);
+        *(float *)test_arg(&args, 4) = 1;
+        float *c = test_arg(&args, 4);
+        test_run(so, "gemm", &args, 1, gemm_bf16_scratch(&d, test_target(NULL)));
+        ck_assert(i < 2 ? isnan(*c) : isinf(*c));
+        test_args_free(&args);
     }
     dlclose(so);
 }
@@ -135,7 +166,7 @@ START_TEST(few_rows) {
         snprintf(name, sizeof name, "gemv%d", i);
         GemmDesc d = {.m = few[i].m, .n = few[i].n, .k = few[i].k, .b = GEMM_B_T2_NK, .group = few[i].group};
         ck_assert(gemv_fits(&few[i]));
-        check_case(so, name, &d, gemv_tiles(&few[i], t), gemv_scratch(&few[i], t));
+        check_case(so, name, &d, false, gemv_tiles(&few[i], t), gemv_scratch(&few[i], t));
     }
     dlclose(so);
     ck_assert(!gemv_fits(&(GemvDesc){5, 64, 64, 16}));
@@ -152,7 +183,7 @@ END_TEST
 
 START_TEST(compiles_for_avx512) {
     static const char *const cpus[] = {"znver4", "sapphirerapids"};
-    char *text = test_compile(emit_all(test_target(cpus[_i])));
+    char *text = test_compile(emit_all(test_target(cpus[_i]), false));
     ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
     free(text);
 }
@@ -193,7 +224,8 @@ int main(void) {
     Suite *s = suite_create("gemm");
     TCase *c = tcase_create("gemm");
     tcase_set_timeout(c, 300);
-    tcase_add_loop_test(c, products, 0, 2);
+    tcase_add_loop_test(c, products, 0, 4);
+    tcase_add_test(c, bf16_keeps_what_is_not_finite);
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
     tcase_add_loop_test(c, few_rows, 0, 2);
     tcase_add_test(c, few_rows_compile_for_avx512);
