@@ -20,6 +20,8 @@
  *   train     inputs tokens, targets i32[B,S], hyper f32[4]; output loss f32[1]; updates parameters and moments
  *   backward  inputs tokens, targets; output loss; adds each gradient into state NAME.grad  } --grads
  *   update    input hyper; takes NAME.grad, updates parameters and moments                  } buffer
+ *   warmup    train (backward, where it is that) with weights w + lambda*(q - w) in the place of their ternary
+ *             values q; one input more, lambda f32[1]; only of a spec with "lambda_warmup"
  *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
  *   project   no inputs; projects the ternary parameters for decode; absent where none are ternary
  *   decode    inputs tokens i32[1,1], pos i32[1]; output logits f32[1,1,V] of the token after that one

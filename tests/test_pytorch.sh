@@ -1,20 +1,24 @@
 #!/bin/sh
 # Training runs against PyTorch's, over the whole way from config.json to saved checkpoint: the cases in
-# golden/pytorch, and those beside the data home (../golden) where there are any.
+# golden/pytorch, and those beside the data home (../golden) where there are any. A case with a spec.json is
+# compiled from that, and one with "lambda_warmup" begins with so many steps of it.
 set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 field() { sed -n "s/^ *\"$2\": *\([0-9]*\),*$/\1/p" "$1/expected.json"; }
 
 train() { # train STEPS OUT, of $case
     "$TBC_BUILD/tbc-run" "$work/train.so" --weights "$case/model.safetensors" --data "$case/rows.npy" --no-shuffle \
-        --steps "$1" --lr 5e-4 --warmup "$(field "$case" warmup)" --save "$2" --log "$2.jsonl" --quiet >/dev/null
+        --steps "$1" --lr 5e-4 --warmup "$(field "$case" warmup)" $lambda --save "$2" --log "$2.jsonl" --quiet >/dev/null
 }
 
 compare() { # compare CASE COMPILE-OPTION.., within $tolerances (of compare_training)
     case=$1 && shift
     rm -rf "$work"/one* "$work"/all*
     steps=$(sed -n '/"losses"/,/]/p' "$case/expected.json" | grep -c '^ *[0-9]')
-    "$TBC_BUILD/tbc" compile "$case/config.json" -o "$work/train.so" --batch "$(field "$case" batch)" --seq "$(field "$case" seq)" "$@" &&
+    spec=$case/config.json lambda=$(field "$case" lambda_warmup)
+    [ -f "$case/spec.json" ] && spec=$case/spec.json
+    lambda=${lambda:+--lambda-warmup $lambda}
+    "$TBC_BUILD/tbc" compile "$spec" -o "$work/train.so" --batch "$(field "$case" batch)" --seq "$(field "$case" seq)" "$@" &&
         train 1 "$work/one" && train "$steps" "$work/all" &&
         printf '%s: ' "$(basename "$case") $*" &&
         "$TBC_BUILD/tests/compare_training" "$case" "$work/all.jsonl" "$work/one" "$work/all" $tolerances || failed="${failed-} $(basename "$case")"
