@@ -69,6 +69,12 @@ done
 cuda "$g" --data "$data" --steps 2 >"$work/out" 2>"$work/err"
 grep -q '^device: Fake GPU (sm_86)$' "$work/err" || fail "the device is not named"
 
+# Kernel by kernel; a wrong one is found.
+both() { LD_LIBRARY_PATH=$work FAKE_CUDA_MODULE=$g "$TBC_BUILD/tests/compare_devices" "$m" "$g" >"$work/out" 2>"$work/err"; }
+both || fail "compare_devices sees differences"
+FAKE_CUDA_FAULT=wrong both && fail "compare_devices sees no difference"
+[ "$(grep -c BAD "$work/out")" -eq 1 ] && says 'BAD *mean' || fail "compare_devices does not name the kernel"
+
 # A step is two graphs, before and after the loss is known, and waits once, for the loss.
 good cuda "$g" --data "$data" --steps 100
 stats '^launches 0 graphs 2 replays 200 '
