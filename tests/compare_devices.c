@@ -49,6 +49,7 @@ static bool same_layout(const tbc_module_t *a, const tbc_module_t *b) {
 static void fill_input(const LoadedModule *m, const tbc_tensor *t, void *at, uint64_t stream) {
     static const float hyper[4] = {0.999f, 1e-3f, 2, 0.5f};
     if (!strcmp(t->name, "hyper")) memcpy(at, hyper, sizeof hyper);
+    if (!strcmp(t->name, "lambda")) *(float *)at = 0.25f;
     if (!strcmp(t->name, "pos")) *(int32_t *)at = (int32_t)(m->seq / 2);
     if (!strcmp(t->name, "tokens") || !strcmp(t->name, "targets"))
         for (int64_t i = 0; i < tensor_values(t); i++)
