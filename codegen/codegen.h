@@ -24,6 +24,9 @@ bool target_init_gpu(Target *, const char *gpu, Diag *);
 
 typedef enum EmitKind { EMIT_SO, EMIT_LL, EMIT_ASM /* PTX for a GPU */ } EmitKind;
 
+/* Bytes of scratch that each thread needs to run m, which must be planned. */
+uint64_t codegen_scratch(const Module *m, const Target *);
+
 /* Generates the kernels and tables of m (which must be planned) and writes them to path (text also to
  * stdout, as "-"); through a
  * temporary file, so that a failure leaves nothing behind. False after a reported error. */

@@ -33,6 +33,23 @@ static bool is_choice(const char *choices, const char *value) {
     return false;
 }
 
+/* A number of bytes: digits, perhaps a fraction, and K, M, G or T, or these with iB for 1024 or B for 1000. */
+static bool read_size(const char *text, int64_t *bytes) {
+    static const char prefix[] = "KMGT";
+    char *end;
+    double value = *text >= '0' && *text <= '9' ? strtod(text, &end) : 0;
+    if (!(value > 0)) return false;
+    const char *p = *end ? strchr(prefix, *end) : NULL;
+    if (p) {
+        bool decimal = strcmp(++end, "B") == 0;
+        for (const char *c = prefix; c <= p; c++) value *= decimal ? 1000 : 1024;
+        end += decimal ? 1 : strcmp(end, "iB") == 0 ? 2 : 0;
+    }
+    if (*end || value < 1 || value > 0x1p62) return false;
+    *bytes = (int64_t)value;
+    return true;
+}
+
 static bool set(const ArgOption *o, const char *value, Buf *error) {
     char *end;
     switch (o->kind) {
@@ -48,6 +65,9 @@ static bool set(const ArgOption *o, const char *value, Buf *error) {
     case ARG_LIST:
         vec_push((ArgList *)o->to, value);
         return true;
+    case ARG_SIZE:
+        if (read_size(value, o->to)) return true;
+        return wrong(error, "%s %s: a size such as 512M or 8G was expected", o->name, value);
     case ARG_COUNT:
         errno = 0;
         *(int64_t *)o->to = strtoll(value, &end, 10);

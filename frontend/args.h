@@ -8,6 +8,7 @@ typedef enum ArgKind {
     ARG_FLAG,  /* bool: --time-passes */
     ARG_TEXT,  /* const char *: -o OUT */
     ARG_COUNT, /* int64_t above 0: --batch 8 */
+    ARG_SIZE,  /* int64_t, bytes above 0: 512M, 7.5GiB (powers of 1024), 8GB (of 1000), 4096 */
     ARG_LIST,  /* ArgList: --print-after cse --print-after dce */
 } ArgKind;
 

@@ -146,6 +146,7 @@ static int parse_compile(int argc, char **argv, Compile *c) {
         {"--batch", ARG_COUNT, &c->sizes.batch, NULL},
         {"--seq", ARG_COUNT, &c->sizes.seq, NULL},
         {"--grads", ARG_TEXT, &c->grads, "fused|buffer"},
+        {"--memory", ARG_SIZE, &c->passes.memory.bytes, NULL},
         {"--emit", ARG_TEXT, &c->emit, "so|tir|ll|asm|ptx"},
         {"--dump-ir", ARG_TEXT, &c->passes.dump_dir, NULL},
         {"--print-after", ARG_LIST, &c->print_after, NULL},
@@ -275,6 +276,32 @@ static const char *pass_option(const char *precision) {
     return precision && strcmp(precision, "f32") != 0 ? precision : NULL;
 }
 
+/* ---- --memory */
+
+/* Of the program itself: code, tokenizer, text. */
+#define PROGRAM_BYTES ((int64_t)64 << 20)
+
+static int64_t beside_arena(const Module *m, const void *target) {
+    int64_t threads = ((const Target *)target)->sm ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
+    return PROGRAM_BYTES + threads * (int64_t)codegen_scratch(m, target);
+}
+
+/* Was the module recomputed before it came here? Then --memory is too late. */
+static bool can_fit(const Module *m, const Compile *c, Diag *diag) {
+    if (!c->passes.memory.bytes || !(m->props & P(recomputed))) return true;
+    diag_error(diag, c->input, 0, 0, "--memory: the module is past the recompute pass");
+    return false;
+}
+
+/* What recompute did goes into the meta, and with --memory to stderr. */
+static bool note_recomputed(Module *m, const Compile *c, Diag *diag) {
+    const Buf *did = c->passes.recomputed;
+    if (did->n && c->passes.memory.bytes) fprintf(stderr, "tbc: %s\n", did->at);
+    if (!did->n || meta_set(m, (const char *const[]){"recompute", did->at, NULL})) return true;
+    diag_error(diag, c->input, 0, 0, "the module's meta is no JSON object");
+    return false;
+}
+
 static bool compile(Compile *c, bool tir, Diag *diag) {
     Arena *arena = arena_new();
     Target target = {0};
@@ -283,8 +310,12 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
-    ok = ok && complete_meta(m, c, &target, diag) && run_passes(m, &c->passes, diag) &&
-         emit(m, c, &target, diag);
+    Buf recomputed = {0};
+    c->passes.recomputed = &recomputed;
+    c->passes.memory.beside = beside_arena, c->passes.memory.context = &target;
+    ok = ok && complete_meta(m, c, &target, diag) && can_fit(m, c, diag) && run_passes(m, &c->passes, diag) &&
+         note_recomputed(m, c, diag) && emit(m, c, &target, diag);
+    buf_free(&recomputed);
     module_free(m);
     arena_free(arena);
     return ok;
@@ -330,6 +361,7 @@ static int cmd_opt(int argc, char **argv, Diag *diag) {
                                {"-o", ARG_TEXT, &out, NULL},
                                {"--grads", ARG_TEXT, &grads, "fused|buffer"},
                                {"--precision", ARG_TEXT, &precision, "f32|i16|bf16"},
+                               {"--memory", ARG_SIZE, &options.memory.bytes, NULL},
                                {"--time-passes", ARG_FLAG, &options.time, NULL},
                                {NULL, ARG_FLAG, NULL, NULL}};
     const PassInfo *passes[MAX_PASSES];

@@ -4,10 +4,20 @@
 
 #include "../ir/ir.h"
 
+/* How much memory running the module may take. */
+typedef struct MemoryBudget {
+    int64_t bytes; /* 0: no bound */
+    /* Bytes that a planned module needs beside its arena, for kernels' scratch; may be NULL */
+    int64_t (*beside)(const Module *, const void *context);
+    const void *context;
+} MemoryBudget;
+
 typedef struct PassOptions {
     bool grads_buffer;       /* --grads buffer: `backward` and `update` instead of a fused `train` */
     const char *precision;   /* of products: "i16" (ternary ones), "bf16"; NULL: f32 */
     int64_t logits_bytes;    /* aim for one chunk of logits in fuse-loss; 0: 16 MiB */
+    MemoryBudget memory;     /* for recompute */
+    Buf *recomputed;         /* gets a line about what recompute did, if anything; may be NULL */
     /* driver */
     const char *dump_dir;    /* NN-PASS.tir of each pass, NULL: none */
     const char *const *print_after; /* pass names, NULL-terminated, may be NULL */

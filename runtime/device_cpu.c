@@ -40,7 +40,7 @@ static uint64_t memory_available(void) {
 static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t available) {
     const double gib = 1024.0 * 1024 * 1024;
     return rt_error(
-        m->path, "needs %.2f GiB of memory, %.2f GiB are available (compile with a smaller --batch or --seq)",
+        m->path, "needs %.2f GiB of memory, %.2f GiB are available (compile with --memory, or a smaller --batch or --seq)",
         (double)needed / gib, (double)available / gib);
 }
 

@@ -125,7 +125,8 @@ typedef struct tbc_gpu {
  *   "name" string; "batch", "seq", "vocab" integers; "config" the Hugging Face config.json of the model;
  *   "train" {"lr","warmup","weight_decay","beta1","beta2","eps","bias_correction"}; "grads" "fused"|"buffer";
  *   "precision" "f32", "i16" or "bf16" (of products); "target" "x86-64" or "nvptx64";
- *   "cpu" the LLVM CPU name, for a GPU its architecture ("sm_80"); "compiler" version string. */
+ *   "cpu" the LLVM CPU name, for a GPU its architecture ("sm_80"); "compiler" version string;
+ *   "recompute", where forward values are computed again, a line about that. */
 typedef struct tbc_module {
     char magic[8];      /* TBC_MAGIC */
     uint32_t abi;       /* TBC_ABI */

@@ -1,7 +1,7 @@
 /* Golden tests of passes: every golden/FOLDER/NAME.tir is one. Its form:
  *
  *     # run: simplify,cse          the passes, in order
- *     # options: grads-buffer      may be left out; also logits-bytes=N, precision=i16|bf16
+ *     # options: grads-buffer      may be left out; also logits-bytes=N, memory=N, precision=i16|bf16
  *     # any other comment
  *     tbc_ir 1 ...                 the module to start from
  *     # expect:
@@ -70,6 +70,8 @@ static void read_options(Golden *g, char *list) {
             g->options.grads_buffer = true;
         else if (strncmp(o, "logits-bytes=", 13) == 0)
             g->options.logits_bytes = atoll(o + 13);
+        else if (strncmp(o, "memory=", 7) == 0)
+            g->options.memory.bytes = atoll(o + 7);
         else if (strcmp(o, "precision=i16") == 0)
             g->options.precision = "i16";
         else if (strcmp(o, "precision=bf16") == 0)

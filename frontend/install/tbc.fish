@@ -17,6 +17,7 @@ complete -c tbc -n '__fish_seen_subcommand_from compile' -l target -x -a 'x86-64
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l cpu -x -d 'name of the CPU'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l gpu -x -d 'GPU architecture'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l precision -x -a 'f32 i16 bf16' -d 'of matrix products'
+complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l memory -x -d 'make it fit: 8G, 512M'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l dump-ir -r -d 'IR after each pass'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l print-after -x -d 'print the IR after a pass'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l stop-after -x -d 'stop after a pass'
