@@ -306,6 +306,11 @@ static void lower_embedding_grad(Lower *l) {
     const Type *out = val_type(l->g, n->out);
     if (n->nin == 3) take_over(l, 2, 0);
     EmbedGradDesc d = {type_count(val_type(l->g, n->in[0])), out->dim[0], out->dim[1], n->nin == 3};
+    if (l->target->sm && !d.accumulate) { /* its blocks write rows of tokens only */
+        KernelDesc clear = {.kind = KERNEL_fill, .fill = {type_count(out), 0}};
+        launch(l, &clear, (Cost){0, type_bytes(out)}, (uint64_t[]){offset_of(l, n->out)}, 1);
+        d.accumulate = true;
+    }
     KernelDesc k = {.kind = KERNEL_embed_grad, .embed_grad = d};
     uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
     launch(l, &k, node_cost(l->g, n), args, 3);

@@ -1,5 +1,5 @@
-/* What the kernels that walk along rows share: vector loops over columns, the plan of a row region, and
- * the decoding of one packed ternary row. Private to those generators. */
+/* What the kernels that walk along rows share: vector loops over columns, packed ternary rows, AdamW's arithmetic,
+ * and the plan of a row region. Private to those generators. */
 #ifndef TBC_ROWS_H
 #define TBC_ROWS_H
 
@@ -43,6 +43,37 @@ LLVMValueRef ternary_scales(Gen *, LLVMValueRef t2, LLVMValueRef row, const Tern
 void gen_decode_row(Gen *, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRef dst, int64_t cols,
                     int64_t group);
 
+/* What a projection is made of. sum: of |w| over the n weights (i64) of a group, an f64 whose order decides about its
+ * last bit: lane l of ternary_lanes(n) adds weights l, l + lanes, .. and the lanes are added pairwise, half of
+ * them away first; or one by one in groups that are not whole words (not ternary_by_vectors). */
+typedef struct TernaryRow {
+    Gen *g;
+    LLVMValueRef w, codes, scales; /* f32[cols], packed codes, f16 scales */
+    int64_t cols, group, bytes;    /* bytes of codes */
+} TernaryRow;
+bool ternary_by_vectors(int64_t cols, int64_t group);
+int ternary_lanes(int64_t n); /* 16 or 32 */
+LLVMValueRef ternary_scale(Gen *, LLVMValueRef sum, LLVMValueRef n); /* f16 */
+LLVMValueRef ternary_load_scale(Gen *, LLVMValueRef scales, LLVMValueRef group); /* as f32 */
+/* What |w| must exceed for a code of 1 or -1, given the scale as f32. */
+LLVMValueRef ternary_bound(Gen *, LLVMValueRef scale);
+/* code + 1 as i8, for a scalar (lanes 1) or a vector. */
+LLVMValueRef ternary_code(Gen *, LLVMValueRef w, LLVMValueRef bound, int lanes);
+/* Stores the scale of group `index`, of n weights, added one by one. */
+void ternary_scale_serially(const TernaryRow *, LLVMValueRef index, int64_t n);
+/* The byte of codes of columns 4*i .. 4*i+3, some of which may not exist; the scales have been stored. */
+LLVMValueRef ternary_pack_byte(const TernaryRow *, LLVMValueRef i);
+
+/* ---- the update (adamw.c) */
+
+typedef struct AdamwState {
+    LLVMValueRef w, grad, m, v; /* f32, scalars or vectors */
+} AdamwState;
+/* The four numbers of `hyper`. */
+void gen_adamw_hyper(Gen *, LLVMValueRef at, LLVMValueRef *hyper);
+/* The state after one step. */
+AdamwState gen_adamw_step(Gen *, const AdamwDesc *, const LLVMValueRef *hyper, AdamwState);
+
 /* ---- the plan of a row region (rows_plan.c)
  *
  * The domain is the common shape of all values of the body: `rows` rows of n columns. A *column* value
@@ -53,7 +84,8 @@ void gen_decode_row(Gen *, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRef
  *
  * Full results are stored in the last loop only: a result may share its buffer with an operand, which no
  * loop may read again after that. What a later loop needs again is computed again, unless it is expensive:
- * then its first loop keeps it in a row of scratch.
+ * then its first loop keeps it in a row of scratch; a GPU, which has the row in registers or computes faster than it
+ * loads, keeps nothing.
  *
  * A region without sums, picks and partly broadcast operands is *flat*: one row of all elements. */
 
@@ -68,7 +100,8 @@ typedef struct RowPlan {
     int unroll;        /* vectors per turn of a loop, in each half */
     int phases, slots; /* loops, rows of scratch */
     uint32_t operands; /* buffers before the results' */
-    Tiling tiling;     /* of the rows; of the columns if flat */
+    int64_t parts;     /* of partial sums, each a tile; 0: there are none */
+    Tiling tiling;     /* CPU: of the rows; of the columns if flat */
     /* by value of the body */
     bool *live;
     int *level, *slot; /* slot: row of scratch, -1: none */

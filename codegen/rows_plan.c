@@ -119,9 +119,10 @@ static void visit(RowPlan *p, int *seen, Val v, int phase) {
     for (uint32_t k = 0; k < n->nin; k++) visit(p, seen, n->in[k], phase);
 }
 
-static void find_slots(RowPlan *p) {
+static void find_slots(RowPlan *p, const Target *target) {
     int *seen = arena_array(p->arena, int, p->body->values.n);
     for (uint32_t i = 0; i < p->body->values.n; i++) seen[i] = p->slot[i] = p->kept[i] = -1;
+    if (target->sm) return;
     for (int phase = 0; phase < p->phases; phase++) {
         for (uint32_t i = 0; i + 1 < p->body->nodes.n; i++) {
             const Node *n = &p->body->nodes.at[i];
@@ -154,20 +155,19 @@ static void find_unroll(RowPlan *p, const Target *target) {
 #define TILE_ELEMENTS 16384
 
 static void find_tiling(RowPlan *p) {
-    int64_t parts = 0;
     for (uint32_t k = 0; k < p->yield->nin; k++) {
         const Node *n = val_node(p->body, p->yield->in[k]);
         if (n->op != OP_partial_sum) continue;
         int64_t here = val_type(p->body, n->out)->dim[0];
-        if ((parts && here != parts) || type_rows(val_type(p->body, n->in[0])) != p->rows)
+        if ((p->parts && here != p->parts) || type_rows(val_type(p->body, n->in[0])) != p->rows)
             ice("row region: partial sums of different parts or rows");
-        parts = here;
+        p->parts = here;
     }
     if (p->flat)
         p->tiling = tiling_of(p->n, TILE_ELEMENTS, 64);
-    else if (parts)
+    else if (p->parts)
         p->tiling =
-            (Tiling){.count = p->rows, .piece = (p->rows + parts - 1) / parts, .tiles = (uint32_t)parts};
+            (Tiling){.count = p->rows, .piece = (p->rows + p->parts - 1) / p->parts, .tiles = (uint32_t)p->parts};
     else
         p->tiling = tiling_of(p->rows, (TILE_ELEMENTS + p->n - 1) / p->n, 1);
 }
@@ -188,7 +188,7 @@ RowPlan *row_plan(const Graph *body, const Target *target) {
     find_domain(p);
     find_flat(p);
     find_phases(p);
-    find_slots(p);
+    find_slots(p, target);
     find_unroll(p, target);
     find_tiling(p);
     return p;

@@ -19,13 +19,7 @@ LLVMValueRef ternary_scales(Gen *g, LLVMValueRef t2, LLVMValueRef row, const Ter
                   gen_add(g, gen_mul(g, row, layout->groups * 2), gen_i64(g, layout->scales_at)));
 }
 
-typedef struct Row { /* of the matrix being packed; w is f32[cols] */
-    Gen *g;
-    LLVMValueRef w, codes, scales;
-    int64_t cols, group, bytes;
-} Row;
-
-static bool by_vectors(int64_t cols, int64_t group) {
+bool ternary_by_vectors(int64_t cols, int64_t group) {
     return group % WORD == 0 || group >= cols;
 }
 
@@ -33,29 +27,34 @@ static LLVMValueRef absolute(Gen *g, LLVMValueRef x) {
     return gen_intrinsic(g, "llvm.fabs", LLVMTypeOf(x), &x, 1);
 }
 
-/* Stores the scale of group `index`, given the sum (f64) of |w| over its n weights. */
-static void store_scale(const Row *r, LLVMValueRef index, LLVMValueRef sum, LLVMValueRef n) {
-    Gen *g = r->g;
+LLVMValueRef ternary_scale(Gen *g, LLVMValueRef sum, LLVMValueRef n) {
     LLVMValueRef mean = LLVMBuildFDiv(g->b, sum, LLVMBuildSIToFP(g->b, n, LLVMTypeOf(sum), ""), "");
     mean = LLVMBuildFPTrunc(g->b, mean, g->f32, ""); /* the mean is an f32 before it is an f16 */
-    gen_store(g, LLVMBuildFPTrunc(g->b, mean, g->f16, ""), gen_at(g, g->f16, r->scales, index));
+    return LLVMBuildFPTrunc(g->b, mean, g->f16, "");
 }
 
-static LLVMValueRef load_scale(Gen *g, LLVMValueRef scales, LLVMValueRef group) {
+/* Stores the scale of group `index`, given the sum (f64) of |w| over its n weights. */
+static void store_scale(const TernaryRow *r, LLVMValueRef index, LLVMValueRef sum, LLVMValueRef n) {
+    Gen *g = r->g;
+    gen_store(g, ternary_scale(g, sum, n), gen_at(g, g->f16, r->scales, index));
+}
+
+LLVMValueRef ternary_load_scale(Gen *g, LLVMValueRef scales, LLVMValueRef group) {
     return LLVMBuildFPExt(g->b, gen_load(g, g->f16, gen_at(g, g->f16, scales, group)), g->f32, "");
 }
 
-/* What |w| must exceed for a code of 1 or -1 in group `index`, whose scale has been stored. */
-static LLVMValueRef bound_of(const Row *r, LLVMValueRef index) {
-    Gen *g = r->g;
-    LLVMValueRef scale = load_scale(g, r->scales, index);
+LLVMValueRef ternary_bound(Gen *g, LLVMValueRef scale) {
     LLVMValueRef some = LLVMBuildFCmp(g->b, LLVMRealOGT, scale, gen_f32(g, 0), "");
     LLVMValueRef bound = LLVMBuildFMul(g->b, scale, gen_f32(g, 0.5), "");
     return LLVMBuildSelect(g->b, some, bound, gen_f32(g, __builtin_inf()), "");
 }
 
-/* code + 1 as i8, for scalars and vectors. */
-static LLVMValueRef code_of(Gen *g, LLVMValueRef w, LLVMValueRef bound, int lanes) {
+/* The bound of group `index`, whose scale has been stored. */
+static LLVMValueRef bound_of(const TernaryRow *r, LLVMValueRef index) {
+    return ternary_bound(r->g, ternary_load_scale(r->g, r->scales, index));
+}
+
+LLVMValueRef ternary_code(Gen *g, LLVMValueRef w, LLVMValueRef bound, int lanes) {
     LLVMTypeRef type = gen_vec(g, g->i8, lanes);
     LLVMValueRef above = LLVMBuildFCmp(g->b, LLVMRealOGT, w, bound, "");
     LLVMValueRef below = LLVMBuildFCmp(g->b, LLVMRealOLT, w, LLVMBuildFNeg(g->b, bound, ""), "");
@@ -67,7 +66,7 @@ static LLVMValueRef code_of(Gen *g, LLVMValueRef w, LLVMValueRef bound, int lane
 /* ---- groups by vectors */
 
 /* `width` weights from column col on, of which only the first n exist; the others are 0. */
-static LLVMValueRef load_weights(const Row *r, LLVMValueRef col, int width, int64_t n) {
+static LLVMValueRef load_weights(const TernaryRow *r, LLVMValueRef col, int width, int64_t n) {
     Gen *g = r->g;
     if (n >= width) return gen_load(g, gen_vec(g, g->f32, width), gen_at(g, g->f32, r->w, col));
     LLVMValueRef count = gen_splat(g, gen_i32(g, n), width);
@@ -76,7 +75,7 @@ static LLVMValueRef load_weights(const Row *r, LLVMValueRef col, int width, int6
 }
 
 /* Adds |w| of these columns to the f64 lanes of `sum`. */
-static void add_magnitudes(const Row *r, LLVMValueRef sum, LLVMValueRef w, int width) {
+static void add_magnitudes(const TernaryRow *r, LLVMValueRef sum, LLVMValueRef w, int width) {
     Gen *g = r->g;
     LLVMTypeRef type = gen_vec(g, LLVMDoubleTypeInContext(g->ctx), width);
     LLVMValueRef more = LLVMBuildFPExt(g->b, absolute(g, w), type, "");
@@ -84,11 +83,11 @@ static void add_magnitudes(const Row *r, LLVMValueRef sum, LLVMValueRef w, int w
 }
 
 /* Packs four codes a byte: lane 4i+k goes to bits 2k of byte i. */
-static void store_codes(const Row *r, LLVMValueRef col, LLVMValueRef w, LLVMValueRef bound, int width) {
+static void store_codes(const TernaryRow *r, LLVMValueRef col, LLVMValueRef w, LLVMValueRef bound, int width) {
     static const int shift[] = {6, 12, 18}; /* from byte k of a word to bits 2k */
     Gen *g = r->g;
     LLVMTypeRef words = gen_vec(g, g->i32, width / 4);
-    LLVMValueRef code = code_of(g, w, gen_splat(g, bound, width), width);
+    LLVMValueRef code = ternary_code(g, w, gen_splat(g, bound, width), width);
     code = LLVMBuildBitCast(g->b, code, words, "");
     LLVMValueRef packed = code;
     for (int k = 0; k < 3; k++) {
@@ -99,14 +98,14 @@ static void store_codes(const Row *r, LLVMValueRef col, LLVMValueRef w, LLVMValu
     gen_store(g, packed, gen_at(g, g->i8, r->codes, gen_div(g, col, 4)));
 }
 
-static int group_width(int64_t n) {
+int ternary_lanes(int64_t n) {
     return n % (2 * WORD) == 0 ? 2 * WORD : WORD;
 }
 
 /* The scale of group `index`, of n weights. */
-static void scale_group(const Row *r, LLVMValueRef index, int64_t n) {
+static void scale_group(const TernaryRow *r, LLVMValueRef index, int64_t n) {
     Gen *g = r->g;
-    int width = group_width(n);
+    int width = ternary_lanes(n);
     LLVMTypeRef type = gen_vec(g, LLVMDoubleTypeInContext(g->ctx), width);
     LLVMValueRef first = gen_mul(g, index, r->group), sum = gen_alloca(g, type, "sum");
     LLVMValueRef end = gen_add(g, first, gen_i64(g, n / width * width));
@@ -118,9 +117,9 @@ static void scale_group(const Row *r, LLVMValueRef index, int64_t n) {
     store_scale(r, index, gen_reduce_add(g, gen_load(g, type, sum)), gen_i64(g, n));
 }
 
-static void pack_group(const Row *r, LLVMValueRef index, int64_t n) {
+static void pack_group(const TernaryRow *r, LLVMValueRef index, int64_t n) {
     Gen *g = r->g;
-    int width = group_width(n);
+    int width = ternary_lanes(n);
     LLVMValueRef first = gen_mul(g, index, r->group), bound = bound_of(r, index);
     LLVMValueRef end = gen_add(g, first, gen_i64(g, n / width * width));
     Loop pack = gen_loop(g, first, end, width, "pack");
@@ -129,7 +128,7 @@ static void pack_group(const Row *r, LLVMValueRef index, int64_t n) {
     if (n % width) store_codes(r, end, load_weights(r, end, width, n % width), bound, width);
 }
 
-static void each_group(const Row *r, void (*work)(const Row *, LLVMValueRef index, int64_t n)) {
+static void each_group(const TernaryRow *r, void (*work)(const TernaryRow *, LLVMValueRef index, int64_t n)) {
     int64_t whole = r->cols / r->group;
     Loop group = gen_loop(r->g, gen_i64(r->g, 0), gen_i64(r->g, whole), 1, "group");
     work(r, group.i, r->group);
@@ -139,7 +138,7 @@ static void each_group(const Row *r, void (*work)(const Row *, LLVMValueRef inde
 
 /* ---- any other group size, weight by weight */
 
-static void scale_group_slowly(const Row *r, LLVMValueRef index, int64_t n) {
+void ternary_scale_serially(const TernaryRow *r, LLVMValueRef index, int64_t n) {
     Gen *g = r->g;
     LLVMTypeRef f64 = LLVMDoubleTypeInContext(g->ctx);
     LLVMValueRef first = gen_mul(g, index, r->group), sum = gen_alloca(g, f64, "sum");
@@ -150,8 +149,7 @@ static void scale_group_slowly(const Row *r, LLVMValueRef index, int64_t n) {
     store_scale(r, index, gen_load(g, f64, sum), gen_i64(g, n));
 }
 
-/* The byte that holds the codes of columns 4*i .. 4*i+3, some of which may not exist. */
-static LLVMValueRef pack_byte(const Row *r, LLVMValueRef i) {
+LLVMValueRef ternary_pack_byte(const TernaryRow *r, LLVMValueRef i) {
     Gen *g = r->g;
     LLVMValueRef packed = LLVMConstNull(g->i8), padding = LLVMConstInt(g->i8, 1, false);
     for (int k = 0; k < 4; k++) {
@@ -159,7 +157,7 @@ static LLVMValueRef pack_byte(const Row *r, LLVMValueRef i) {
         LLVMValueRef outside = LLVMBuildICmp(g->b, LLVMIntSGT, col, last, "");
         col = gen_min(g, col, last);
         LLVMValueRef w = gen_load(g, g->f32, gen_at(g, g->f32, r->w, col));
-        LLVMValueRef code = code_of(g, w, bound_of(r, gen_div(g, col, r->group)), 1);
+        LLVMValueRef code = ternary_code(g, w, bound_of(r, gen_div(g, col, r->group)), 1);
         code = LLVMBuildSelect(g->b, outside, padding, code, "");
         code = LLVMBuildShl(g->b, code, LLVMConstInt(g->i8, (unsigned)(2 * k), false), "");
         packed = LLVMBuildOr(g->b, packed, code, "");
@@ -168,16 +166,16 @@ static LLVMValueRef pack_byte(const Row *r, LLVMValueRef i) {
 }
 
 /* All scales first: then no group waits for the sum and the division of the one before. */
-static void pack_row(const Row *r) {
+static void pack_row(const TernaryRow *r) {
     Gen *g = r->g;
-    bool fast = by_vectors(r->cols, r->group);
-    each_group(r, fast ? scale_group : scale_group_slowly);
+    bool fast = ternary_by_vectors(r->cols, r->group);
+    each_group(r, fast ? scale_group : ternary_scale_serially);
     if (fast) {
         each_group(r, pack_group);
         return;
     }
     Loop byte = gen_loop(g, gen_i64(g, 0), gen_i64(g, r->bytes), 1, "byte");
-    gen_store(g, pack_byte(r, byte.i), gen_at(g, g->i8, r->codes, byte.i));
+    gen_store(g, ternary_pack_byte(r, byte.i), gen_at(g, g->i8, r->codes, byte.i));
     gen_loop_end(g, &byte);
 }
 
@@ -213,25 +211,25 @@ static void decode_slowly(Gen *g, LLVMValueRef codes, LLVMValueRef scales, LLVMV
     code = LLVMBuildAnd(g->b, code, LLVMConstInt(g->i8, 3, false), "");
     code = LLVMBuildSub(g->b, code, LLVMConstInt(g->i8, 1, false), "");
     LLVMValueRef value = LLVMBuildSIToFP(g->b, code, g->f32, "");
-    value = LLVMBuildFMul(g->b, value, load_scale(g, scales, gen_div(g, col.i, group)), "");
+    value = LLVMBuildFMul(g->b, value, ternary_load_scale(g, scales, gen_div(g, col.i, group)), "");
     gen_store(g, value, gen_at(g, g->f32, dst, col.i));
     gen_loop_end(g, &col);
 }
 
 void gen_decode_row(Gen *g, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRef dst, int64_t cols,
                     int64_t group) {
-    if (!by_vectors(cols, group)) {
+    if (!ternary_by_vectors(cols, group)) {
         decode_slowly(g, codes, scales, dst, cols, group);
         return;
     }
     Decode d = {.codes = codes, .dst = dst};
     int64_t whole = cols / group, rest = cols % group;
     Loop each = gen_loop(g, gen_i64(g, 0), gen_i64(g, whole), 1, "group");
-    d.scale = load_scale(g, scales, each.i);
+    d.scale = ternary_load_scale(g, scales, each.i);
     gen_lanes(g, gen_mul(g, each.i, group), gen_i64(g, group), 2, decode_vectors, &d);
     gen_loop_end(g, &each);
     if (!rest) return;
-    d.scale = load_scale(g, scales, gen_i64(g, whole));
+    d.scale = ternary_load_scale(g, scales, gen_i64(g, whole));
     gen_lanes(g, gen_i64(g, whole * group), gen_i64(g, rest), 2, decode_vectors, &d);
 }
 
@@ -268,7 +266,7 @@ void gen_ternary(Gen *g, const char *name, const TernaryDesc *d) {
     LLVMValueRef w = gen_buffer(g, 0), t2 = gen_buffer(g, 1), lo, n;
     gen_piece(g, &tiling, &lo, &n);
     Loop row = gen_loop(g, lo, gen_add(g, lo, n), 1, "row");
-    Row r = {.g = g, .cols = d->cols, .group = d->group, .bytes = layout.row_bytes};
+    TernaryRow r = {.g = g, .cols = d->cols, .group = d->group, .bytes = layout.row_bytes};
     r.w = gen_at(g, g->f32, w, gen_mul(g, row.i, d->cols));
     r.codes = ternary_codes(g, t2, row.i, &layout);
     r.scales = ternary_scales(g, t2, row.i, &layout);
@@ -322,11 +320,11 @@ void gen_ste_clip(Gen *g, const char *name, const SteClipDesc *d) {
     Clip c = {.w = gen_at(g, g->f32, w, first), .dy = gen_at(g, g->f32, dy, first)};
     int64_t whole = d->cols / d->group, rest = d->cols % d->group;
     Loop each = gen_loop(g, gen_i64(g, 0), gen_i64(g, whole), 1, "group");
-    c.scale = load_scale(g, scales, each.i);
+    c.scale = ternary_load_scale(g, scales, each.i);
     gen_lanes(g, gen_mul(g, each.i, d->group), gen_i64(g, d->group), 2, clip_vectors, &c);
     gen_loop_end(g, &each);
     if (rest) {
-        c.scale = load_scale(g, scales, gen_i64(g, whole));
+        c.scale = ternary_load_scale(g, scales, gen_i64(g, whole));
         gen_lanes(g, gen_i64(g, whole * d->group), gen_i64(g, rest), 2, clip_vectors, &c);
     }
     gen_loop_end(g, &row);

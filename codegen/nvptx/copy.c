@@ -1,25 +1,107 @@
-/* Kernels that only move data: fill. */
+/* Kernels that only move data: copy, fill, picking or replacing one row of each sequence. */
 #include "nv.h"
 
-enum { THREADS = 256 };
+/* ---- copy: 16 bytes a thread */
 
-/* A thread an element; the last block may have some to spare. */
-static NvGrid thread_each(int64_t count) {
-    return (NvGrid){.blocks = (uint32_t)((count + THREADS - 1) / THREADS), .threads = THREADS};
+enum { COPY_BYTES = 16, COPY_THREADS = 256 };
+
+NvGrid nv_copy_grid(const CopyDesc *d, const Target *target) {
+    (void)target;
+    const int64_t each = COPY_BYTES * COPY_THREADS;
+    return (NvGrid){.blocks = (uint32_t)((d->bytes + each - 1) / each), .threads = COPY_THREADS};
+}
+
+/* i1: may both addresses be accessed 16 bytes at a time? A piece of a concatenation starts anywhere. */
+static LLVMValueRef both_aligned(Gen *g, LLVMValueRef a, LLVMValueRef b) {
+    a = LLVMBuildPtrToInt(g->b, a, g->i64, ""), b = LLVMBuildPtrToInt(g->b, b, g->i64, "");
+    LLVMValueRef low = LLVMBuildAnd(g->b, LLVMBuildOr(g->b, a, b, ""), gen_i64(g, COPY_BYTES - 1), "");
+    return LLVMBuildICmp(g->b, LLVMIntEQ, low, gen_i64(g, 0), "");
+}
+
+void nv_gen_copy(Gen *g, const char *name, const CopyDesc *d) {
+    nv_kernel(g, name, 2, COPY_THREADS);
+    LLVMTypeRef words = gen_vec(g, g->i32, COPY_BYTES / 4);
+    LLVMValueRef src = gen_buffer(g, 0), dst = gen_buffer(g, 1), end = gen_i64(g, d->bytes);
+    LLVMValueRef thread = gen_add(g, gen_mul(g, g->tile, COPY_THREADS), nv_thread(g));
+    LLVMValueRef i = gen_mul(g, thread, COPY_BYTES), next = gen_add(g, i, gen_i64(g, COPY_BYTES));
+    LLVMValueRef whole = LLVMBuildICmp(g->b, LLVMIntSLE, next, end, "");
+    If fast = gen_if(g, LLVMBuildAnd(g->b, whole, both_aligned(g, src, dst), ""));
+    nv_store(g, nv_load(g, words, gen_at(g, g->i8, src, i), COPY_BYTES), gen_at(g, g->i8, dst, i),
+             COPY_BYTES);
+    gen_else(g, &fast);
+    Loop byte = gen_loop(g, i, gen_min(g, next, end), 1, "byte");
+    gen_store(g, gen_load(g, g->i8, gen_at(g, g->i8, src, byte.i)), gen_at(g, g->i8, dst, byte.i));
+    gen_loop_end(g, &byte);
+    gen_if_end(g, &fast);
+    gen_end(g);
 }
 
 /* ---- fill */
 
+typedef struct Fill {
+    LLVMValueRef out;
+    double c;
+} Fill;
+
+static void fill_elements(Gen *g, void *context, LLVMValueRef i, int width) {
+    const Fill *f = context;
+    nv_store_elements(g, gen_splat(g, gen_f32(g, f->c), width), f->out, i);
+}
+
 NvGrid nv_fill_grid(const FillDesc *d, const Target *target) {
     (void)target;
-    return thread_each(d->count);
+    return (NvGrid){.blocks = nv_element_blocks(d->count), .threads = NV_ELEMENT_THREADS};
 }
 
 void nv_gen_fill(Gen *g, const char *name, const FillDesc *d) {
-    nv_kernel(g, name, 1, THREADS);
-    LLVMValueRef i = gen_add(g, gen_mul(g, g->tile, THREADS), nv_thread(g));
-    If inside = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, i, gen_i64(g, d->count), ""));
-    gen_store(g, gen_f32(g, d->c), gen_at(g, g->f32, gen_buffer(g, 0), i));
-    gen_if_end(g, &inside);
+    nv_kernel(g, name, 1, NV_ELEMENT_THREADS);
+    Fill f = {gen_buffer(g, 0), d->c};
+    nv_elements(g, d->count, fill_elements, &f);
+    gen_end(g);
+}
+
+/* ---- take_row, cache_row: a block for each sequence */
+
+enum { ROW_THREADS = 256 };
+
+/* dst[0..n) = src[0..n) by all threads of the block. */
+static void move_row(Gen *g, LLVMValueRef src, LLVMValueRef dst, int64_t n) {
+    int width = n % 4 == 0 ? 4 : 1;
+    Loop i = gen_loop(g, gen_mul(g, nv_thread(g), width), gen_i64(g, n), (int64_t)ROW_THREADS * width, "col");
+    nv_store_elements(g, nv_load_elements(g, g->f32, src, i.i, width), dst, i.i);
+    gen_loop_end(g, &i);
+}
+
+/* Row pos[tile] of s rows of n columns of sequence number `tile`. */
+static LLVMValueRef row_at_pos(Gen *g, LLVMValueRef base, LLVMValueRef pos, int64_t s, int64_t n) {
+    LLVMValueRef row = LLVMBuildZExt(g->b, gen_load(g, g->i32, gen_at(g, g->i32, pos, g->tile)), g->i64, "");
+    return gen_at(g, g->f32, base, gen_mul(g, gen_add(g, gen_mul(g, g->tile, s), row), n));
+}
+
+static LLVMValueRef row_of_tile(Gen *g, LLVMValueRef base, int64_t n) {
+    return gen_at(g, g->f32, base, gen_mul(g, g->tile, n));
+}
+
+NvGrid nv_take_row_grid(const TakeRowDesc *d, const Target *target) {
+    (void)target;
+    return (NvGrid){.blocks = (uint32_t)d->b, .threads = ROW_THREADS};
+}
+
+void nv_gen_take_row(Gen *g, const char *name, const TakeRowDesc *d) {
+    nv_kernel(g, name, 3, ROW_THREADS);
+    LLVMValueRef src = row_at_pos(g, gen_buffer(g, 0), gen_buffer(g, 1), d->s, d->n);
+    move_row(g, src, row_of_tile(g, gen_buffer(g, 2), d->n), d->n);
+    gen_end(g);
+}
+
+NvGrid nv_cache_row_grid(const CacheRowDesc *d, const Target *target) {
+    (void)target;
+    return (NvGrid){.blocks = (uint32_t)d->b, .threads = ROW_THREADS};
+}
+
+void nv_gen_cache_row(Gen *g, const char *name, const CacheRowDesc *d) {
+    nv_kernel(g, name, 3, ROW_THREADS);
+    LLVMValueRef dst = row_at_pos(g, gen_buffer(g, 2), gen_buffer(g, 1), d->s, d->n);
+    move_row(g, row_of_tile(g, gen_buffer(g, 0), d->n), dst, d->n);
     gen_end(g);
 }

@@ -14,12 +14,6 @@ static void annotate(Gen *g, const char *key, int64_t value) {
     LLVMAddNamedMetadataOperand(g->mod, "nvvm.annotations", LLVMMetadataAsValue(g->ctx, node));
 }
 
-static void set_parameters(Gen *g, const char *attribute, uint64_t value) {
-    unsigned kind = LLVMGetEnumAttributeKindForName(attribute, strlen(attribute));
-    LLVMAttributeRef set = LLVMCreateEnumAttribute(g->ctx, kind, value);
-    for (unsigned i = 0; i < LLVMCountParams(g->fn); i++) LLVMAddAttributeAtIndex(g->fn, i + 1, set);
-}
-
 static LLVMValueRef special(Gen *g, const char *name) {
     return LLVMBuildZExt(g->b, gen_intrinsic(g, name, NULL, NULL, 0), g->i64, "");
 }
@@ -31,12 +25,13 @@ void nv_kernel(Gen *g, const char *name, unsigned nargs, uint32_t threads) {
     free(params);
     LLVMSetFunctionCallConv(fn, PTX_KERNEL);
     annotate(g, "maxntidx", threads);
-    set_parameters(g, "align", 64);
     g->tile = special(g, "llvm.nvvm.read.ptx.sreg.ctaid.x");
 }
 
 void nv_noalias(Gen *g) {
-    set_parameters(g, "noalias", 0);
+    unsigned kind = LLVMGetEnumAttributeKindForName("noalias", 7);
+    LLVMAttributeRef noalias = LLVMCreateEnumAttribute(g->ctx, kind, 0);
+    for (unsigned i = 0; i < LLVMCountParams(g->fn); i++) LLVMAddAttributeAtIndex(g->fn, i + 1, noalias);
 }
 
 void nv_min_blocks(Gen *g, uint32_t blocks) {
@@ -122,7 +117,9 @@ LLVMValueRef nv_shuffle_xor(Gen *g, LLVMValueRef value, unsigned mask) {
 }
 
 LLVMValueRef nv_fold(Gen *g, NvFold fold, LLVMValueRef a, LLVMValueRef b) {
-    return fold == NV_MAX ? gen_fmax(g, a, b) : LLVMBuildFAdd(g->b, a, b, "");
+    return fold == NV_OR    ? LLVMBuildOr(g->b, a, b, "")
+           : fold == NV_MAX ? gen_fmax(g, a, b)
+                            : LLVMBuildFAdd(g->b, a, b, "");
 }
 
 LLVMValueRef nv_warp_fold(Gen *g, NvFold fold, LLVMValueRef value, unsigned width) {
@@ -132,29 +129,66 @@ LLVMValueRef nv_warp_fold(Gen *g, NvFold fold, LLVMValueRef value, unsigned widt
 }
 
 /* One slot of 8 bytes for each value of each warp; the barrier in front lets a second fold use them again. */
-void nv_block_fold(Gen *g, const NvFold *fold, LLVMValueRef *values, unsigned n, uint32_t threads) {
-    uint32_t warps = threads / NV_WARP;
-    for (unsigned i = 0; i < n; i++) values[i] = nv_warp_fold(g, fold[i], values[i], NV_WARP);
-    if (warps == 1) return;
+void nv_group_fold(Gen *g, const NvFold *fold, LLVMValueRef *values, unsigned n, uint32_t width,
+                   uint32_t threads) {
+    uint32_t warps = threads / NV_WARP, in_group = width / NV_WARP;
+    for (unsigned i = 0; i < n; i++)
+        values[i] = nv_warp_fold(g, fold[i], values[i], width < NV_WARP ? width : NV_WARP);
+    if (n == 0 || in_group <= 1) return;
     LLVMTypeRef slot = LLVMDoubleTypeInContext(g->ctx);
-    LLVMValueRef folds = nv_shared(g, (int64_t)warps * n * 8, 8, "folds");
+    LLVMValueRef folds = nv_shared(g, (int64_t)warps * n * 8, 8, "folds"), warp = nv_warp(g);
     nv_barrier(g);
     If first = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, nv_lane(g), gen_i64(g, 0), ""));
     for (unsigned i = 0; i < n; i++)
-        gen_store(g, values[i],
-                  gen_at(g, slot, folds, gen_add(g, nv_warp(g), gen_i64(g, (int64_t)i * warps))));
+        gen_store(g, values[i], gen_at(g, slot, folds, gen_add(g, warp, gen_i64(g, (int64_t)i * warps))));
     gen_if_end(g, &first);
     nv_barrier(g);
+    LLVMValueRef group = gen_mul(g, gen_div(g, warp, in_group), in_group); /* its first warp */
     for (unsigned i = 0; i < n; i++) {
         LLVMTypeRef type = LLVMTypeOf(values[i]);
         LLVMValueRef part[NV_WARP];
-        for (uint32_t w = 0; w < warps; w++)
-            part[w] = gen_load(g, type, gen_at(g, slot, folds, gen_i64(g, (int64_t)(i * warps + w))));
-        for (uint32_t step = 1; step < warps; step *= 2)
-            for (uint32_t w = 0; w + step < warps; w += 2 * step)
+        for (uint32_t w = 0; w < in_group; w++) {
+            LLVMValueRef at = gen_add(g, group, gen_i64(g, (int64_t)(i * warps + w)));
+            part[w] = gen_load(g, type, gen_at(g, slot, folds, at));
+        }
+        for (uint32_t step = 1; step < in_group; step *= 2)
+            for (uint32_t w = 0; w + step < in_group; w += 2 * step)
                 part[w] = nv_fold(g, fold[i], part[w], part[w + step]);
         values[i] = part[0];
     }
+}
+
+/* ---- arrays */
+
+uint32_t nv_element_blocks(int64_t count) {
+    const int64_t each = 4 * NV_ELEMENT_THREADS;
+    return (uint32_t)((count + each - 1) / each);
+}
+
+void nv_elements(Gen *g, int64_t count, NvElements *body, void *context) {
+    LLVMValueRef thread = gen_add(g, gen_mul(g, g->tile, NV_ELEMENT_THREADS), nv_thread(g));
+    LLVMValueRef i = gen_mul(g, thread, 4), end = gen_i64(g, count);
+    If whole = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, i, gen_i64(g, count / 4 * 4), ""));
+    body(g, context, i, 4);
+    if (count % 4) {
+        gen_else(g, &whole);
+        Loop rest = gen_loop(g, i, end, 1, "rest"); /* nothing for threads behind the end */
+        body(g, context, rest.i, 1);
+        gen_loop_end(g, &rest);
+    }
+    gen_if_end(g, &whole);
+}
+
+LLVMValueRef nv_load_elements(Gen *g, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i, int width) {
+    return nv_load(g, gen_vec(g, elem, width), gen_at(g, elem, base, i), (unsigned)width * 4);
+}
+
+void nv_store_elements(Gen *g, LLVMValueRef value, LLVMValueRef base, LLVMValueRef i) {
+    LLVMTypeRef type = LLVMTypeOf(value), elem = type;
+    unsigned width = 1;
+    if (LLVMGetTypeKind(type) == LLVMVectorTypeKind)
+        elem = LLVMGetElementType(type), width = LLVMGetVectorSize(type);
+    nv_store(g, value, gen_at(g, elem, base, i), width * 4);
 }
 
 /* ---- approximate functions */

@@ -59,15 +59,31 @@ void nv_warp_barrier(Gen *);
 /* The value (f32, f64 or i32) of lane (own lane xor mask), mask < 32. All 32 lanes must come. */
 LLVMValueRef nv_shuffle_xor(Gen *, LLVMValueRef value, unsigned mask);
 
-typedef enum NvFold { NV_ADD, NV_MAX } NvFold;
+typedef enum NvFold { NV_ADD, NV_MAX, NV_OR /* of i32 */ } NvFold;
 LLVMValueRef nv_fold(Gen *, NvFold, LLVMValueRef a, LLVMValueRef b);
-/* The values (f32 or f64) of `width` neighbouring lanes, a power of two up to 32, folded pairwise: distance
- * width/2 first, then half of that, .. Each of the lanes gets the result. All 32 lanes must come. */
+/* The values (f32, f64 or i32) of `width` neighbouring lanes, a power of two up to 32, folded pairwise:
+ * distance width/2 first, then half of that, .. Each of the lanes gets the result. All 32 lanes must come. */
 LLVMValueRef nv_warp_fold(Gen *, NvFold, LLVMValueRef value, unsigned width);
-/* Folds over all threads of the block (a multiple of 32): within warps first, then over the warps. Each
- * thread gets the result; all must come. n values at once share the barriers, 4 bytes (f32) or 8 (f64) a warp
- * each. */
-void nv_block_fold(Gen *, const NvFold *, LLVMValueRef *values, unsigned n, uint32_t threads);
+/* Folds n values (f32, f64 or i32) over groups of `width` neighbouring threads, in a block of `threads` (a
+ * multiple of 32): a power of two up to 32, or a multiple of 32 that divides threads. Within warps first,
+ * then over a group's warps. Each thread gets its group's result; all threads of the block must come. The
+ * values share the barriers, and take 8 bytes of shared memory a warp each. */
+void nv_group_fold(Gen *, const NvFold *, LLVMValueRef *values, unsigned n, uint32_t width, uint32_t threads);
+
+/* ---- arrays
+ *
+ * Element by element, four neighbours a thread. */
+
+/* Emits the work on elements i .. i+width-1; width is 4 (and i a multiple of it) or 1. */
+typedef void NvElements(Gen *, void *context, LLVMValueRef i, int width);
+/* In a launch of nv_element_blocks(count) blocks of NV_ELEMENT_THREADS: the work on all `count` elements. The
+ * body is emitted a second time for the last ones, if count is no multiple of 4. */
+enum { NV_ELEMENT_THREADS = 256 };
+uint32_t nv_element_blocks(int64_t count);
+void nv_elements(Gen *, int64_t count, NvElements *, void *context);
+/* Loads or stores `width` f32 or i32 (the value's type says which) from element i of an array of them on. */
+LLVMValueRef nv_load_elements(Gen *, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i, int width);
+void nv_store_elements(Gen *, LLVMValueRef value, LLVMValueRef base, LLVMValueRef i);
 
 /* ---- approximate functions of f32 scalars: an instruction or two, errors as the PTX ISA documents them */
 
@@ -89,6 +105,16 @@ KERNEL_KINDS(NV_GENERATOR)
     X(attention, AttnDesc)                                                                                   \
     X(attention_grad, AttnDesc)                                                                              \
     X(attention_decode, AttnDesc)                                                                            \
+    X(rows, RowsDesc)                                                                                        \
+    X(ternary, TernaryDesc)                                                                                  \
+    X(decode, DecodeDesc)                                                                                    \
+    X(embed, EmbedDesc)                                                                                      \
+    X(embed_grad, EmbedGradDesc)                                                                             \
+    X(adamw, AdamwDesc)                                                                                      \
+    X(sum_rows, SumRowsDesc)                                                                                 \
+    X(take_row, TakeRowDesc)                                                                                 \
+    X(cache_row, CacheRowDesc)                                                                               \
+    X(copy, CopyDesc)                                                                                        \
     X(fill, FillDesc)
 
 #endif
