@@ -1,38 +1,10 @@
 #!/bin/sh
-# Training runs against PyTorch's, over the whole way from config.json to saved checkpoint: the cases in
-# golden/pytorch, and those beside the data home (../golden) where there are any. A case with a spec.json is
-# compiled from that, and one with "lambda_warmup" begins with so many steps of it.
+# Training runs against PyTorch's (golden_cases.sh): the cases in golden/pytorch, and those beside the data home
+# (../golden) where there are any.
 set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
-field() { sed -n "s/^ *\"$2\": *\([0-9]*\),*$/\1/p" "$1/expected.json"; }
+. ./golden_cases.sh
 
-train() { # train STEPS OUT, of $case
-    "$TBC_BUILD/tbc-run" "$work/train.so" --weights "$case/model.safetensors" --data "$case/rows.npy" --no-shuffle \
-        --steps "$1" --lr 5e-4 --warmup "$(field "$case" warmup)" $lambda --save "$2" --log "$2.jsonl" --quiet >/dev/null
-}
-
-compare() { # compare CASE COMPILE-OPTION.., within $tolerances (of compare_training)
-    case=$1 && shift
-    rm -rf "$work"/one* "$work"/all*
-    steps=$(sed -n '/"losses"/,/]/p' "$case/expected.json" | grep -c '^ *[0-9]')
-    spec=$case/config.json lambda=$(field "$case" lambda_warmup)
-    [ -f "$case/spec.json" ] && spec=$case/spec.json
-    lambda=${lambda:+--lambda-warmup $lambda}
-    "$TBC_BUILD/tbc" compile "$spec" -o "$work/train.so" --batch "$(field "$case" batch)" --seq "$(field "$case" seq)" "$@" &&
-        train 1 "$work/one" && train "$steps" "$work/all" &&
-        printf '%s: ' "$(basename "$case") $*" &&
-        "$TBC_BUILD/tests/compare_training" "$case" "$work/all.jsonl" "$work/one" "$work/all" $tolerances || failed="${failed-} $(basename "$case")"
-}
-
-compare_low() { # one step is close; after a few, a weight near a threshold has gone another way
-    tolerances='1e-2 1e-2 2e-2 0.3' # of single tensors; PyTorch under bf16 autocast: up to 2.5e-2
-    compare "$1" --precision bf16
-    tolerances='1e-4 1e-3 1e-3 0.2'
-    ! grep -q '"ternary": null\|"quantization_config": null' "$1/config.json" && compare "$1" --precision i16
-    tolerances=
-}
-
-tolerances=
 for case in golden/pytorch/*/; do
     compare "${case%/}"
     compare "${case%/}" --grads buffer
