@@ -71,9 +71,9 @@ uint64_t embed_scratch(const EmbedDesc *d, const Target *target) {
 
 uint32_t embed_grad_tiles(const EmbedGradDesc *d, const Target *target) {
     (void)target;
-    int64_t elements = (d->accumulate ? d->tokens : d->vocab + d->tokens) * d->n;
     uint32_t tiles = 1;
-    while (tiles < 64 && tiles * 2 <= d->vocab && tiles * 2 * (int64_t)TILE_ELEMENTS <= elements) tiles *= 2;
+    while (tiles < 64 && tiles * 2 <= d->vocab && tiles * 2 * (int64_t)TILE_ELEMENTS <= d->tokens * d->n)
+        tiles *= 2;
     return tiles;
 }
 
@@ -86,11 +86,6 @@ void gen_embed_grad(Gen *g, const char *name, const EmbedGradDesc *d) {
     int64_t tiles = embed_grad_tiles(d, g->target);
     gen_kernel(g, name);
     LLVMValueRef tokens = gen_buffer(g, 0), dy = gen_buffer(g, 1), out = gen_buffer(g, 2);
-    if (!d->accumulate) {
-        Loop row = gen_loop(g, g->tile, gen_i64(g, d->vocab), tiles, "row");
-        gen_zero(g, row_of(g, out, row.i, d->n), gen_i64(g, d->n * 4));
-        gen_loop_end(g, &row);
-    }
     Loop t = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->tokens), 1, "token");
     LLVMValueRef token = load_token(g, tokens, t.i);
     If own = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, gen_mod(g, token, tiles), g->tile, ""));

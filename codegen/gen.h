@@ -51,8 +51,7 @@ typedef struct EmbedDesc {
 } EmbedDesc; /* tokens, table, out; group 0: f32 table */
 typedef struct EmbedGradDesc {
     int64_t tokens, vocab, n;
-    bool accumulate;
-} EmbedGradDesc; /* tokens, dy, out */
+} EmbedGradDesc; /* tokens, dy, out: rows of dy added to those of out */
 typedef struct AdamwDesc {
     int64_t count;
     double beta1, beta2, eps;

@@ -104,9 +104,8 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
                    (long long)d->embed.n, (long long)d->embed.group);
         break;
     case KERNEL_embed_grad:
-        buf_printf(b, "embed_grad_%lld_of_%lldx%lld%s", (long long)d->embed_grad.tokens,
-                   (long long)d->embed_grad.vocab, (long long)d->embed_grad.n,
-                   d->embed_grad.accumulate ? "_acc" : "");
+        buf_printf(b, "embed_grad_%lld_of_%lldx%lld", (long long)d->embed_grad.tokens,
+                   (long long)d->embed_grad.vocab, (long long)d->embed_grad.n);
         break;
     case KERNEL_adamw:
         buf_printf(b, "adamw_%lld_%.9g_%.9g_%.9g", (long long)d->adamw.count, d->adamw.beta1, d->adamw.beta2,
@@ -304,13 +303,12 @@ static void lower_cache_row(Lower *l) {
 static void lower_embedding_grad(Lower *l) {
     const Node *n = l->node;
     const Type *out = val_type(l->g, n->out);
-    if (n->nin == 3) take_over(l, 2, 0);
-    EmbedGradDesc d = {type_count(val_type(l->g, n->in[0])), out->dim[0], out->dim[1], n->nin == 3};
-    if (l->target->sm && !d.accumulate) { /* its blocks write rows of tokens only */
-        KernelDesc clear = {.kind = KERNEL_fill, .fill = {type_count(out), 0}};
+    EmbedGradDesc d = {type_count(val_type(l->g, n->in[0])), out->dim[0], out->dim[1]};
+    KernelDesc clear = {.kind = KERNEL_fill, .fill = {type_count(out), 0}};
+    if (n->nin == 3)
+        take_over(l, 2, 0);
+    else
         launch(l, &clear, (Cost){0, type_bytes(out)}, (uint64_t[]){offset_of(l, n->out)}, 1);
-        d.accumulate = true;
-    }
     KernelDesc k = {.kind = KERNEL_embed_grad, .embed_grad = d};
     uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
     launch(l, &k, node_cost(l->g, n), args, 3);

@@ -63,6 +63,8 @@ LLVMValueRef ternary_code(Gen *, LLVMValueRef w, LLVMValueRef bound, int lanes);
 void ternary_scale_serially(const TernaryRow *, LLVMValueRef index, int64_t n);
 /* The byte of codes of columns 4*i .. 4*i+3, some of which may not exist; the scales have been stored. */
 LLVMValueRef ternary_pack_byte(const TernaryRow *, LLVMValueRef i);
+/* dy, but 0 where |w| is beyond the scale; scalars or vectors. */
+LLVMValueRef ternary_clip(Gen *, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale);
 
 /* ---- the update (adamw.c) */
 

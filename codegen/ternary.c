@@ -240,14 +240,17 @@ typedef struct Clip {
 } Clip;
 
 /* Columns of one group. */
+LLVMValueRef ternary_clip(Gen *g, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale) {
+    LLVMValueRef inside = LLVMBuildFCmp(g->b, LLVMRealOLE, absolute(g, w), scale, "");
+    return LLVMBuildSelect(g->b, inside, dy, LLVMConstNull(LLVMTypeOf(dy)), "");
+}
+
 static void clip_vectors(Gen *g, void *context, const Lanes *at, int count) {
     const Clip *c = context;
     int vl = g->target->vl;
     for (int u = 0; u < count; u++) {
-        LLVMValueRef size = absolute(g, lanes_load(g, c->w, &at[u])), dy = lanes_load(g, c->dy, &at[u]);
-        LLVMValueRef inside = LLVMBuildFCmp(g->b, LLVMRealOLE, size, gen_splat(g, c->scale, vl), "");
-        dy = LLVMBuildSelect(g->b, inside, dy, LLVMConstNull(LLVMTypeOf(dy)), "");
-        lanes_store(g, dy, c->dy, &at[u]);
+        LLVMValueRef w = lanes_load(g, c->w, &at[u]), dy = lanes_load(g, c->dy, &at[u]);
+        lanes_store(g, ternary_clip(g, w, dy, gen_splat(g, c->scale, vl)), c->dy, &at[u]);
     }
 }
 

@@ -108,6 +108,7 @@ KERNEL_KINDS(NV_GENERATOR)
     X(rows, RowsDesc)                                                                                        \
     X(ternary, TernaryDesc)                                                                                  \
     X(decode, DecodeDesc)                                                                                    \
+    X(ste_clip, SteClipDesc)                                                                                 \
     X(embed, EmbedDesc)                                                                                      \
     X(embed_grad, EmbedGradDesc)                                                                             \
     X(adamw, AdamwDesc)                                                                                      \

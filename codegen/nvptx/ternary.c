@@ -197,3 +197,44 @@ void nv_gen_decode(Gen *g, const char *name, const DecodeDesc *d) {
     gen_if_end(g, &there);
     gen_end(g);
 }
+
+/* ---- the clipped gradient, element by element in place */
+
+typedef struct Clip {
+    const SteClipDesc *desc;
+    TernaryLayout layout;
+    LLVMValueRef t2, w, dy;
+} Clip;
+
+static LLVMValueRef scale_of_element(Gen *g, const Clip *c, LLVMValueRef i) {
+    LLVMValueRef row = gen_div(g, i, c->desc->cols), col = gen_mod(g, i, c->desc->cols);
+    LLVMValueRef scales = ternary_scales(g, c->t2, row, &c->layout);
+    return ternary_load_scale(g, scales, gen_div(g, col, c->desc->group));
+}
+
+static void clip_elements(Gen *g, void *context, LLVMValueRef i, int width) {
+    const Clip *c = context;
+    bool together = c->desc->cols % 4 == 0 && c->desc->group % 4 == 0; /* neighbours have one scale */
+    int step = together ? width : 1;
+    for (int k = 0; k < width; k += step) {
+        LLVMValueRef at = gen_add(g, i, gen_i64(g, k)),
+                     scale = gen_splat(g, scale_of_element(g, c, at), step);
+        LLVMValueRef w = nv_load_elements(g, g->f32, c->w, at, step);
+        LLVMValueRef dy = nv_load_elements(g, g->f32, c->dy, at, step);
+        nv_store_elements(g, ternary_clip(g, w, dy, scale), c->dy, at);
+    }
+}
+
+NvGrid nv_ste_clip_grid(const SteClipDesc *d, const Target *target) {
+    (void)target;
+    return (NvGrid){.blocks = nv_element_blocks(d->rows * d->cols), .threads = NV_ELEMENT_THREADS};
+}
+
+void nv_gen_ste_clip(Gen *g, const char *name, const SteClipDesc *d) {
+    nv_kernel(g, name, 3, NV_ELEMENT_THREADS);
+    nv_noalias(g);
+    Clip c = {d, ternary_layout(d->rows, d->cols, d->group), gen_buffer(g, 0), gen_buffer(g, 1),
+              gen_buffer(g, 2)};
+    nv_elements(g, d->rows * d->cols, clip_elements, &c);
+    gen_end(g);
+}
