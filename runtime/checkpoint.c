@@ -229,7 +229,6 @@ static bool read_state(const char *path, TrainState *state) {
 enum { CONFIG, MODEL, OPTIMIZER, STATE, NFILES };
 static const char *const file_names[NFILES] = {"config.json", "model.safetensors", "optimizer.safetensors",
                                                "state.json"};
-static const OwnFiles own_files = {file_names, NFILES};
 
 bool checkpoint_can_save(const char *dir) {
     return save_dir_check(dir);
@@ -245,6 +244,7 @@ typedef struct Contents {
     const NamedTensor *params, *moments;
     size_t nparams, nmoments;
     const char *const *metadata;
+    const Companions *companions;
 } Contents;
 
 static bool write_one(NewFile *file, size_t which, const void *contents) {
@@ -256,18 +256,25 @@ static bool write_one(NewFile *file, size_t which, const void *contents) {
         return st_write(file, c->params, c->nparams, c->metadata);
     case OPTIMIZER:
         return st_write(file, c->moments, c->nmoments, c->metadata);
-    default:
+    case STATE:
         return write_text(file, c->state);
+    default:
+        return companions_write(c->companions, which - NFILES, file);
     }
 }
 
 bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
-                     const NamedTensor *moments, size_t nmoments, const TrainState *state) {
+                     const NamedTensor *moments, size_t nmoments, const TrainState *state,
+                     const Companions *companions) {
     char step[24], *text = state_text(state);
     snprintf(step, sizeof step, "%lld", (long long)state->step);
     const char *metadata[] = {"format", "pt", "step", step, NULL};
-    Contents contents = {config_json, text, params, moments, nparams, nmoments, metadata};
-    bool ok = text ? save_dir(dir, own_files, write_one, &contents) : rt_error(dir, "out of memory");
+    Contents contents = {config_json, text, params, moments, nparams, nmoments, metadata, companions};
+    const char *names[NFILES + MAX_COMPANIONS];
+    memcpy(names, file_names, sizeof file_names);
+    memcpy(names + NFILES, companions->names, companions->n * sizeof *names);
+    OwnFiles files = {names, NFILES + companions->n};
+    bool ok = text ? save_dir(dir, files, write_one, &contents) : rt_error(dir, "out of memory");
     free(text);
     return ok;
 }

@@ -4,15 +4,17 @@
  *     model.safetensors      parameters, f32 latents under their original names
  *     optimizer.safetensors  NAME.m, NAME.v
  *     state.json             TrainState: enough to go on bit for bit
+ *     tokenizer.json, ..     the companions of the model (companions.h), as they were where it came from
  *
- * A save is atomic as a whole: all four files are written and flushed into DIR.tbc-new, which then changes
+ * A save is atomic as a whole: all files are written and flushed into DIR.tbc-new, which then changes
  * places with DIR (replace_dir.h). A failure or a crash at any moment leaves the previous checkpoint or the
- * new one; other files in DIR (tokenizer.json, ..) are kept. Where DIR cannot be renamed (a mount point, the
+ * new one; other files in DIR are kept. Where DIR cannot be renamed (a mount point, the
  * current directory) the files are replaced one after the other, each whole. Both safetensors files carry the
  * step in their metadata, so a set torn by a power cut then is recognised. */
 #ifndef TBC_RT_CHECKPOINT_H
 #define TBC_RT_CHECKPOINT_H
 
+#include "companions.h"
 #include "safetensors.h"
 #include "schedule.h"
 #include <stdbool.h>
@@ -46,7 +48,7 @@ bool checkpoint_can_save(const char *dir);
 
 /* Saves. dir is created when missing (its parent must be there). False: an error was printed. */
 bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
-                     const NamedTensor *moments, size_t nmoments, const TrainState *);
+                     const NamedTensor *moments, size_t nmoments, const TrainState *, const Companions *);
 
 /* Loads what checkpoint_save wrote. False: an error was printed. */
 bool checkpoint_load(const char *dir, const NamedTensor *params, size_t nparams, const NamedTensor *moments,

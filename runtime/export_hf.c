@@ -1,4 +1,4 @@
-/* --export DIR: config.json, model.safetensors, and the tokenizer's files as they are. */
+/* --export DIR: config.json, model.safetensors, and the model's companions as they are. */
 #include "error.h"
 #include "export.h"
 #include "f16.h"
@@ -8,9 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CONFIG, MODEL, TOKENIZER, TOKENIZER_CONFIG, NFILES };
-static const char *const file_names[NFILES] = {"config.json", "model.safetensors", "tokenizer.json",
-                                               "tokenizer_config.json"};
+enum { CONFIG, MODEL, NFILES };
+static const char *const file_names[NFILES] = {"config.json", "model.safetensors"};
 
 static bool is_latent(const Session *s) {
     return s->options->export_as && !strcmp(s->options->export_as, "latent");
@@ -112,38 +111,11 @@ static bool write_config(NewFile *file, const Session *s) {
     return ok;
 }
 
-static bool copy_file(NewFile *file, const char *path) {
-    FileMap map;
-    if (!file_map(&map, path)) return false;
-    bool ok = newfile_write(file, map.at, map.size);
-    file_unmap(&map);
-    return ok;
-}
-
-/* tokenizer_config.json beside the tokenizer's file, heap. */
-static char *tokenizer_config(const Tokenizer *t) {
-    const char *path = tokenizer_name(t), *slash = strrchr(path, '/');
-    return rt_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, file_names[TOKENIZER_CONFIG]);
-}
-
 static bool write_one(NewFile *file, size_t which, const void *contents) {
     const Contents *c = contents;
     if (which == CONFIG) return write_config(file, c->session);
     if (which == MODEL) return write_model(file, c);
-    if (which == TOKENIZER) return copy_file(file, tokenizer_name(c->session->tokenizer));
-    char *path = tokenizer_config(c->session->tokenizer);
-    bool ok = copy_file(file, path);
-    free(path);
-    return ok;
-}
-
-/* How many of the files there are to write. */
-static size_t count_files(const Tokenizer *t) {
-    if (tokenizer_is_byte(t)) return TOKENIZER;
-    char *path = tokenizer_config(t);
-    size_t n = file_exists(path) ? NFILES : TOKENIZER_CONFIG;
-    free(path);
-    return n;
+    return companions_write(&c->session->companions, which - NFILES, file);
 }
 
 bool export_hf(const Session *s, const Exported *list, size_t n) {
@@ -156,7 +128,10 @@ bool export_hf(const Session *s, const Exported *list, size_t n) {
         dtypes[i] = list[i].codes.at && !is_latent(s) && fits_bf16(&list[i].codes) ? "BF16" : "F32";
     }
     Contents contents = {s, list, tensors, dtypes, n};
-    OwnFiles files = {file_names, count_files(s->tokenizer)};
+    const char *names[NFILES + MAX_COMPANIONS];
+    memcpy(names, file_names, sizeof file_names);
+    memcpy(names + NFILES, s->companions.names, s->companions.n * sizeof *names);
+    OwnFiles files = {names, NFILES + s->companions.n};
     bool ok = save_dir(s->options->export, files, write_one, &contents);
     free(tensors);
     free(dtypes);

@@ -53,6 +53,12 @@ char *file_join(const char *dir, const char *name) {
     return rt_printf("%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
 }
 
+char *file_beside(const char *path, const char *name) {
+    const char *slash = strrchr(path, '/');
+    if (file_is_dir(path)) return file_join(path, name);
+    return rt_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name);
+}
+
 bool make_dirs(const char *path) {
     char *part = rt_printf("%s", path);
     for (char *slash = part; (slash = strchr(slash, '/')); *slash++ = '/') {

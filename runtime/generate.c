@@ -17,6 +17,7 @@
 typedef struct Text {
     Session *s;
     const tbc_table *decode;
+    const cJSON *eos; /* what the config says of where a text ends; NULL: nothing */
     Sampler *sampler;
     int32_t *tokens;      /* room for size of them, of which n are there */
     int64_t n, size, fed; /* the first `fed` are in the caches */
@@ -84,16 +85,37 @@ static bool read_prompt(Text *t) {
     return ok;
 }
 
-/* Does the config's eos_token_id, a number or a list of them, name the token? */
-static bool ends_text(const cJSON *eos, int64_t token) {
+/* The model's generation_config.json, or where it has none its config.json, in a tree of its own. NULL: an error
+ * was printed. */
+static cJSON *read_config(const Session *s) {
+    const char *model = session_model(s);
+    char *path = model ? file_beside(model, GENERATION_CONFIG) : NULL;
+    FileMap map = {0};
+    cJSON *config = NULL;
+    if (!path || !file_exists(path))
+        config = cJSON_Parse(s->module.config);
+    else if (file_map(&map, path) && !(config = cJSON_ParseWithLength((const char *)map.at, map.size)))
+        rt_error(path, "not JSON");
+    file_unmap(&map);
+    free(path);
+    return config;
+}
+
+/* Is the token eos_token_id, a number or one of a list? */
+static bool is_eos(const cJSON *eos, int64_t token) {
     if (cJSON_IsNumber(eos)) return eos->valuedouble == (double)token;
     const cJSON *item;
-    cJSON_ArrayForEach(item, eos) if (ends_text(item, token)) return true;
+    cJSON_ArrayForEach(item, eos) if (is_eos(item, token)) return true;
     return false;
 }
 
+/* Documents in training data end with the tokenizer's own token. */
+static bool ends_text(const Text *t, int32_t token) {
+    return is_eos(t->eos, token) || token == tokenizer_end_of_text(t->s->tokenizer);
+}
+
 /* Returns how many tokens it made, -1 after an error. */
-static int64_t continue_text(Text *t, const cJSON *eos) {
+static int64_t continue_text(Text *t) {
     Session *s = t->s;
     const Options *o = s->options;
     uint64_t stream = rng_stream("sample"), seed = (uint64_t)(o->seed >= 0 ? o->seed : s->state.seed);
@@ -107,7 +129,7 @@ static int64_t continue_text(Text *t, const cJSON *eos) {
             rt_error(NULL, "the model's output is not finite at token %" PRId64, made + 1);
             return -1;
         }
-        if (ends_text(eos, token)) break;
+        if (ends_text(t, token)) break;
         made++;
         push(t, token);
         if (!print_tokens(t, &token, 1)) return -1;
@@ -121,7 +143,7 @@ static void print_speed(const char *what, int64_t tokens, double seconds) {
     fprintf(stderr, "%s: %" PRId64 " tokens, %.1f tokens/s\n", what, tokens, (double)tokens / seconds);
 }
 
-static bool generate_text(Text *t, const cJSON *eos) {
+static bool generate_text(Text *t) {
     Session *s = t->s;
     if (!read_prompt(t)) return false;
     const tbc_table *project = module_table(&s->module, "project");
@@ -129,7 +151,7 @@ static bool generate_text(Text *t, const cJSON *eos) {
     double start = seconds_now();
     if (!next_logits(t)) return false;
     double middle = seconds_now();
-    int64_t prompt = t->runs, made = continue_text(t, eos);
+    int64_t prompt = t->runs, made = continue_text(t);
     if (made < 0) return false;
     if (!s->options->quiet) {
         print_speed("prompt", prompt, middle - start);
@@ -146,8 +168,9 @@ bool generate(Session *s) {
     int64_t known = tokenizer_vocab(s->tokenizer), vocab = s->module.vocab;
     t.sampler = sampler_new(&how, known < vocab ? known : vocab);
     t.tokens = rt_calloc((size_t)t.size, sizeof *t.tokens);
-    cJSON *config = cJSON_Parse(s->module.config);
-    bool ok = generate_text(&t, cJSON_GetObjectItemCaseSensitive(config, "eos_token_id"));
+    cJSON *config = read_config(s);
+    t.eos = cJSON_GetObjectItemCaseSensitive(config, "eos_token_id");
+    bool ok = config && generate_text(&t);
     cJSON_Delete(config);
     sampler_free(t.sampler);
     free(t.tokens);

@@ -43,10 +43,17 @@ static bool check_protocol(const Session *s) {
     return true;
 }
 
+const char *session_model(const Session *s) {
+    return s->options->resume ? s->options->resume : s->options->weights;
+}
+
 static bool open_data(Session *s) {
     const Options *o = s->options;
-    s->tokenizer = tokenizer_choose(o->tokenizer, o->resume ? o->resume : o->weights, s->module.vocab);
+    const char *model = session_model(s);
+    s->tokenizer = tokenizer_choose(o->tokenizer, model, s->module.vocab);
     if (!s->tokenizer) return false;
+    bool written = o->save || o->save_best || o->export;
+    if (written && !companions_open(&s->companions, s->tokenizer, model)) return false;
     if (!o->data) return true;
     char *path = dataset_locate(o->data, o->quiet);
     s->data = path ? dataset_open(path, s->tokenizer, s->module.seq, s->module.vocab) : NULL;
@@ -231,6 +238,7 @@ void session_close(Session *s) {
     profile_close(&s->profile);
     device_close(&s->device);
     dataset_close(s->data);
+    companions_close(&s->companions);
     tokenizer_close(s->tokenizer);
     module_unload(&s->module);
 }
@@ -290,5 +298,6 @@ static bool all_finite(const NamedTensor *tensors, size_t n, int64_t step) {
 bool session_save(const Session *s, const char *dir) {
     return session_download_weights(s) && all_finite(s->params, s->nparams, s->state.step) &&
            all_finite(s->moments, s->nmoments, s->state.step) &&
-           checkpoint_save(dir, s->module.config, s->params, s->nparams, s->moments, s->nmoments, &s->state);
+           checkpoint_save(dir, s->module.config, s->params, s->nparams, s->moments, s->nmoments, &s->state,
+                           &s->companions);
 }

@@ -14,6 +14,7 @@ typedef struct Session {
     Device device;
     Profile profile;
     Tokenizer *tokenizer;
+    Companions companions; /* for --save, --save-best, --export */
     Dataset *data;                         /* NULL: no --data */
     NamedTensor *params, *moments; /* where the host has them (device.h); moments: NAME.m and NAME.v */
     const tbc_tensor **grads;
@@ -27,6 +28,9 @@ typedef struct Session {
  * random ones. False: an error was printed; close the session all the same. */
 bool session_open(Session *, const Options *);
 void session_close(Session *);
+
+/* The directory or file that the weights are from; NULL: they were random. */
+const char *session_model(const Session *);
 
 /* Inputs and outputs are those that tbc_module.h lists for the table. A run of one: fill its inputs, have them
  * all uploaded, device_run, read outputs.

@@ -87,12 +87,8 @@ Tokenizer *tokenizer_open(const char *spec) {
     return file_exists(spec) || strchr(spec, '/') ? open_json(spec) : open_named(spec);
 }
 
-/* The tokenizer.json in a directory, or beside a file; heap, NULL: there is none. */
-static char *path_beside(const char *beside) {
-    const char *slash = strrchr(beside, '/');
-    char *path = file_is_dir(beside) ? file_join(beside, "tokenizer.json")
-                 : slash             ? rt_printf("%.*s/tokenizer.json", (int)(slash - beside), beside)
-                                     : rt_printf("tokenizer.json");
+/* Takes over a path; NULL: there is no such file. */
+static char *if_exists(char *path) {
     if (file_exists(path)) return path;
     free(path);
     return NULL;
@@ -100,14 +96,8 @@ static char *path_beside(const char *beside) {
 
 Tokenizer *tokenizer_choose(const char *spec, const char *beside, int64_t vocab) {
     if (spec) return tokenizer_open(spec);
-    char *path = beside ? path_beside(beside) : NULL;
-    if (!path && vocab >= QWEN3_IDS) {
-        path = named_path("qwen3");
-        if (!file_exists(path)) {
-            free(path);
-            path = NULL;
-        }
-    }
+    char *path = beside ? if_exists(file_beside(beside, "tokenizer.json")) : NULL;
+    if (!path && vocab >= QWEN3_IDS) path = if_exists(named_path("qwen3"));
     Tokenizer *t = path ? open_json(path) : open_byte();
     free(path);
     return t;

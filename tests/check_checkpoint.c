@@ -62,7 +62,7 @@ static const TrainState a_state = {.step = 12,
 
 static bool save(const char *dir, const Model *m, const TrainState *state) {
     return checkpoint_save(dir, "{\"model_type\":\"qwen3\"}", m->params, NPARAMS, m->moments, NMOMENTS,
-                           state);
+                           state, &(Companions){0});
 }
 
 static bool load(const char *dir, Model *m, TrainState *state) {

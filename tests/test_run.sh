@@ -66,13 +66,16 @@ good "$m" --data "$data" --steps 4 --save "$work/often" --save-every 2 --eval-ev
 [ "$(grep -c 'eval loss' "$work/out")" -eq 3 ] || fail "evaluations: before, after 2, after 4"
 
 # Interrupted: the step is finished and saved.
-"$run" "$m" --data "$data" --steps 1000000 --log "$work/int.log" --save "$work/int" >"$work/out" 2>"$work/err" &
+"$run" "$m" --data "$data" --steps 1000000 --log "$work/int.log" --save "$work/int" --report "$work/int.html" >"$work/out" 2>"$work/err" &
 pid=$!
 while [ ! -s "$work/int.log" ] && kill -0 $pid 2>/dev/null; do sleep 0.1; done
 kill -INT $pid
 wait $pid
 [ $? -eq 130 ] || fail "interrupted: exit $?"
 says "saved $work/int"
+says "wrote $work/int.html"
+awk -f well_formed.awk "$work/int.html" && grep -q '</html>' "$work/int.html" || fail "the report of an interrupted run"
+[ ! -e "$work/int.html.tmp" ] || fail "a half-written report"
 grep -q "\"step\":.*$(tail -n 1 "$work/int.log" | sed 's/{"step":\([0-9]*\),.*/\1/')," "$work/int/state.json" || fail "not saved at the last step"
 grep -q '^step 1/1000000  loss ' "$work/err" || fail "no progress on stderr"
 
