@@ -1,0 +1,564 @@
+/* Parser of PTX text: directives, functions, statements. Names are resolved as they are read, in nested scopes; only
+ * branches to labels further down wait (fixups) until their scope closes. Statements go to decode() one by one. */
+#include "ptx.h"
+#include "memory.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Noreturn void ptx_fail(Parser *p, u32 line, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    char text[1024];
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    int n = snprintf(p->log->text, LOG_BYTES, "ptx line %u: error: %s\n", line, text);
+    p->log->length = (u32)n;
+    longjmp(p->fail, 1);
+}
+
+/* ---- tokens ---- */
+void advance(Parser *p) {
+    p->tok = lex(&p->lexer);
+    if (p->lexer.error) ptx_fail(p, p->tok.line, "%s", p->lexer.error);
+}
+bool is_punct(const Parser *p, char c) { return p->tok.kind == K_PUNCT && *p->tok.text == c; }
+bool accept(Parser *p, char c) {
+    if (!is_punct(p, c)) return false;
+    advance(p);
+    return true;
+}
+static _Noreturn void unexpected(Parser *p, const char *wanted) {
+    if (p->tok.kind == K_END) ptx_fail(p, p->tok.line, "expected %s, found the end of the text", wanted);
+    ptx_fail(p, p->tok.line, "expected %s, found '%s%.*s'", wanted, p->tok.kind == K_DOT ? "." : "", (int)p->tok.length,
+             p->tok.text);
+}
+void expect(Parser *p, char c) {
+    char wanted[] = {'\'', c, '\'', 0};
+    if (!accept(p, c)) unexpected(p, wanted);
+}
+static bool tok_is(Tok t, TokKind kind, const char *word) {
+    return t.kind == kind && t.length == strlen(word) && !memcmp(t.text, word, t.length);
+}
+bool is_dot(const Parser *p, const char *word) { return tok_is(p->tok, K_DOT, word); }
+bool accept_dot(Parser *p, const char *word) {
+    if (!is_dot(p, word)) return false;
+    advance(p);
+    return true;
+}
+char *tok_string(Parser *p, Tok t) { return pool_string(&p->m->pool, t.text, t.length); }
+char *expect_word(Parser *p) {
+    if (p->tok.kind != K_WORD) unexpected(p, "a name");
+    char *s = tok_string(p, p->tok);
+    advance(p);
+    return s;
+}
+u64 expect_int(Parser *p) {
+    if (p->tok.kind != K_INT) unexpected(p, "an integer");
+    u64 v = p->tok.value;
+    advance(p);
+    return v;
+}
+
+/* ---- symbols ---- */
+static u32 hash(const char *s) {
+    u32 h = 2166136261u;
+    for (; *s; s++) h = (h ^ (u8)*s) * 16777619u;
+    return h % BUCKETS;
+}
+
+Sym *sym_find(Parser *p, const char *name) {
+    for (Sym *s = p->buckets[hash(name)]; s; s = s->next)
+        if (!strcmp(s->name, name)) return s;
+    return NULL;
+}
+
+Sym *sym_add(Parser *p, const char *name, SymKind kind, u32 line) {
+    Sym *old = sym_find(p, name);
+    if (old && old->depth == p->depth) ptx_fail(p, line, "'%s' is declared twice", name);
+    Sym *s = pool_alloc(&p->m->pool, sizeof *s);
+    *s = (Sym){.next = p->buckets[hash(name)], .name = name, .kind = kind, .depth = p->depth};
+    return p->buckets[hash(name)] = s;
+}
+
+static void resolve(Parser *p, Fixup *f, const Sym *s) {
+    if (s->kind != Y_LABEL) ptx_fail(p, f->line, "'%s' is not a label", f->name);
+    if (f->slot == NO_SLOT) p->m->code[f->ins].target = s->label;
+    else ((u32 *)p->m->code[f->ins].targets)[f->slot] = s->label;
+}
+
+/* A scope closes: branches inside it find their labels or wait for the scope around it. */
+static void close_scope(Parser *p) {
+    for (Fixup **f = &p->fixups; *f;) {
+        Sym *s = (*f)->depth == p->depth ? sym_find(p, (*f)->name) : NULL;
+        if (s && s->depth == p->depth) {
+            resolve(p, *f, s);
+            *f = (*f)->next;
+            continue;
+        }
+        if ((*f)->depth == p->depth) {
+            if (p->depth == 1) ptx_fail(p, (*f)->line, "unknown label '%s'", (*f)->name);
+            (*f)->depth--;
+        }
+        f = &(*f)->next;
+    }
+    for (int i = 0; i < BUCKETS; i++)
+        while (p->buckets[i] && p->buckets[i]->depth == p->depth) p->buckets[i] = p->buckets[i]->next;
+    p->depth--;
+}
+
+void branch_target(Parser *p, Ins *i, u32 slot, const Operand *o, u32 line) {
+    if (o->kind != O_NAME || o->neg || o->pair) ptx_fail(p, line, "a branch needs a label");
+    /* a label of an outer scope may be hidden by one further down in this scope: decided when the scope closes */
+    Fixup *f = pool_alloc(&p->m->pool, sizeof *f);
+    *f = (Fixup){p->fixups, o->name, (u32)(i - p->m->code), slot, p->depth, line};
+    p->fixups = f;
+}
+
+/* ---- operands ---- */
+static Operand *new_operands(Parser *p, const Operand *from, u32 n) {
+    Operand *o = pool_alloc(&p->m->pool, (n + !n) * sizeof *o);
+    return n ? memcpy(o, from, n * sizeof *o) : o;
+}
+
+static Operand parse_operand(Parser *p);
+
+static void parse_items(Parser *p, Operand *o, char end) {
+    Operand items[64];
+    u32 n = 0;
+    if (!is_punct(p, end)) do {
+        if (n == 64) ptx_fail(p, p->tok.line, "too many operands in a list");
+        items[n++] = parse_operand(p);
+    } while (accept(p, ','));
+    expect(p, end);
+    o->items = new_operands(p, items, n);
+    o->nitems = n;
+}
+
+/* %tid.x, and r.x of a vector register, are one name. */
+static char *dotted_name(Parser *p) {
+    Tok t = p->tok;
+    char *name = expect_word(p);
+    if (p->tok.kind != K_DOT || p->tok.spaced) return name;
+    t.length = (u32)(p->tok.text + p->tok.length - t.text);
+    advance(p);
+    return tok_string(p, t);
+}
+
+static Operand named(Parser *p, OpKind kind) {
+    Operand o = {.kind = kind, .name = dotted_name(p)};
+    o.sym = sym_find(p, o.name);
+    return o;
+}
+
+static Operand parse_address(Parser *p) {
+    Operand o = {.kind = O_ADDRESS};
+    if (p->tok.kind == K_WORD) o = named(p, O_ADDRESS);
+    else o.value = parse_constant(p);
+    if (o.name && accept(p, '+')) o.value = parse_constant(p);
+    else if (o.name && is_punct(p, '-')) o.value = parse_constant(p);
+    if (is_punct(p, ',')) ptx_fail(p, p->tok.line, "addresses with several coordinates are not supported");
+    expect(p, ']');
+    return o;
+}
+
+static Operand parse_float(Parser *p, bool minus) {
+    Operand o = {.value = p->tok.value};
+    if (p->tok.kind == K_F32) o.kind = O_F32, o.value ^= (u64)minus << 31;
+    else o.kind = p->tok.kind == K_F64 ? O_F64 : O_FLOAT, o.value ^= (u64)minus << 63;
+    advance(p);
+    return o;
+}
+
+static Operand parse_primary(Parser *p) {
+    Operand o = {0};
+    if (accept(p, '[')) return parse_address(p);
+    if (accept(p, '{')) {
+        o.kind = O_VECTOR;
+        parse_items(p, &o, '}');
+        return o;
+    }
+    if (accept(p, '!')) {
+        o = named(p, O_NAME);
+        o.neg = true;
+        return o;
+    }
+    if (tok_is(p->tok, K_WORD, "_")) {
+        advance(p);
+        o.kind = O_SINK;
+        return o;
+    }
+    if (p->tok.kind == K_WORD && !tok_is(p->tok, K_WORD, "WARP_SZ")) {
+        o = named(p, O_NAME);
+        if (o.sym && o.sym->kind == Y_VAR && is_punct(p, '+')) { /* mov.u64 d, var+4 */
+            advance(p);
+            o.value = parse_constant(p);
+        }
+        return o;
+    }
+    if (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT) return parse_float(p, false);
+    Lexer before = p->lexer;
+    Tok tok = p->tok;
+    if (accept(p, '-') && (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT)) return parse_float(p, true);
+    p->lexer = before;
+    p->tok = tok;
+    o.kind = O_INT;
+    o.is_unsigned = p->tok.is_unsigned;
+    o.value = parse_constant(p);
+    return o;
+}
+
+static Operand parse_operand(Parser *p) {
+    if (is_punct(p, '(')) { /* the lists of a call, or a constant expression */
+        Lexer before = p->lexer;
+        Tok tok = p->tok;
+        advance(p);
+        if (p->tok.kind == K_WORD || is_punct(p, ')')) {
+            Operand list = {.kind = O_LIST};
+            parse_items(p, &list, ')');
+            return list;
+        }
+        p->lexer = before;
+        p->tok = tok;
+    }
+    Operand o = parse_primary(p);
+    if (accept(p, '|')) {
+        Operand second = parse_primary(p);
+        o.pair = new_operands(p, &second, 1);
+    }
+    return o;
+}
+
+/* ---- statements ---- */
+static void parse_instruction(Parser *p, bool guarded, Operand guard) {
+    Stmt s = {.line = p->tok.line, .guarded = guarded, .guard = guard};
+    s.op = expect_word(p);
+    while (p->tok.kind == K_DOT) {
+        if (s.nmods == MAX_MODS) ptx_fail(p, s.line, "too many modifiers");
+        s.mods[s.nmods++] = tok_string(p, p->tok);
+        advance(p);
+    }
+    bool call = !strcmp(s.op, "call");
+    if (!is_punct(p, ';')) do {
+        if (s.noperands == MAX_OPERANDS) ptx_fail(p, s.line, "too many operands");
+        if (call && is_punct(p, '(')) { /* (0f3F800000) is a list there */
+            advance(p);
+            Operand list = {.kind = O_LIST};
+            parse_items(p, &list, ')');
+            s.operands[s.noperands++] = list;
+        } else s.operands[s.noperands++] = parse_operand(p);
+    } while (accept(p, ','));
+    expect(p, ';');
+    decode(p, &s);
+}
+
+static void parse_proto(Parser *p, Sym *s) { /* tag: .callprototype (...) _ (...); only its kind matters */
+    s->kind = Y_PROTO;
+    while (!is_punct(p, ';') && p->tok.kind != K_END) advance(p);
+    expect(p, ';');
+}
+
+static void parse_targets(Parser *p, Sym *s) {
+    char *names[1024];
+    s->kind = Y_TARGETS;
+    do {
+        if (s->nnames == 1024) ptx_fail(p, p->tok.line, "too many branch targets");
+        names[s->nnames++] = expect_word(p);
+    } while (accept(p, ','));
+    expect(p, ';');
+    s->names = pool_alloc(&p->m->pool, s->nnames * sizeof *names);
+    memcpy(s->names, names, s->nnames * sizeof *names);
+}
+
+static bool parse_label(Parser *p) {
+    if (p->tok.kind != K_WORD) return false;
+    Lexer before = p->lexer;
+    Tok t = p->tok;
+    advance(p);
+    if (!accept(p, ':')) {
+        p->lexer = before;
+        p->tok = t;
+        return false;
+    }
+    Sym *s = sym_add(p, tok_string(p, t), Y_LABEL, t.line);
+    s->label = p->m->ncode;
+    if (accept_dot(p, "callprototype")) parse_proto(p, s);
+    else if (accept_dot(p, "branchtargets")) parse_targets(p, s);
+    else if (is_dot(p, "calltargets")) ptx_fail(p, t.line, ".calltargets is not supported");
+    return true;
+}
+
+static void skip_loc(Parser *p) { /* .loc 1 2 3 [, function_name f, inlined_at 1 2 3] */
+    u32 line = p->tok.line;
+    while (p->tok.kind != K_END && p->tok.line == line) advance(p);
+}
+
+static void skip_pragma(Parser *p) {
+    do {
+        if (p->tok.kind != K_STRING) unexpected(p, "a string");
+        advance(p);
+    } while (accept(p, ','));
+    expect(p, ';');
+}
+
+static bool parse_space(Parser *p, Space *space) {
+    static const struct { const char *word; Space space; } spaces[] = {
+        {"local", S_LOCAL}, {"shared", S_SHARED}, {"param", S_PARAM}, {"global", S_GLOBAL}, {"const", S_CONST}};
+    for (u32 i = 0; i < sizeof spaces / sizeof *spaces; i++)
+        if (accept_dot(p, spaces[i].word)) {
+            *space = spaces[i].space;
+            return true;
+        }
+    return false;
+}
+
+static void parse_body(Parser *p) { /* from after its { */
+    while (!accept(p, '}')) {
+        Space space;
+        bool external = is_dot(p, "extern");
+        if (external) advance(p);
+        if (accept(p, '{')) {
+            p->depth++;
+            parse_body(p);
+            close_scope(p);
+        } else if (accept_dot(p, "reg")) parse_registers(p);
+        else if (parse_space(p, &space)) parse_variable(p, space, external, false);
+        else if (is_dot(p, "loc")) skip_loc(p);
+        else if (accept_dot(p, "pragma")) skip_pragma(p);
+        else if (accept(p, '@')) {
+            bool neg = accept(p, '!');
+            Operand guard = named(p, O_NAME);
+            guard.neg = neg;
+            parse_instruction(p, true, guard);
+        } else if (accept(p, ';')) continue;
+        else if (parse_label(p)) continue;
+        else if (p->tok.kind == K_WORD) parse_instruction(p, false, (Operand){0});
+        else unexpected(p, "a statement");
+    }
+}
+
+/* ---- functions ---- */
+static void parse_params(Parser *p, Func *f, Param **list, u32 *n) { /* from after ( */
+    Param params[256];
+    u32 count = 0;
+    if (!is_punct(p, ')')) do {
+        if (count == 256) ptx_fail(p, p->tok.line, "too many parameters");
+        Param q = parse_param(p, f->entry);
+        if (f->entry) {
+            q.offset = (f->param_bytes + q.align - 1) / q.align * q.align;
+            q.sym->var->address = q.offset;
+            f->param_bytes = q.offset + q.size;
+        }
+        params[count++] = q;
+    } while (accept(p, ','));
+    expect(p, ')');
+    *list = pool_alloc(&p->m->pool, (count + 1) * sizeof *params);
+    memcpy(*list, params, count * sizeof *params);
+    *n = count;
+}
+
+static void parse_performance(Parser *p, Func *f) {
+    while (p->tok.kind == K_DOT) {
+        u32 n[3] = {0, 1, 1};
+        bool req = is_dot(p, "reqntid");
+        if (req || is_dot(p, "maxntid")) {
+            advance(p);
+            for (int i = 0; i < 3; i++) {
+                n[i] = (u32)expect_int(p);
+                if (!accept(p, ',')) break;
+            }
+            f->max_threads = n[0] * n[1] * n[2];
+            if (req) memcpy(f->req, n, sizeof n);
+        } else if (accept_dot(p, "maxnreg")) f->max_regs = (u32)expect_int(p);
+        else if (accept_dot(p, "minnctapersm")) f->min_blocks = (u32)expect_int(p);
+        else if (accept_dot(p, "maxnctapersm")) expect_int(p);
+        else if (accept_dot(p, "noreturn")) continue;
+        else if (accept_dot(p, "pragma")) skip_pragma(p);
+        else ptx_fail(p, p->tok.line, "unknown directive '.%.*s'", (int)p->tok.length, p->tok.text);
+    }
+}
+
+static Func *add_func(Parser *p, const char *name, bool entry, u32 line) {
+    Module *m = p->m;
+    Func *f = pool_alloc(&m->pool, sizeof *f);
+    *f = (Func){.name = (char *)name, .entry = entry, .line = line, .module = m, .index = m->nfuncs};
+    Func **funcs = pool_alloc(&m->pool, (m->nfuncs + 1) * sizeof f);
+    if (m->nfuncs) memcpy(funcs, m->funcs, m->nfuncs * sizeof f);
+    m->funcs = funcs;
+    m->funcs[m->nfuncs++] = f;
+    sym_add(p, name, Y_FUNC, line)->func = f;
+    return f;
+}
+
+static void parse_function_body(Parser *p, Func *f) {
+    f->defined = true;
+    f->begin = p->m->ncode;
+    if (f->entry) f->reg_bytes = SREG_BYTES;
+    parse_body(p);
+    Stmt end = {.line = p->tok.line, .op = f->entry ? "exit" : "ret"}; /* falling off the end */
+    decode(p, &end);
+    f->end = p->m->ncode;
+    close_scope(p);
+    Module *m = p->m;
+    if (f->entry && m->entry_reg_bytes < f->reg_bytes) m->entry_reg_bytes = f->reg_bytes;
+    if (f->entry && m->entry_regs < f->regs) m->entry_regs = f->regs;
+}
+
+static void parse_function(Parser *p, bool entry) {
+    Func prototype = {.entry = entry};
+    p->func = &prototype; /* parameters are its registers */
+    p->depth = 1;         /* and belong to its scope */
+    if (!entry && accept(p, '(')) parse_params(p, &prototype, &prototype.rets, &prototype.nrets);
+    u32 line = p->tok.line;
+    char *name = expect_word(p);
+    if (accept(p, '(')) parse_params(p, &prototype, &prototype.params, &prototype.nparams);
+    parse_performance(p, &prototype);
+    p->depth = 0;
+    Sym *known = sym_find(p, name);
+    if (known && (known->kind != Y_FUNC || known->func->entry != entry)) ptx_fail(p, line, "'%s' is declared twice", name);
+    Func *f = known ? known->func : add_func(p, name, entry, line);
+    p->depth = 1;
+    if (f->defined && is_punct(p, '{')) ptx_fail(p, line, "'%s' is defined twice", name);
+    if (known && (f->nparams != prototype.nparams || f->nrets != prototype.nrets))
+        ptx_fail(p, line, "'%s' is declared with other parameters", name);
+    prototype.name = f->name, prototype.line = line, prototype.module = p->m, prototype.index = f->index;
+    *f = prototype;
+    p->func = f;
+    if (accept(p, '{')) parse_function_body(p, f);
+    else {
+        expect(p, ';');
+        close_scope(p);
+    }
+    p->func = NULL;
+}
+
+/* ---- the module ---- */
+static void parse_version(Parser *p) {
+    double v;
+    if (p->tok.kind != K_FLOAT) unexpected(p, "a version number like 7.8");
+    memcpy(&v, &p->tok.value, sizeof v);
+    p->m->version = (u32)v * 100 + (u32)(v * 10 + 0.5) % 10;
+    if (p->m->version > 900) ptx_fail(p, p->tok.line, "PTX version %u.%u is newer than the 9.0 known here", p->m->version / 100, p->m->version % 100);
+    advance(p);
+}
+
+static void parse_target(Parser *p) {
+    do {
+        u32 line = p->tok.line;
+        char *word = expect_word(p);
+        unsigned sm = 0;
+        if (sscanf(word, "sm_%u", &sm) == 1) {
+            p->m->sm = sm;
+            char last = word[strlen(word) - 1];
+            if (last == 'a' || last == 'f') ptx_fail(p, line, "target %s: architecture-specific targets are not supported", word);
+        } else if (strcmp(word, "texmode_independent") && strcmp(word, "debug")) ptx_fail(p, line, "unknown target '%s'", word);
+    } while (accept(p, ','));
+}
+
+static void skip_section(Parser *p) { /* .section name { ... } */
+    while (!is_punct(p, '{') && p->tok.kind != K_END) advance(p);
+    u32 depth = 0;
+    do {
+        if (is_punct(p, '{')) depth++;
+        if (is_punct(p, '}')) depth--;
+        if (p->tok.kind == K_END) unexpected(p, "'}'");
+        advance(p);
+    } while (depth);
+}
+
+static void parse_directive(Parser *p) {
+    bool external = false, visible = false;
+    Space space;
+    for (;; advance(p)) {
+        if (is_dot(p, "extern")) external = true;
+        else if (is_dot(p, "visible") || is_dot(p, "weak") || is_dot(p, "common")) visible = true;
+        else break;
+    }
+    if (accept_dot(p, "entry")) parse_function(p, true);
+    else if (accept_dot(p, "func")) parse_function(p, false);
+    else if (parse_space(p, &space)) parse_variable(p, space, external, visible);
+    else if (accept_dot(p, "version")) parse_version(p);
+    else if (accept_dot(p, "target")) parse_target(p);
+    else if (accept_dot(p, "address_size")) {
+        if (expect_int(p) != 64) ptx_fail(p, p->tok.line, "only .address_size 64 is supported");
+    } else if (is_dot(p, "file") || is_dot(p, "loc")) skip_loc(p);
+    else if (accept_dot(p, "section")) skip_section(p);
+    else if (accept_dot(p, "pragma")) skip_pragma(p);
+    else if (is_punct(p, ';')) advance(p);
+    else unexpected(p, "a directive");
+}
+
+/* The registers of .func lie behind those of the largest entry. */
+static void place_functions(Module *m) {
+    m->reg_bytes = m->entry_reg_bytes ? m->entry_reg_bytes : SREG_BYTES;
+    m->regs = m->entry_regs;
+    for (u32 k = 0; k < m->nfuncs; k++) {
+        Func *f = m->funcs[k];
+        if (f->entry || !f->defined) continue;
+        for (u32 c = f->begin; c < f->end; c++) {
+            Ins *i = &m->code[c];
+            if (i->guarded) i->guard += m->reg_bytes, i->guard_poison += m->regs;
+            for (u32 n = 0; n < (u32)i->nd + i->ns; n++) {
+                Opnd *o = n < i->nd ? &i->d[n] : &i->s[n - i->nd];
+                if (!o->imm && !o->sink && o->poison) o->off += m->reg_bytes, o->poison += m->regs;
+            }
+        }
+        for (u32 n = 0; n < f->nparams + f->nrets; n++) {
+            Sym *s = n < f->nparams ? f->params[n].sym : f->rets[n - f->nparams].sym;
+            if (s->kind == Y_REG) s->reg.off += m->reg_bytes, s->reg.poison += m->regs;
+        }
+        m->reg_bytes += f->reg_bytes;
+        m->regs += f->regs;
+    }
+    m->regs++;
+}
+
+static bool reaches(Module *m, Func *f, Func *goal, u32 depth) {
+    if (depth > m->nfuncs) return false;
+    for (u32 c = f->begin; f->defined && c < f->end; c++)
+        if (m->code[c].callee && (m->code[c].callee == goal || reaches(m, m->code[c].callee, goal, depth + 1))) return true;
+    return false;
+}
+
+static bool builtin(const char *name) { return !strcmp(name, "vprintf") || !strcmp(name, "__assertfail"); }
+
+static void parse_module(Parser *p) {
+    Module *m = p->m;
+    advance(p);
+    if (!is_dot(p, "version")) ptx_fail(p, p->tok.line, "PTX begins with .version");
+    while (p->tok.kind != K_END) parse_directive(p);
+    if (!m->sm) ptx_fail(p, p->tok.line, ".target is missing");
+    for (u32 c = 0; c < m->ncode; c++)
+        if (m->code[c].callee && !m->code[c].callee->defined && !builtin(m->code[c].callee->name))
+            ptx_fail(p, m->code[c].line, "'%s' is called but not defined", m->code[c].callee->name);
+    for (u32 i = 0; i < m->nfuncs; i++)
+        if (!m->funcs[i]->entry && reaches(m, m->funcs[i], m->funcs[i], 0))
+            ptx_fail(p, m->funcs[i]->line, "'%s' calls itself: recursion is not supported", m->funcs[i]->name);
+    place_functions(m);
+}
+
+Module *ptx_load(const char *text, Log *log) {
+    Parser *p = calloc(1, sizeof *p);
+    if (!p || !(p->m = calloc(1, sizeof *p->m))) abort();
+    log->length = 0;
+    p->log = log;
+    p->lexer = (Lexer){text, 1, NULL};
+    p->m->shared_next = STATIC_SHARED;
+    p->m->entry_reg_bytes = SREG_BYTES;
+    bool good = !setjmp(p->fail);
+    if (good) parse_module(p);
+    Module *m = p->m;
+    free(p);
+    if (good) return m;
+    module_free(m);
+    return NULL;
+}
+
+void module_free(Module *m) {
+    for (u32 k = 0; k < m->nvars; k++)
+        if (m->vars[k]->address) mem_free(m->vars[k]->address);
+    pool_free(&m->pool);
+    free(m->code);
+    free(m);
+}

@@ -1,0 +1,355 @@
+/* Declarations: registers, variables with initialisers, parameters; and constant expressions. */
+#include "ptx.h"
+#include "memory.h"
+#include <stdio.h>
+#include <string.h>
+
+/* ---- constant expressions: C's, over 64 bits; unsigned where an operand is ---- */
+typedef struct Const { u64 v; bool uns; } Const;
+static Const parse_ternary(Parser *p);
+
+static Const parse_unary(Parser *p) {
+    if (accept(p, '-')) {
+        Const c = parse_unary(p);
+        c.v = 0 - c.v;
+        return c;
+    }
+    if (accept(p, '+')) return parse_unary(p);
+    if (accept(p, '~')) {
+        Const c = parse_unary(p);
+        c.v = ~c.v;
+        return c;
+    }
+    if (accept(p, '!')) return (Const){!parse_unary(p).v, false};
+    if (accept(p, '(')) {
+        if (accept_dot(p, "s64") || is_dot(p, "u64")) {
+            bool uns = accept_dot(p, "u64");
+            expect(p, ')');
+            return (Const){parse_unary(p).v, uns};
+        }
+        Const c = parse_ternary(p);
+        expect(p, ')');
+        return c;
+    }
+    if (p->tok.kind == K_WORD && p->tok.length == 7 && !memcmp(p->tok.text, "WARP_SZ", 7)) {
+        advance(p);
+        return (Const){LANES, false};
+    }
+    if (p->tok.kind != K_INT) ptx_fail(p, p->tok.line, "expected an operand, found '%.*s'", (int)p->tok.length, p->tok.text);
+    Const c = {p->tok.value, p->tok.is_unsigned || p->tok.value >> 63};
+    advance(p);
+    return c;
+}
+
+static const struct { const char text[3]; int level; } binary[] = {
+    {"||", 1}, {"&&", 2}, {"==", 6}, {"!=", 6}, {"<=", 7}, {">=", 7}, {"<<", 8}, {">>", 8}, {"|", 3}, {"^", 4},
+    {"&", 5},  {"<", 7},  {">", 7},  {"+", 9},  {"-", 9},  {"*", 10}, {"/", 10}, {"%", 10}};
+enum { BINARY = sizeof binary / sizeof *binary };
+
+static int operator_here(Parser *p) {
+    if (p->tok.kind != K_PUNCT) return -1;
+    for (int i = 0; i < BINARY; i++) {
+        size_t n = strlen(binary[i].text);
+        if (!memcmp(p->tok.text, binary[i].text, n)) return i;
+    }
+    return -1;
+}
+
+static Const apply(Parser *p, int op, Const a, Const b) {
+    bool uns = a.uns || b.uns;
+    u64 x = a.v, y = b.v;
+    i64 sx = (i64)x, sy = (i64)y;
+    bool divides = binary[op].text[0] == '/' || binary[op].text[0] == '%';
+    if (divides && (!y || (!uns && sy == -1 && sx == INT64_MIN))) ptx_fail(p, p->tok.line, "division by zero or overflow in a constant");
+    switch (op) {
+    case 0: return (Const){x || y, false};
+    case 1: return (Const){x && y, false};
+    case 2: return (Const){x == y, false};
+    case 3: return (Const){x != y, false};
+    case 4: return (Const){uns ? x <= y : sx <= sy, false};
+    case 5: return (Const){uns ? x >= y : sx >= sy, false};
+    case 6: return (Const){y < 64 ? x << y : 0, a.uns};
+    case 7: return (Const){a.uns ? (y < 64 ? x >> y : 0) : (u64)(sx >> (y < 64 ? y : 63)), a.uns};
+    case 8: return (Const){x | y, uns};
+    case 9: return (Const){x ^ y, uns};
+    case 10: return (Const){x & y, uns};
+    case 11: return (Const){uns ? x < y : sx < sy, false};
+    case 12: return (Const){uns ? x > y : sx > sy, false};
+    case 13: return (Const){x + y, uns};
+    case 14: return (Const){x - y, uns};
+    case 15: return (Const){x * y, uns};
+    case 16: return (Const){uns ? x / y : (u64)(sx / sy), uns};
+    default: return (Const){uns ? x % y : (u64)(sx % sy), uns};
+    }
+}
+
+static Const parse_binary(Parser *p, int level) {
+    Const a = parse_unary(p);
+    for (int op; (op = operator_here(p)) >= 0 && binary[op].level >= level;) {
+        advance(p);
+        if (binary[op].text[1]) advance(p);
+        a = apply(p, op, a, parse_binary(p, binary[op].level + 1));
+    }
+    return a;
+}
+
+static Const parse_ternary(Parser *p) {
+    Const c = parse_binary(p, 1);
+    if (!accept(p, '?')) return c;
+    Const a = parse_ternary(p);
+    expect(p, ':');
+    Const b = parse_ternary(p);
+    return c.v ? a : b;
+}
+
+/* `|` between operands means a pair of predicates, so that a constant outside of parentheses has no `|`. */
+u64 parse_constant(Parser *p) { return parse_binary(p, 4).v; }
+
+/* ---- registers ---- */
+Opnd new_register(Parser *p, Type type) {
+    Func *f = p->func;
+    Opnd o = {.off = f->reg_bytes, .poison = ++f->regs, .type = (u8)type};
+    f->reg_bytes += type_size(type) == 8 ? LANES * 8 : LANES * 4;
+    return o;
+}
+
+static void add_register(Parser *p, const char *name, Type type, u32 vector, u32 line) {
+    static const char *const parts[] = {".x", ".y", ".z", ".w"};
+    if (!vector) {
+        sym_add(p, name, Y_REG, line)->reg = new_register(p, type);
+        return;
+    }
+    for (u32 i = 0; i < vector; i++) {
+        char text[256];
+        int n = snprintf(text, sizeof text, "%s%s", name, parts[i]);
+        sym_add(p, pool_string(&p->m->pool, text, (u64)n), Y_REG, line)->reg = new_register(p, type);
+    }
+}
+
+static Type parse_type(Parser *p) {
+    Type t = T_NONE;
+    if (p->tok.kind == K_DOT) t = type_of(tok_string(p, p->tok));
+    if (t == T_NONE) ptx_fail(p, p->tok.line, "expected a type, found '%.*s'", (int)p->tok.length, p->tok.text);
+    advance(p);
+    return t;
+}
+
+static u32 parse_vector(Parser *p) { return accept_dot(p, "v2") ? 2 : accept_dot(p, "v4") ? 4 : 0; }
+
+void parse_registers(Parser *p) { /* .reg [.v2] .f32 a, b<4>; */
+    u32 vector = parse_vector(p);
+    Type type = parse_type(p);
+    if (type == T_B128 || (type != T_PRED && !type_size(type))) ptx_fail(p, p->tok.line, "registers of type .%s are not supported", type_name(type));
+    do {
+        u32 line = p->tok.line;
+        char *name = expect_word(p);
+        if (!accept(p, '<')) {
+            add_register(p, name, type, vector, line);
+            continue;
+        }
+        u64 n = expect_int(p);
+        expect(p, '>');
+        if (n > 1000000) ptx_fail(p, line, "too many registers");
+        for (u64 i = 0; i < n; i++) {
+            char text[256];
+            int length = snprintf(text, sizeof text, "%s%llu", name, (unsigned long long)i);
+            add_register(p, pool_string(&p->m->pool, text, (u64)length), type, vector, line);
+        }
+    } while (accept(p, ','));
+    expect(p, ';');
+}
+
+/* ---- variables ---- */
+typedef struct Decl { u32 align, vector, line; Type type; char *name; u64 size; bool open; } Decl;
+
+static u64 parse_dimensions(Parser *p, Decl *d) {
+    u64 n = 1;
+    for (bool first = true; accept(p, '['); first = false) {
+        if (accept(p, ']')) {
+            if (!first) ptx_fail(p, d->line, "only the first dimension of '%s' may be open", d->name);
+            d->open = true;
+            continue;
+        }
+        u64 k = parse_constant(p);
+        if (k > (1ull << 36) / n) ptx_fail(p, d->line, "'%s' is too large", d->name);
+        n *= k;
+        expect(p, ']');
+    }
+    return n;
+}
+
+static void parse_declaration(Parser *p, Decl *d) { /* [.align n] [.v2] .type */
+    *d = (Decl){.line = p->tok.line};
+    if (accept_dot(p, "align")) d->align = (u32)expect_int(p);
+    if (is_dot(p, "attribute")) ptx_fail(p, d->line, ".attribute is not supported");
+    d->vector = parse_vector(p);
+    d->type = parse_type(p);
+    if (!type_size(d->type)) ptx_fail(p, d->line, "variables of type .%s are not supported", type_name(d->type));
+}
+
+static void parse_name(Parser *p, Decl *d) {
+    d->line = p->tok.line;
+    d->name = expect_word(p);
+    d->open = false;
+    u64 element = type_size(d->type) * (d->vector ? d->vector : 1);
+    if (!d->align) d->align = (u32)element;
+    if (d->align & (d->align - 1)) ptx_fail(p, d->line, "alignment %u is not a power of two", d->align);
+    d->size = parse_dimensions(p, d) * element;
+}
+
+static void add_reloc(Parser *p, Var *v, u64 at, bool generic) {
+    u32 line = p->tok.line;
+    if (generic) expect(p, '(');
+    char *name = expect_word(p);
+    Sym *s = sym_find(p, name);
+    if (!s || (s->kind != Y_VAR && s->kind != Y_FUNC)) ptx_fail(p, line, "unknown name '%s' in an initialiser", name);
+    struct Reloc *r = pool_alloc(&p->m->pool, sizeof *r);
+    *r = (struct Reloc){.at = at, .sym = s, .generic = generic, .line = line, .next = v->relocs};
+    if (generic) expect(p, ')');
+    if (is_punct(p, '+') || is_punct(p, '-')) r->add = (i64)parse_constant(p);
+    v->relocs = r;
+}
+
+static u64 float_bits(Parser *p, Type type, bool minus) {
+    u64 bits = p->tok.value;
+    if (p->tok.kind == K_F32 && type != T_F32 && type != T_B32) ptx_fail(p, p->tok.line, "an f32 constant for a .%s", type_name(type));
+    if (p->tok.kind != K_F32 && type == T_F32) {
+        double d;
+        memcpy(&d, &bits, sizeof d);
+        float f = (float)d;
+        u32 b;
+        memcpy(&b, &f, sizeof b);
+        bits = b;
+    }
+    advance(p);
+    return bits ^ (u64)minus << (type_size(type) * 8 - 1);
+}
+
+static void parse_element(Parser *p, Var *v, Type type, u64 *at) {
+    if (accept(p, '{')) {
+        if (!is_punct(p, '}')) do parse_element(p, v, type, at);
+            while (accept(p, ','));
+        expect(p, '}');
+        return;
+    }
+    u32 size = type_size(type);
+    if (*at + size > v->size) ptx_fail(p, p->tok.line, "too many initialisers for '%s'", v->name);
+    u64 bits = 0;
+    if (p->tok.kind == K_WORD && !(p->tok.length == 7 && !memcmp(p->tok.text, "WARP_SZ", 7))) {
+        bool generic = p->tok.length == 7 && !memcmp(p->tok.text, "generic", 7);
+        if (generic) advance(p);
+        if (size != 8) ptx_fail(p, p->tok.line, "an address needs a 64-bit element");
+        add_reloc(p, v, *at, generic);
+    } else {
+        Lexer before = p->lexer;
+        Tok tok = p->tok;
+        bool minus = accept(p, '-');
+        if (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT) bits = float_bits(p, type, minus);
+        else {
+            p->lexer = before;
+            p->tok = tok;
+            bits = parse_constant(p);
+        }
+    }
+    memcpy(v->init + *at, &bits, size > 8 ? 8 : size);
+    *at += size;
+}
+
+static void place(Parser *p, Var *v) {
+    Module *m = p->m;
+    Func *f = p->func;
+    switch (v->space) {
+    case S_SHARED:
+        if (v->external) {
+            v->address = DYNAMIC_SHARED;
+            return;
+        }
+        u32 *next = f && f->entry ? &f->shared_end : &m->shared_next;
+        if (f && f->entry && *next < m->shared_next) *next = m->shared_next;
+        v->address = (*next + v->align - 1) / v->align * v->align;
+        *next = (u32)(v->address + v->size + 16); /* a red zone */
+        if (f) f->shared_bytes = (u32)((f->shared_bytes + v->align - 1) / v->align * v->align + v->size);
+        return;
+    case S_LOCAL:
+        v->address = (m->local_bytes + 64 + v->align - 1) / v->align * v->align;
+        m->local_bytes = (u32)(v->address + v->size);
+        return;
+    case S_CONST: m->const_bytes += v->size; /* fall through */
+    case S_GLOBAL:
+        if (v->external) return;
+        if (m->const_bytes > 65536) ptx_fail(p, p->tok.line, "more than 64 KiB of .const");
+        v->address = mem_alloc(v->size, v->align < 256 ? 256 : v->align);
+        if (!v->address) ptx_fail(p, p->tok.line, "too little device memory for '%s'", v->name);
+        return;
+    default: return;
+    }
+}
+
+static Var *add_var(Parser *p, Space space, const Decl *d) {
+    Module *m = p->m;
+    Var *v = pool_alloc(&m->pool, sizeof *v);
+    *v = (Var){.name = d->name, .space = space, .size = d->size, .align = d->align, .module = !p->func};
+    Sym *s = sym_add(p, d->name, Y_VAR, d->line);
+    s->var = v;
+    s->type = d->type;
+    return v;
+}
+
+void parse_variable(Parser *p, Space space, bool external, bool visible) {
+    (void)visible;
+    Decl d;
+    parse_declaration(p, &d);
+    u32 align = d.align;
+    do {
+        d.align = align;
+        parse_name(p, &d);
+        if (space == S_PARAM && !p->func) ptx_fail(p, d.line, ".param outside of a function");
+        Space kept = space == S_PARAM ? S_LOCAL : space; /* arguments of calls */
+        Var *v = add_var(p, kept, &d);
+        v->external = external || (d.open && space == S_SHARED);
+        if (d.open && !external && space != S_GLOBAL && space != S_CONST) ptx_fail(p, d.line, "the size of '%s' is missing", d.name);
+        if (v->external && space != S_SHARED) ptx_fail(p, d.line, "'%s' is external: modules are not linked", d.name);
+        if (accept(p, '=')) {
+            if (space != S_GLOBAL && space != S_CONST) ptx_fail(p, d.line, "only .global and .const variables have initialisers");
+            v->init = pool_alloc(&p->m->pool, v->size + 16);
+            u64 at = 0;
+            parse_element(p, v, d.type, &at);
+        }
+        place(p, v);
+        if (space == S_GLOBAL || space == S_CONST) {
+            Module *m = p->m;
+            Var **vars = pool_alloc(&m->pool, (m->nvars + 1) * sizeof v);
+            if (m->nvars) memcpy(vars, m->vars, m->nvars * sizeof v);
+            vars[m->nvars++] = v;
+            m->vars = vars;
+        }
+    } while (accept(p, ','));
+    expect(p, ';');
+}
+
+/* .param .u64 name, .param .align 8 .b8 name[16], .param .u64 .ptr .global .align 16 name; a .func may take .reg */
+Param parse_param(Parser *p, bool entry) {
+    Decl d;
+    if (!entry && accept_dot(p, "reg")) {
+        Type type = parse_type(p);
+        u32 line = p->tok.line;
+        char *name = expect_word(p);
+        Sym *s = sym_add(p, name, Y_REG, line);
+        s->reg = new_register(p, type);
+        return (Param){name, 0, type_size(type), type_size(type), type, s};
+    }
+    if (!accept_dot(p, "param")) ptx_fail(p, p->tok.line, "expected .param");
+    parse_declaration(p, &d);
+    if (accept_dot(p, "ptr")) {
+        if (!(accept_dot(p, "global") || accept_dot(p, "shared") || accept_dot(p, "local"))) accept_dot(p, "const");
+        if (accept_dot(p, "align")) expect_int(p);
+    }
+    parse_name(p, &d);
+    Var *v = add_var(p, entry ? S_PARAM : S_LOCAL, &d);
+    place(p, v);
+    return (Param){d.name, 0, (u32)d.size, d.align, d.type, sym_find(p, d.name)};
+}
+
+u64 ptx_symbol_address(const struct Sym *s) {
+    return s->kind == Y_FUNC ? CODE_WINDOW + s->func->index * 16ull : s->var->address;
+}

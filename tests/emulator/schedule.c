@@ -1,0 +1,300 @@
+/* Runs a launch: a few blocks are resident at a time, and of these a random warp runs for a random number of
+ * instructions, all from one seed. */
+#include "memory.h"
+#include "warp.h"
+#include "real.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <immintrin.h>
+
+Settings settings;
+
+static u64 number(const char *name, u64 otherwise) {
+    const char *v = getenv(name);
+    return v && *v ? strtoull(v, NULL, 0) : otherwise;
+}
+
+static u64 size_setting(const char *name, u64 otherwise) {
+    const char *v = getenv(name);
+    if (!v || !*v) return otherwise;
+    char *end;
+    u64 n = strtoull(v, &end, 0);
+    return *end == 'G' || *end == 'g' ? n << 30 : *end == 'M' || *end == 'm' ? n << 20 : *end == 'K' || *end == 'k' ? n << 10 : n;
+}
+
+void settings_read(void) {
+    const char *device = getenv("TBC_EMU_DEVICE");
+    settings = (Settings){
+        .strict = number("TBC_EMU_STRICT", 1), .perturb = number("TBC_EMU_PERTURB", 0), .defer = number("TBC_EMU_DEFER", 1),
+        .seed = number("TBC_EMU_SEED", 1), .slice = number("TBC_EMU_SLICE", 200), .resident = (u32)number("TBC_EMU_RESIDENT", 4),
+        .memory = size_setting("TBC_EMU_MEMORY", 4ull << 30), .timeout = number("TBC_EMU_TIMEOUT", 100000000000ull),
+        .sm = device && sscanf(device, "sm_%u", &settings.sm) == 1 ? settings.sm : 80};
+    if (device) sscanf(device, "sm_%u", &settings.sm);
+    if (settings.resident < 1) settings.resident = 1;
+    if (settings.slice < 1) settings.slice = 1;
+    perturb_seed = settings.perturb ? (u32)settings.seed + 1 : 0;
+}
+
+u64 random_next(u64 *state) { /* splitmix64 */
+    u64 z = (*state += 0x9e3779b97f4a7c15ull);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+/* ---- reports ---- */
+static void print_report(Warp *w, const Ins *i, int lane, const char *kind, const char *text) {
+    const Block *b = w->block;
+    const Launch *l = b->launch;
+    u32 t = w->index * LANES + (u32)lane;
+    fflush(stdout);
+    fprintf(stderr, "tbc-emulator: %s: %s\n    in %s, PTX line %u, block (%u,%u,%u), thread (%u,%u,%u)\n", kind, text, l->func->name,
+            i ? i->line : l->func->line, b->id[0], b->id[1], b->id[2], t % l->dim[0], t / l->dim[0] % l->dim[1], t / l->dim[0] / l->dim[1]);
+}
+
+_Noreturn void fault(Warp *w, const Ins *i, int lane, int code, const char *format, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    print_report(w, i, lane, "error", text);
+    w->block->launch->error = code;
+    _mm_setcsr(0x1f80);
+    longjmp(w->block->launch->fail, 1);
+}
+
+void suspect(Warp *w, const Ins *i, int lane, const char *format, ...) {
+    if (!settings.strict) return;
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    print_report(w, i, lane, "error", text);
+    w->block->launch->error = ERR_LAUNCH_FAILED;
+    longjmp(w->block->launch->fail, 1);
+}
+
+/* ---- blocks ---- */
+static void fill(Warp *w, u32 slot, u32 v) {
+    u32 *r = (u32 *)w->regs + slot * LANES;
+    for (int l = 0; l < LANES; l++) r[l] = v;
+}
+
+static void special_registers(Warp *w) {
+    const Block *b = w->block;
+    const Launch *l = b->launch;
+    u32 *r = (u32 *)w->regs;
+    for (u32 k = 0; k < 3; k++) {
+        fill(w, SR_NTID_X + k, l->dim[k]);
+        fill(w, SR_CTAID_X + k, b->id[k]);
+        fill(w, SR_NCTAID_X + k, l->grid[k]);
+    }
+    fill(w, SR_WARPID, w->index);
+    fill(w, SR_NWARPID, MAX_WARPS * 2);
+    fill(w, SR_SMID, b->index % 108);
+    fill(w, SR_NSMID, 108);
+    fill(w, SR_GRIDID, l->id);
+    fill(w, SR_DYNAMIC_SMEM, l->dynamic);
+    fill(w, SR_TOTAL_SMEM, l->dynamic + l->func->shared_bytes);
+    fill(w, SR_WARPSIZE, LANES);
+    fill(w, SR_ZERO, 0);
+    for (u32 k = 0; k < LANES; k++) {
+        u32 t = w->index * LANES + k;
+        r[SR_TID_X * LANES + k] = t % l->dim[0];
+        r[SR_TID_Y * LANES + k] = t / l->dim[0] % l->dim[1];
+        r[SR_TID_Z * LANES + k] = t / l->dim[0] / l->dim[1];
+        r[SR_LANEID * LANES + k] = k;
+        r[SR_LM_EQ * LANES + k] = 1u << k;
+        r[SR_LM_LT * LANES + k] = (1u << k) - 1;
+        r[SR_LM_LE * LANES + k] = (2u << k) - 1;
+        r[SR_LM_GE * LANES + k] = ~((1u << k) - 1);
+        r[SR_LM_GT * LANES + k] = ~((2u << k) - 1);
+        ((u64 *)(w->regs + SR_GRIDID64 * LANES * 4))[k] = l->id;
+    }
+}
+
+static void start_warp(Block *b, u32 index) {
+    Launch *l = b->launch;
+    Module *m = l->module;
+    Warp *w = &b->warps[index];
+    u8 *regs = w->regs, *local = w->local, *local_state = w->local_state;
+    u32 *poison = w->poison, cap = w->copies_cap;
+    Copy *copies = w->copies;
+    *w = (Warp){.block = b, .regs = regs, .poison = poison, .index = index, .local = local, .local_state = local_state, .copies = copies,
+                .copies_cap = cap, .at_barrier = -1, .pc = l->func->begin, .other_pc = FULL, .clock = b->clock, .converged = b->clock,
+                .resume_min = 4096};
+    u32 lanes = l->threads - index * LANES;
+    w->live = w->mask = lanes >= LANES ? FULL : (1u << lanes) - 1;
+    memset(poison, 0xff, m->regs * sizeof *poison);
+    poison[0] = 0;
+    for (u32 v = 0; v < b->nwarps; v++) w->seen[v] = b->clock;
+    for (u32 k = 0; k < LANES; k++) w->lane_pc[k] = l->func->begin;
+    if (m->local_bytes) {
+        memset(local, 0xff, (u64)LANES * m->local_bytes);
+        memset(local_state, ST_MAPPED, (u64)LANES * m->local_bytes);
+    }
+    special_registers(w);
+}
+
+static void start_block(Block *b, u32 index) {
+    Launch *l = b->launch;
+    const Func *f = l->func;
+    b->index = index;
+    b->id[0] = index % l->grid[0], b->id[1] = index / l->grid[0] % l->grid[1], b->id[2] = index / l->grid[0] / l->grid[1];
+    b->busy = true;
+    b->live_warps = b->nwarps;
+    b->acquired = b->fence_time = b->release_time = 0;
+    b->clock++;
+    memset(b->barriers, 0, sizeof b->barriers);
+    memset(b->released, 0, sizeof b->released);
+    if (l->dynamic) {
+        memset(b->shared + DYNAMIC_SHARED, 0xff, l->dynamic);
+        memset(b->shared_state + DYNAMIC_SHARED, ST_MAPPED, l->dynamic);
+    }
+    if (f->shared_end > STATIC_SHARED) {
+        memset(b->shared + STATIC_SHARED, 0xff, f->shared_end - STATIC_SHARED);
+        memset(b->shared_state + STATIC_SHARED, ST_MAPPED, f->shared_end - STATIC_SHARED);
+    }
+    for (u32 k = 0; k < b->nwarps; k++) start_warp(b, k);
+}
+
+static void *need(void *p) {
+    if (!p) {
+        fprintf(stderr, "tbc-emulator: out of memory\n");
+        abort();
+    }
+    return p;
+}
+
+static void make_slot(Launch *l, Block *b) {
+    const Module *m = l->module;
+    u32 shared = l->func->shared_end + 64;
+    b->launch = l;
+    b->nwarps = l->nwarps;
+    b->clock = 1;
+    b->warps = need(calloc(l->nwarps, sizeof *b->warps));
+    b->shared = need(calloc(shared, 1));
+    b->shared_state = need(calloc(shared, 1));
+    b->words = need(calloc(shared / 4 + 1, sizeof *b->words));
+    b->bytes = need(calloc(shared, sizeof *b->bytes));
+    b->split = need(calloc(shared / 4 + 1, 1));
+    for (u32 k = 0; k < l->nwarps; k++) {
+        Warp *w = &b->warps[k];
+        w->regs = need(aligned_alloc(64, (m->reg_bytes + 63) / 64 * 64));
+        w->poison = need(calloc(m->regs, sizeof *w->poison));
+        w->local = need(calloc(LANES, m->local_bytes + 1));
+        w->local_state = need(calloc(LANES, m->local_bytes + 1));
+    }
+}
+
+static void free_slot(Block *b) {
+    for (u32 k = 0; k < b->nwarps; k++) {
+        Warp *w = &b->warps[k];
+        free(w->regs), free(w->poison), free(w->local), free(w->local_state), free(w->copies);
+    }
+    free(b->warps), free(b->shared), free(b->shared_state), free(b->words), free(b->bytes), free(b->split);
+}
+
+/* ---- the loop ---- */
+static bool runnable(const Warp *w) { return w->live && w->at_barrier < 0; }
+
+static _Noreturn void deadlock(Block *b) {
+    Warp *w = b->warps;
+    while (!(w->live && w->at_barrier >= 0)) w++;
+    u32 waiting = 0, elsewhere = 0;
+    for (u32 k = 0; k < b->nwarps; k++) {
+        if (b->warps[k].at_barrier == w->at_barrier) waiting++;
+        else if (b->warps[k].live) elsewhere++;
+    }
+    fault(w, w->barrier_ins, __builtin_ctz(w->barrier_mask), ERR_LAUNCH_FAILED,
+          "deadlock: %u warps wait at barrier %d, %u at other ones, %u have exited; nobody else comes", waiting, w->at_barrier, elsewhere,
+          b->nwarps - waiting - elsewhere);
+}
+
+/* One slice of one warp. */
+static void step_block(Launch *l, Block *b) {
+    u32 ready = 0;
+    for (u32 k = 0; k < b->nwarps; k++) ready += runnable(&b->warps[k]);
+    if (!ready) deadlock(b);
+    u32 pick = (u32)(random_next(&l->rng) % ready);
+    Warp *w = b->warps;
+    for (;; w++)
+        if (runnable(w) && !pick--) break;
+    u64 slice = settings.seed ? 1 + random_next(&l->rng) % (2 * settings.slice) : UINT32_MAX, before = w->executed;
+    warp_run(w, slice);
+    l->executed += w->executed - before;
+    b->executed += w->executed - before;
+    if (l->executed > settings.timeout) fault(w, NULL, 0, ERR_TIMEOUT, "more than %llu instructions: the launch is taken to hang", (unsigned long long)settings.timeout);
+}
+
+/* Blocks start in random order. */
+static u32 *block_order(Launch *l) {
+    u32 *order = need(malloc(l->blocks * sizeof *order));
+    for (u32 k = 0; k < l->blocks; k++) order[k] = k;
+    for (u64 k = l->blocks; settings.seed && k > 1; k--) {
+        u64 j = random_next(&l->rng) % k;
+        u32 t = order[k - 1];
+        order[k - 1] = order[j], order[j] = t;
+    }
+    return order;
+}
+
+enum { PATIENCE = 5000000 }; /* instructions of the resident blocks until one more is let in: they may wait for it */
+
+static u32 admit(Launch *l, const u32 *order, u64 *next) {
+    for (u32 k = 0; k < l->nslots; k++) {
+        if (l->slots[k].busy) continue;
+        if (!l->slots[k].warps) make_slot(l, &l->slots[k]);
+        l->slots[k].executed = 0;
+        start_block(&l->slots[k], order[(*next)++]);
+        return k;
+    }
+    return FULL;
+}
+
+static void run_blocks(Launch *l, const u32 *order) {
+    u64 next = 0, done = 0, patience = PATIENCE;
+    u32 resident = 0, most = l->cooperative ? l->nslots : settings.resident;
+    while (done < l->blocks) {
+        while (resident < most && resident < l->nslots && next < l->blocks) admit(l, order, &next), resident++;
+        u32 pick = (u32)(random_next(&l->rng) % resident), k = 0;
+        if (!settings.seed) pick = 0;
+        for (;; k++)
+            if (l->slots[k].busy && !pick--) break;
+        Block *b = &l->slots[k];
+        u64 before = l->executed;
+        step_block(l, b);
+        patience = patience > l->executed - before ? patience - (l->executed - before) : 0;
+        if (!b->live_warps) {
+            b->busy = false;
+            b->clock++;
+            resident--;
+            done++;
+            patience = PATIENCE;
+        } else if (!patience) {
+            most++;
+            patience = PATIENCE;
+        }
+    }
+}
+
+int launch_run(Launch *l) {
+    u32 cap = 108 * 2048 / (l->nwarps * LANES);
+    if (cap > 1024) cap = 1024;
+    l->nslots = l->blocks < cap ? (u32)l->blocks : cap;
+    l->rng = settings.seed * 0x2545f4914f6cdd1dull + l->id;
+    l->start_time = race_time();
+    l->slots = need(calloc(l->nslots, sizeof *l->slots));
+    u32 *order = block_order(l);
+    if (!setjmp(l->fail)) run_blocks(l, order);
+    for (u32 k = 0; k < l->nslots; k++)
+        if (l->slots[k].warps) free_slot(&l->slots[k]);
+    free(l->slots);
+    free(order);
+    race_time();
+    return l->error;
+}
