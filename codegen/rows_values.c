@@ -75,12 +75,24 @@ static LLVMValueRef one_hot(Rows *r, LLVMValueRef index, LLVMValueRef first_colu
     return LLVMBuildUIToFP(g->b, hit, gen_vec(g, g->f32, lanes), "");
 }
 
-LLVMValueRef rows_load(Rows *r, const Site *s, LLVMValueRef base) {
+static LLVMValueRef load_all(Rows *r, const Site *s, LLVMValueRef base) {
     Gen *g = r->g;
-    if (s->at.mask) return lanes_load(g, base, &s->at);
     LLVMValueRef x = gen_load(g, gen_vec(g, g->f32, s->lanes), gen_at(g, g->f32, base, s->at.col));
     LLVMSetAlignment(x, s->align);
     return x;
+}
+
+LLVMValueRef rows_load(Rows *r, const Site *s, LLVMValueRef base) {
+    Gen *g = r->g;
+    if (s->at.mask) return lanes_load(g, base, &s->at);
+    if (!s->there) return load_all(r, s, base);
+    LLVMTypeRef type = gen_vec(g, g->f32, s->lanes);
+    LLVMValueRef x = gen_alloca(g, type, "columns");
+    gen_store(g, LLVMConstNull(type), x);
+    If there = gen_if(g, s->there);
+    gen_store(g, load_all(r, s, base), x);
+    gen_if_end(g, &there);
+    return gen_load(g, type, x);
 }
 
 void rows_store(Rows *r, LLVMValueRef value, const Site *s, LLVMValueRef base) {

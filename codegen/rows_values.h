@@ -26,6 +26,7 @@ typedef struct Site {
     unsigned align;       /* bytes that loads and stores here can rely on */
     bool single;          /* a column by itself, of a pick */
     LLVMValueRef lower;   /* i1: in the first half of the row? */
+    LLVMValueRef there;   /* i1: do the columns exist? NULL: yes; if not, they load as 0 */
     struct Site *partner; /* the same columns of the other half, if the region has a rotate_half */
     LLVMValueRef *memo;   /* by value: what was computed here */
 } Site;

@@ -1,12 +1,9 @@
 /* Kernels around the big ones: ternary projection and decoding (bit for bit), embedding and its gradient,
  * AdamW, sums over rows, copies. */
-#include "kernel_test.h"
+#include "device_test.h"
 #include <check.h>
 
-/* Loop tests come twice: for the host, and with wide vectors. */
-static Gen *new_module(bool wide) {
-    return gen_new(wide ? test_wide_target() : test_target(NULL), "test");
-}
+/* Loop tests come once for each device. */
 
 /* ---- ternary: codes and scales are exactly ternary_group's, padding included */
 
@@ -67,15 +64,10 @@ static bool same_floats(const float *a, const float *b, int64_t n) {
 
 START_TEST(test_ternary) {
     const Matrix *m = &matrices[_i % MATRICES];
-    Gen *g = new_module(_i >= MATRICES);
-    TernaryDesc pack = {m->rows, m->cols, m->group};
-    DecodeDesc unpack = {m->rows, m->cols, m->group};
-    gen_ternary(g, "pack", &pack);
-    gen_decode(g, "unpack", &unpack);
-    uint32_t pack_tiles = ternary_tiles(&pack, g->target), unpack_tiles = decode_tiles(&unpack, g->target);
-    uint64_t pack_scratch = ternary_scratch(&pack, g->target),
-             unpack_scratch = decode_scratch(&unpack, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / MATRICES));
+    KernelSize pack = TEST_EMIT(g, "pack", ternary, {m->rows, m->cols, m->group});
+    KernelSize unpack = TEST_EMIT(g, "unpack", decode, {m->rows, m->cols, m->group});
+    TestModule module = test_module(g);
     TernaryLayout layout = ternary_layout(m->rows, m->cols, m->group);
     uint64_t floats = (uint64_t)(m->rows * m->cols) * 4, bytes = (uint64_t)layout.bytes, rng = 3;
     TestArgs a = test_args(floats + bytes + 4096), b = test_args(floats + bytes + 4096);
@@ -83,28 +75,25 @@ START_TEST(test_ternary) {
     unsigned char *t2 = test_arg(&a, bytes), *packed = test_arg(&b, bytes);
     float *out = test_arg(&b, floats), *expected = malloc(floats);
     fill_weights(w, m, &rng);
-    test_run(so, "pack", &a, pack_tiles, pack_scratch);
+    test_launch(&module, "pack", &a, pack);
     pack_reference(w, m, packed, expected);
     uint64_t codes = (uint64_t)(m->rows * layout.row_bytes), scales = (uint64_t)(m->rows * layout.groups * 2);
     ck_assert_msg(memcmp(t2, packed, codes) == 0, "codes differ");
     ck_assert_msg(memcmp(t2 + layout.scales_at, packed + layout.scales_at, scales) == 0, "scales differ");
-    test_run(so, "unpack", &b, unpack_tiles, unpack_scratch);
+    test_launch(&module, "unpack", &b, unpack);
     ck_assert_msg(same_floats(out, expected, m->rows * m->cols), "decoded values differ");
     free(expected);
     test_args_free(&a), test_args_free(&b);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
 /* Weights of ste_clip are those of test_ternary; where w/s is large, f16 has made s of it or infinity. */
 START_TEST(test_ste_clip) {
     const Matrix *m = &matrices[_i % MATRICES];
-    Gen *g = new_module(_i >= MATRICES);
-    SteClipDesc desc = {m->rows, m->cols, m->group};
-    gen_ste_clip(g, "clip", &desc);
-    uint32_t tiles = ste_clip_tiles(&desc, g->target);
-    uint64_t scratch = ste_clip_scratch(&desc, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / MATRICES));
+    KernelSize size = TEST_EMIT(g, "clip", ste_clip, {m->rows, m->cols, m->group});
+    TestModule module = test_module(g);
     TernaryLayout layout = ternary_layout(m->rows, m->cols, m->group);
     int64_t n = m->rows * m->cols;
     uint64_t bytes = (uint64_t)layout.bytes, rng = 5;
@@ -121,11 +110,11 @@ START_TEST(test_ste_clip) {
         dy[i] = test_random(&rng);
         expected[i] = fabsf(w[i]) <= f32_from_f16(half) ? dy[i] : 0;
     }
-    test_run(so, "clip", &a, tiles, scratch);
+    test_launch(&module, "clip", &a, size);
     ck_assert(memcmp(dy, expected, (size_t)n * 4) == 0);
     free(expected);
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
@@ -133,11 +122,9 @@ END_TEST
 START_TEST(test_ties) {
     enum { SCALES = 0x7c00, COLS = 16 };
     static const Matrix m = {SCALES, COLS, COLS};
-    Gen *g = test_gen(NULL);
-    TernaryDesc desc = {m.rows, m.cols, m.group};
-    gen_ternary(g, "pack", &desc);
-    uint32_t tiles = ternary_tiles(&desc, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)_i);
+    KernelSize size = TEST_EMIT(g, "pack", ternary, {m.rows, m.cols, m.group});
+    TestModule module = test_module(g);
     TernaryLayout layout = ternary_layout(m.rows, m.cols, m.group);
     uint64_t bytes = (uint64_t)layout.bytes;
     TestArgs a = test_args(SCALES * COLS * 4 + bytes + 4096);
@@ -151,12 +138,12 @@ START_TEST(test_ties) {
         x[2] = nextafterf(half, 2 * half), x[3] = -x[2];
         x[4] = nextafterf(half, 0), x[5] = -x[4];
     }
-    test_run(so, "pack", &a, tiles, 0);
+    test_launch(&module, "pack", &a, size);
     pack_reference(w, &m, packed, decoded);
     ck_assert(memcmp(t2, packed, (size_t)(m.rows * layout.row_bytes)) == 0);
     free(decoded), free(packed);
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
@@ -177,10 +164,9 @@ enum { EMBEDDINGS = sizeof embeddings / sizeof *embeddings };
 START_TEST(test_embed) {
     const EmbedDesc *d = &embeddings[_i % EMBEDDINGS];
     const Matrix m = {d->vocab, d->n, d->group};
-    Gen *g = new_module(_i >= EMBEDDINGS);
-    gen_embed(g, "embed", d);
-    uint32_t tiles = embed_tiles(d, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / EMBEDDINGS));
+    KernelSize size = TEST_EMIT(g, "embed", embed, *d);
+    TestModule module = test_module(g);
     uint64_t floats = (uint64_t)(d->vocab * d->n) * 4, bytes = floats, rng = 5;
     if (d->group) bytes = (uint64_t)ternary_layout(d->vocab, d->n, d->group).bytes;
     TestArgs a = test_args(bytes + TOKENS * 4 * (uint64_t)(d->n + 1) + 4096);
@@ -194,12 +180,12 @@ START_TEST(test_embed) {
         pack_reference(w, &m, table, values);
     else
         memcpy(values, w, floats);
-    test_run(so, "embed", &a, tiles, 0);
+    test_launch(&module, "embed", &a, size);
     for (int t = 0; t < TOKENS; t++)
         ck_assert_msg(same_floats(out + t * d->n, values + tokens[t] * d->n, d->n), "token %d", t);
     free(values), free(w);
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
@@ -210,10 +196,9 @@ enum { EMBED_GRADS = sizeof embed_grads / sizeof *embed_grads };
 
 START_TEST(test_embed_grad) {
     const EmbedGradDesc *d = &embed_grads[_i % EMBED_GRADS];
-    Gen *g = new_module(_i >= EMBED_GRADS);
-    gen_embed_grad(g, "embed_grad", d);
-    uint32_t tiles = embed_grad_tiles(d, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / EMBED_GRADS));
+    KernelSize size = TEST_EMIT(g, "embed_grad", embed_grad, *d);
+    TestModule module = test_module(g);
     uint64_t floats = (uint64_t)(d->vocab * d->n) * 4, rng = 7;
     TestArgs a = test_args(floats + TOKENS * 4 * (uint64_t)(d->n + 1) + 4096);
     int32_t *tokens = test_arg(&a, TOKENS * 4);
@@ -225,11 +210,11 @@ START_TEST(test_embed_grad) {
     memcpy(expected, out, floats);
     for (int t = 0; t < TOKENS; t++)
         for (int64_t j = 0; j < d->n; j++) expected[tokens[t] * d->n + j] += dy[t * d->n + j];
-    test_run(so, "embed_grad", &a, tiles, 0);
+    test_launch(&module, "embed_grad", &a, size);
     ck_assert(memcmp(out, expected, floats) == 0); /* the order of additions is fixed */
     free(expected);
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
@@ -243,10 +228,9 @@ START_TEST(test_adamw) {
     AdamwDesc d = {counts[_i % COUNTS], 0.9, 0.95, 1e-8};
     int64_t n = d.count;
     uint64_t bytes = (uint64_t)n * 4, rng = 11;
-    Gen *g = new_module(_i >= COUNTS);
-    gen_adamw(g, "adamw", &d);
-    uint32_t tiles = adamw_tiles(&d, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / COUNTS));
+    KernelSize size = TEST_EMIT(g, "adamw", adamw, d);
+    TestModule module = test_module(g);
     TestArgs a = test_args(4 * bytes + 8192);
     float *buffer[4], *before[4]; /* w, g, m, v */
     for (int i = 0; i < 4; i++) {
@@ -258,20 +242,20 @@ START_TEST(test_adamw) {
         memcpy(before[i], buffer[i], bytes);
     }
     memcpy(test_arg(&a, 16), hyper, 16);
-    test_run(so, "adamw", &a, tiles, 0);
+    test_launch(&module, "adamw", &a, size);
     for (int64_t j = 0; j < n; j++) {
         double grad = (double)before[1][j] * hyper[3];
         double m = 0.9 * before[2][j] + (1 - 0.9) * grad, v = 0.95 * before[3][j] + (1 - 0.95) * grad * grad;
         double w = (double)before[0][j] * hyper[0] - hyper[1] * m / (sqrt(v * hyper[2]) + 1e-8);
-        double size = fabs(before[0][j]) + fabs(hyper[1] * m / (sqrt(v * hyper[2]) + 1e-8));
+        double scale = fabs(before[0][j]) + fabs(hyper[1] * m / (sqrt(v * hyper[2]) + 1e-8));
         ck_assert_double_le(fabs(buffer[2][j] - m), 3e-7 * (fabs(before[2][j]) + fabs(grad)));
         ck_assert_double_le(fabs(buffer[3][j] - v), 3e-7 * v);
-        ck_assert_double_le(fabs(buffer[0][j] - w), 1e-6 * size);
+        ck_assert_double_le(fabs(buffer[0][j] - w), 1e-6 * scale);
     }
     ck_assert(memcmp(buffer[1], before[1], bytes) == 0);
     for (int i = 0; i < 4; i++) free(before[i]);
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
@@ -282,15 +266,14 @@ enum { SUMS = sizeof sums / sizeof *sums };
 
 START_TEST(test_sum_rows) {
     const SumRowsDesc *d = &sums[_i % SUMS];
-    Gen *g = new_module(_i >= SUMS);
-    gen_sum_rows(g, "sum", d);
-    uint32_t tiles = sum_rows_tiles(d, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / SUMS));
+    KernelSize size = TEST_EMIT(g, "sum", sum_rows, *d);
+    TestModule module = test_module(g);
     uint64_t rng = 13;
     TestArgs a = test_args((uint64_t)(d->rows * d->cols + d->cols) * 4 + 4096);
     float *x = test_arg(&a, (uint64_t)(d->rows * d->cols) * 4), *out = test_arg(&a, (uint64_t)d->cols * 4);
     test_fill(x, d->rows * d->cols, &rng);
-    test_run(so, "sum", &a, tiles, 0);
+    test_launch(&module, "sum", &a, size);
     for (int64_t j = 0; j < d->cols; j++) {
         double sum = 0;
         for (int64_t r = 0; r < d->rows; r++) sum += x[r * d->cols + j];
@@ -298,17 +281,16 @@ START_TEST(test_sum_rows) {
                       sum);
     }
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
 START_TEST(test_take_row) {
     enum { B = 3, S = 5, N = 37 };
     TakeRowDesc d = {B, S, N};
-    Gen *g = test_gen(NULL);
-    gen_take_row(g, "take", &d);
-    uint32_t tiles = take_row_tiles(&d, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)_i);
+    KernelSize size = TEST_EMIT(g, "take", take_row, d);
+    TestModule module = test_module(g);
     static const int32_t position[B] = {4, 0, 2};
     uint64_t rng = 17;
     TestArgs a = test_args(8192);
@@ -316,20 +298,19 @@ START_TEST(test_take_row) {
     memcpy(test_arg(&a, sizeof position), position, sizeof position);
     float *out = test_arg(&a, B * N * 4);
     test_fill(x, B * S * N, &rng);
-    test_run(so, "take", &a, tiles, 0);
+    test_launch(&module, "take", &a, size);
     for (int b = 0; b < B; b++) ck_assert(same_floats(out + b * N, x + (b * S + position[b]) * N, N));
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
 START_TEST(test_cache_row) {
     enum { B = 3, S = 5, N = 37 };
     CacheRowDesc d = {B, S, N};
-    Gen *g = test_gen(NULL);
-    gen_cache_row(g, "put", &d);
-    uint32_t tiles = cache_row_tiles(&d, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)_i);
+    KernelSize size = TEST_EMIT(g, "put", cache_row, d);
+    TestModule module = test_module(g);
     static const int32_t position[B] = {4, 0, 2};
     uint64_t rng = 18;
     TestArgs a = test_args(8192);
@@ -339,32 +320,30 @@ START_TEST(test_cache_row) {
     test_fill(row, B * N, &rng), test_fill(cache, B * S * N, &rng);
     memcpy(before, cache, sizeof before);
     for (int b = 0; b < B; b++) memcpy(before + (b * S + position[b]) * N, row + b * N, N * 4);
-    test_run(so, "put", &a, tiles, 0);
+    test_launch(&module, "put", &a, size);
     ck_assert(same_floats(cache, before, B * S * N));
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
 START_TEST(test_copy_fill) {
     CopyDesc copy = {counts[_i % COUNTS] * 4 + 3};
     FillDesc fill = {counts[_i % COUNTS], -1.25};
-    Gen *g = new_module(_i >= COUNTS);
-    gen_copy(g, "copy", &copy);
-    gen_fill(g, "fill", &fill);
-    uint32_t copies = copy_tiles(&copy, g->target), fills = fill_tiles(&fill, g->target);
-    void *so = test_load(g);
+    Gen *g = test_device_gen((TestDevice)(_i / COUNTS));
+    KernelSize copies = TEST_EMIT(g, "copy", copy, copy), fills = TEST_EMIT(g, "fill", fill, fill);
+    TestModule module = test_module(g);
     uint64_t rng = 19, bytes = (uint64_t)copy.bytes;
     TestArgs a = test_args(2 * bytes + 4096), b = test_args(bytes + 4096);
     char *src = test_arg(&a, bytes), *dst = test_arg(&a, bytes);
     float *out = test_arg(&b, (uint64_t)fill.count * 4);
     for (uint64_t i = 0; i < bytes; i++) src[i] = (char)(test_random(&rng) * 127);
-    test_run(so, "copy", &a, copies, 0);
+    test_launch(&module, "copy", &a, copies);
     ck_assert(memcmp(src, dst, bytes) == 0);
-    test_run(so, "fill", &b, fills, 0);
+    test_launch(&module, "fill", &b, fills);
     for (int64_t i = 0; i < fill.count; i++) ck_assert(out[i] == -1.25f);
     test_args_free(&a), test_args_free(&b);
-    dlclose(so);
+    test_module_free(&module);
 }
 END_TEST
 
@@ -397,19 +376,20 @@ START_TEST(test_wide) {
 END_TEST
 
 int main(void) {
+    int devices = test_devices();
     Suite *suite = suite_create("small kernels");
     TCase *t = tcase_create("small kernels");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, test_ternary, 0, 2 * MATRICES);
-    tcase_add_loop_test(t, test_ste_clip, 0, 2 * MATRICES);
-    tcase_add_test(t, test_ties);
-    tcase_add_loop_test(t, test_embed, 0, 2 * EMBEDDINGS);
-    tcase_add_loop_test(t, test_embed_grad, 0, 2 * EMBED_GRADS);
-    tcase_add_loop_test(t, test_adamw, 0, 2 * COUNTS);
-    tcase_add_loop_test(t, test_sum_rows, 0, 2 * SUMS);
-    tcase_add_test(t, test_take_row);
-    tcase_add_test(t, test_cache_row);
-    tcase_add_loop_test(t, test_copy_fill, 0, 2 * COUNTS);
+    tcase_add_loop_test(t, test_ternary, 0, devices * MATRICES);
+    tcase_add_loop_test(t, test_ste_clip, 0, devices * MATRICES);
+    tcase_add_loop_test(t, test_ties, 0, devices);
+    tcase_add_loop_test(t, test_embed, 0, devices * EMBEDDINGS);
+    tcase_add_loop_test(t, test_embed_grad, 0, devices * EMBED_GRADS);
+    tcase_add_loop_test(t, test_adamw, 0, devices * COUNTS);
+    tcase_add_loop_test(t, test_sum_rows, 0, devices * SUMS);
+    tcase_add_loop_test(t, test_take_row, 0, devices);
+    tcase_add_loop_test(t, test_cache_row, 0, devices);
+    tcase_add_loop_test(t, test_copy_fill, 0, devices * COUNTS);
     tcase_add_loop_test(t, test_wide, 0, 2);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);

@@ -91,9 +91,7 @@ static LLVMValueRef places_of(Gen *g, const EmbedGradDesc *d, LLVMValueRef t, LL
     LLVMValueRef there = LLVMBuildICmp(g->b, LLVMIntSLE, at, last, "");
     LLVMValueRef other = load_token(g, gen_buffer(g, 0), gen_min(g, at, last));
     LLVMValueRef same = LLVMBuildICmp(g->b, LLVMIntEQ, other, token, "");
-    same = LLVMBuildZExt(g->b, LLVMBuildAnd(g->b, there, same, ""), g->i32, "");
-    LLVMValueRef lane = LLVMBuildTrunc(g->b, nv_lane(g), g->i32, "");
-    return nv_warp_fold(g, NV_OR, LLVMBuildShl(g->b, same, lane, ""), NV_WARP);
+    return nv_ballot(g, LLVMBuildAnd(g->b, there, same, ""));
 }
 
 static LLVMValueRef is_set(Gen *g, LLVMValueRef bits) {
@@ -114,16 +112,16 @@ static void add_places(Gen *g, const EmbedGradDesc *d, const Columns *c, LLVMVal
 
 /* i1: is `token` among those before place `own`? All threads of the block get it. */
 static LLVMValueRef occurred_before(Gen *g, LLVMValueRef own, LLVMValueRef token) {
-    LLVMValueRef found = gen_alloca(g, g->i32, "found");
-    gen_store(g, gen_i32(g, 0), found);
+    LLVMValueRef found = gen_alloca(g, g->f32, "found"), none = gen_f32(g, 0);
+    gen_store(g, none, found);
     Loop t = gen_loop(g, nv_thread(g), own, THREADS, "before");
     LLVMValueRef same = LLVMBuildICmp(g->b, LLVMIntEQ, load_token(g, gen_buffer(g, 0), t.i), token, "");
-    same = LLVMBuildZExt(g->b, same, g->i32, "");
-    gen_store(g, LLVMBuildOr(g->b, gen_load(g, g->i32, found), same, ""), found);
+    gen_store(g, LLVMBuildSelect(g->b, same, gen_f32(g, 1), gen_load(g, g->f32, found), ""), found);
     gen_loop_end(g, &t);
-    LLVMValueRef any = gen_load(g, g->i32, found);
-    nv_group_fold(g, (NvFold[]){NV_OR}, &any, 1, THREADS, THREADS);
-    return is_set(g, any);
+    NvGroup block = nv_group(g, THREADS, THREADS);
+    LLVMValueRef most = gen_load(g, g->f32, found);
+    nv_group_fold(g, &block, (NvFold[]){NV_MAX}, &most, 1);
+    return LLVMBuildFCmp(g->b, LLVMRealOGT, most, none, "");
 }
 
 void nv_gen_embed_grad(Gen *g, const char *name, const EmbedGradDesc *d) {
@@ -137,15 +135,18 @@ void nv_gen_embed_grad(Gen *g, const char *name, const EmbedGradDesc *d) {
     LLVMValueRef vector = gen_add(g, gen_mul(g, gen_mod(g, g->tile, blocks), THREADS), nv_thread(g));
     LLVMValueRef col = gen_mul(g, vector, c.width);
     LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->n), "");
-    c.first = gen_min(g, col, gen_i64(g, d->n - c.width));
     LLVMValueRef row = row_of(g, gen_buffer(g, 2), token, d->n);
+    c.first = col;
     If mine = gen_if(g, LLVMBuildNot(g->b, occurred_before(g, own, token), ""));
     c.sum = gen_alloca(g, c.type, "sum");
+    gen_store(g, LLVMConstNull(c.type), c.sum);
+    If begin = gen_if(g, inside);
     gen_store(g, load_columns(g, &c, row), c.sum);
+    gen_if_end(g, &begin);
     Loop t =
         gen_loop(g, gen_mul(g, gen_div(g, own, NV_WARP), NV_WARP), gen_i64(g, d->tokens), NV_WARP, "tokens");
     LLVMValueRef places = places_of(g, d, t.i, token);
-    If some = gen_if(g, is_set(g, places));
+    If some = gen_if(g, LLVMBuildAnd(g->b, inside, is_set(g, places), ""));
     add_places(g, d, &c, t.i, places);
     gen_if_end(g, &some);
     gen_loop_end(g, &t);

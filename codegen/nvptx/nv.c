@@ -98,61 +98,103 @@ void nv_warp_barrier(Gen *g) {
     gen_intrinsic(g, "llvm.nvvm.bar.warp.sync", NULL, &mask, 1);
 }
 
-static LLVMValueRef shuffle_word(Gen *g, LLVMValueRef value, unsigned mask) {
-    LLVMValueRef args[] = {all_lanes(g), value, gen_i32(g, mask), gen_i32(g, NV_WARP - 1)};
+LLVMValueRef nv_ballot(Gen *g, LLVMValueRef x) {
+    LLVMValueRef args[] = {all_lanes(g), x};
+    return gen_intrinsic(g, "llvm.nvvm.vote.ballot.sync", NULL, args, 2);
+}
+
+static LLVMValueRef shuffle_word(Gen *g, LLVMValueRef lanes, LLVMValueRef value, unsigned mask) {
+    LLVMValueRef args[] = {lanes, value, gen_i32(g, mask), gen_i32(g, NV_WARP - 1)};
     bool real = LLVMTypeOf(value) == g->f32;
     return gen_intrinsic(g, real ? "llvm.nvvm.shfl.sync.bfly.f32" : "llvm.nvvm.shfl.sync.bfly.i32", NULL,
                          args, 4);
 }
 
-LLVMValueRef nv_shuffle_xor(Gen *g, LLVMValueRef value, unsigned mask) {
+/* Among the lanes whose bits are set in `lanes`. */
+static LLVMValueRef shuffle(Gen *g, LLVMValueRef lanes, LLVMValueRef value, unsigned mask) {
     LLVMTypeRef type = LLVMTypeOf(value), pair = gen_vec(g, g->i32, 2);
-    if (LLVMGetTypeKind(type) != LLVMDoubleTypeKind) return shuffle_word(g, value, mask);
+    if (LLVMGetTypeKind(type) != LLVMDoubleTypeKind) return shuffle_word(g, lanes, value, mask);
     LLVMValueRef words = LLVMBuildBitCast(g->b, value, pair, ""), out = LLVMGetPoison(pair);
     for (int i = 0; i < 2; i++) {
         LLVMValueRef word = LLVMBuildExtractElement(g->b, words, gen_i32(g, i), "");
-        out = LLVMBuildInsertElement(g->b, out, shuffle_word(g, word, mask), gen_i32(g, i), "");
+        out = LLVMBuildInsertElement(g->b, out, shuffle_word(g, lanes, word, mask), gen_i32(g, i), "");
     }
     return LLVMBuildBitCast(g->b, out, type, "");
 }
 
-LLVMValueRef nv_fold(Gen *g, NvFold fold, LLVMValueRef a, LLVMValueRef b) {
-    return fold == NV_OR    ? LLVMBuildOr(g->b, a, b, "")
-           : fold == NV_MAX ? gen_fmax(g, a, b)
-                            : LLVMBuildFAdd(g->b, a, b, "");
+LLVMValueRef nv_shuffle_xor(Gen *g, LLVMValueRef value, unsigned mask) {
+    return shuffle(g, all_lanes(g), value, mask);
 }
 
-LLVMValueRef nv_warp_fold(Gen *g, NvFold fold, LLVMValueRef value, unsigned width) {
+LLVMValueRef nv_fold(Gen *g, NvFold fold, LLVMValueRef a, LLVMValueRef b) {
+    return fold == NV_MAX ? gen_fmax(g, a, b) : LLVMBuildFAdd(g->b, a, b, "");
+}
+
+static LLVMValueRef fold_lanes(Gen *g, LLVMValueRef lanes, NvFold fold, LLVMValueRef value, unsigned width) {
     for (unsigned mask = width / 2; mask; mask /= 2)
-        value = nv_fold(g, fold, value, nv_shuffle_xor(g, value, mask));
+        value = nv_fold(g, fold, value, shuffle(g, lanes, value, mask));
     return value;
 }
 
-/* One slot of 8 bytes for each value of each warp; the barrier in front lets a second fold use them again. */
-void nv_group_fold(Gen *g, const NvFold *fold, LLVMValueRef *values, unsigned n, uint32_t width,
-                   uint32_t threads) {
-    uint32_t warps = threads / NV_WARP, in_group = width / NV_WARP;
+LLVMValueRef nv_warp_fold(Gen *g, NvFold fold, LLVMValueRef value, unsigned width) {
+    return fold_lanes(g, all_lanes(g), fold, value, width);
+}
+
+/* ---- groups */
+
+NvGroup nv_group(Gen *g, uint32_t width, uint32_t threads) {
+    LLVMValueRef thread = nv_thread(g);
+    return (NvGroup){width, threads, gen_div(g, thread, width), gen_mod(g, thread, width)};
+}
+
+/* The lanes of the group that are in this thread's warp, as bits. */
+static LLVMValueRef lanes_of(Gen *g, const NvGroup *group) {
+    if (group->width >= NV_WARP) return all_lanes(g);
+    LLVMValueRef first = gen_mul(g, gen_mod(g, group->index, NV_WARP / group->width), group->width);
+    return LLVMBuildShl(g->b, gen_i32(g, (1 << group->width) - 1), LLVMBuildTrunc(g->b, first, g->i32, ""),
+                        "");
+}
+
+/* Barrier 0 is the whole block's. */
+void nv_group_barrier(Gen *g, const NvGroup *group) {
+    if (group->width == 1) return;
+    if (group->width <= NV_WARP) {
+        LLVMValueRef lanes = lanes_of(g, group);
+        gen_intrinsic(g, "llvm.nvvm.bar.warp.sync", NULL, &lanes, 1);
+    } else if (group->width == group->threads) {
+        nv_barrier(g);
+    } else {
+        LLVMValueRef barrier = LLVMBuildTrunc(g->b, gen_add(g, group->index, gen_i64(g, 1)), g->i32, "");
+        LLVMValueRef args[] = {barrier, gen_i32(g, group->width)};
+        gen_intrinsic(g, "llvm.nvvm.barrier", NULL, args, 2);
+    }
+}
+
+/* Each warp has a slot of 8 bytes for each value; the barrier in front lets a second fold use the slots
+ * again. */
+void nv_group_fold(Gen *g, const NvGroup *group, const NvFold *fold, LLVMValueRef *values, unsigned n) {
+    LLVMValueRef lanes = lanes_of(g, group);
+    uint32_t all = group->threads / NV_WARP, warps = group->width / NV_WARP;
     for (unsigned i = 0; i < n; i++)
-        values[i] = nv_warp_fold(g, fold[i], values[i], width < NV_WARP ? width : NV_WARP);
-    if (n == 0 || in_group <= 1) return;
+        values[i] = fold_lanes(g, lanes, fold[i], values[i], group->width < NV_WARP ? group->width : NV_WARP);
+    if (n == 0 || warps <= 1) return;
     LLVMTypeRef slot = LLVMDoubleTypeInContext(g->ctx);
-    LLVMValueRef folds = nv_shared(g, (int64_t)warps * n * 8, 8, "folds"), warp = nv_warp(g);
-    nv_barrier(g);
+    LLVMValueRef slots = nv_shared(g, (int64_t)all * n * 8, 8, "folds"), warp = nv_warp(g);
+    nv_group_barrier(g, group);
     If first = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, nv_lane(g), gen_i64(g, 0), ""));
     for (unsigned i = 0; i < n; i++)
-        gen_store(g, values[i], gen_at(g, slot, folds, gen_add(g, warp, gen_i64(g, (int64_t)i * warps))));
+        gen_store(g, values[i], gen_at(g, slot, slots, gen_add(g, warp, gen_i64(g, (int64_t)i * all))));
     gen_if_end(g, &first);
-    nv_barrier(g);
-    LLVMValueRef group = gen_mul(g, gen_div(g, warp, in_group), in_group); /* its first warp */
+    nv_group_barrier(g, group);
     for (unsigned i = 0; i < n; i++) {
         LLVMTypeRef type = LLVMTypeOf(values[i]);
-        LLVMValueRef part[NV_WARP];
-        for (uint32_t w = 0; w < in_group; w++) {
-            LLVMValueRef at = gen_add(g, group, gen_i64(g, (int64_t)(i * warps + w)));
-            part[w] = gen_load(g, type, gen_at(g, slot, folds, at));
+        LLVMValueRef part[NV_WARP], start = gen_mul(g, group->index, warps);
+        for (uint32_t w = 0; w < warps; w++) {
+            LLVMValueRef at = gen_add(g, start, gen_i64(g, (int64_t)(i * all + w)));
+            part[w] = gen_load(g, type, gen_at(g, slot, slots, at));
         }
-        for (uint32_t step = 1; step < in_group; step *= 2)
-            for (uint32_t w = 0; w + step < in_group; w += 2 * step)
+        for (uint32_t step = 1; step < warps; step *= 2)
+            for (uint32_t w = 0; w + step < warps; w += 2 * step)
                 part[w] = nv_fold(g, fold[i], part[w], part[w + step]);
         values[i] = part[0];
     }

@@ -59,16 +59,28 @@ void nv_warp_barrier(Gen *);
 /* The value (f32, f64 or i32) of lane (own lane xor mask), mask < 32. All 32 lanes must come. */
 LLVMValueRef nv_shuffle_xor(Gen *, LLVMValueRef value, unsigned mask);
 
-typedef enum NvFold { NV_ADD, NV_MAX, NV_OR /* of i32 */ } NvFold;
+/* i32: bit l is set where lane l has a true i1. All 32 lanes must come. */
+LLVMValueRef nv_ballot(Gen *, LLVMValueRef);
+
+typedef enum NvFold { NV_ADD, NV_MAX } NvFold;
 LLVMValueRef nv_fold(Gen *, NvFold, LLVMValueRef a, LLVMValueRef b);
-/* The values (f32, f64 or i32) of `width` neighbouring lanes, a power of two up to 32, folded pairwise:
- * distance width/2 first, then half of that, .. Each of the lanes gets the result. All 32 lanes must come. */
+/* The values (f32 or f64) of `width` neighbouring lanes, a power of two up to 32, folded pairwise: distance
+ * width/2 first, then half of that, .. Each of the lanes gets the result. All 32 lanes must come. */
 LLVMValueRef nv_warp_fold(Gen *, NvFold, LLVMValueRef value, unsigned width);
-/* Folds n values (f32, f64 or i32) over groups of `width` neighbouring threads, in a block of `threads` (a
- * multiple of 32): a power of two up to 32, or a multiple of 32 that divides threads. Within warps first,
- * then over a group's warps. Each thread gets its group's result; all threads of the block must come. The
- * values share the barriers, and take 8 bytes of shared memory a warp each. */
-void nv_group_fold(Gen *, const NvFold *, LLVMValueRef *values, unsigned n, uint32_t width, uint32_t threads);
+
+/* Threads that work together: `width` neighbours in a block of `threads`. A power of two up to 32, or a
+ * multiple of 32 that divides `threads` and leaves at most 15 groups. The groups of a block need not do the
+ * same. */
+typedef struct NvGroup {
+    uint32_t width, threads;
+    LLVMValueRef index, member; /* i64: of the group in its block; of this thread in its group */
+} NvGroup;
+NvGroup nv_group(Gen *, uint32_t width, uint32_t threads);
+/* nv_barrier among the members of the group. */
+void nv_group_barrier(Gen *, const NvGroup *);
+/* Folds n values (f32 or f64) over the group: within warps as nv_warp_fold does, then over the warps. Each
+ * member gets the results; all must come. */
+void nv_group_fold(Gen *, const NvGroup *, const NvFold *, LLVMValueRef *values, unsigned n);
 
 /* ---- arrays
  *

@@ -9,9 +9,9 @@
  * from loop to loop of the plan (rows_plan.c). Longer rows are walked in real loops, and loaded again in
  * each. Sums and maxima are folded over the group.
  *
- * Threads that have no row (or no column) left work on the last one and store nothing, so that all come to
- * the barriers. Partial sums: a block has the rows of one part, its groups take them in turn, and at the end
- * the groups' sums are added. */
+ * Members that have no columns left work on zeros and store nothing, so that all come to the barriers.
+ * Partial sums: a block has the rows of one part, its groups take them in turn, and at the end the groups'
+ * sums are added. */
 #include "../rows_values.h"
 #include "nv.h"
 
@@ -74,11 +74,10 @@ static Shape shape_of(const RowPlan *p) {
 typedef struct Walk {
     Rows r;
     Shape shape;
-    LLVMValueRef group, member; /* of this thread */
-    LLVMValueRef active;        /* i1: has this group a row? NULL: yes */
-    LLVMValueRef *sums;         /* accumulators of reductions, by value */
-    LLVMValueRef *partial;      /* of summed results, by result: one for each of MAX_VECTORS in each half */
-    LLVMValueRef exchange;      /* shared memory: a vector of each thread */
+    NvGroup group;
+    LLVMValueRef *sums;    /* accumulators of reductions, by value */
+    LLVMValueRef *partial; /* of summed results, by result: one for each of MAX_VECTORS in each half */
+    LLVMValueRef exchange; /* shared memory: a vector of each thread */
 } Walk;
 
 /* Vectors of this thread at the same place in each half. inside: do they exist? NULL: yes. */
@@ -92,30 +91,28 @@ static Place place_at(Walk *w, LLVMValueRef col, LLVMValueRef inside) {
     unsigned align = (unsigned)w->shape.width * 4;
     Place place = {.inside = inside};
     place.site[0] = rows_site(&w->r, (Lanes){.col = col}, w->shape.width, align);
+    place.site[0]->there = inside;
     if (w->r.plan->halves == 1) return place;
     place.site[1] =
         rows_site(&w->r, (Lanes){.col = gen_add(g, col, gen_i64(g, w->shape.half))}, w->shape.width, align);
+    place.site[1]->there = inside;
     rows_pair(&w->r, place.site[0], place.site[1], LLVMConstInt(g->i1, 1, false));
     return place;
 }
 
-/* Vector u of the thread, clamped into the row. */
+/* Vector u of the thread. */
 static Place vector_place(Walk *w, int u) {
     Gen *g = w->r.g;
     const Shape *s = &w->shape;
     int64_t first = (int64_t)u * s->members * s->width;
-    LLVMValueRef col = gen_add(g, gen_i64(g, first), gen_mul(g, w->member, s->width));
+    LLVMValueRef col = gen_add(g, gen_i64(g, first), gen_mul(g, w->group.member, s->width));
     if (first + (int64_t)s->members * s->width <= s->half) return place_at(w, col, NULL);
-    LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, s->half), "");
-    return place_at(w, gen_min(g, col, gen_i64(g, s->half - s->width)), inside);
+    return place_at(w, col, LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, s->half), ""));
 }
 
+/* NULL counts as true. */
 static LLVMValueRef both(Gen *g, LLVMValueRef a, LLVMValueRef b) {
     return !a ? b : !b ? a : LLVMBuildAnd(g->b, a, b, "");
-}
-
-static LLVMValueRef choose(Gen *g, LLVMValueRef condition, LLVMValueRef a, LLVMValueRef b) {
-    return condition ? LLVMBuildSelect(g->b, condition, a, b, "") : a;
 }
 
 static If if_there(Gen *g, LLVMValueRef condition) {
@@ -124,7 +121,7 @@ static If if_there(Gen *g, LLVMValueRef condition) {
 
 static LLVMValueRef is_first_member(const Walk *w) {
     Gen *g = w->r.g;
-    return w->shape.members == 1 ? NULL : LLVMBuildICmp(g->b, LLVMIntEQ, w->member, gen_i64(g, 0), "");
+    return w->group.width == 1 ? NULL : LLVMBuildICmp(g->b, LLVMIntEQ, w->group.member, gen_i64(g, 0), "");
 }
 
 /* ---- reductions of the current loop */
@@ -149,7 +146,8 @@ static void reduce(Walk *w, const Place *place) {
         for (int h = 0; h < w->r.plan->halves; h++) {
             LLVMValueRef old = gen_load(g, vector_type(w), w->sums[n->out]);
             LLVMValueRef sum = rows_reduce(&w->r, place->site[h], n, old);
-            gen_store(g, choose(g, place->inside, sum, old), w->sums[n->out]);
+            if (place->inside) sum = LLVMBuildSelect(g->b, place->inside, sum, old, "");
+            gen_store(g, sum, w->sums[n->out]);
         }
 }
 
@@ -164,7 +162,7 @@ static void end_reductions(Walk *w) {
         fold[count] = n->op == OP_max ? NV_MAX : NV_ADD;
         value[count] = n->op == OP_max ? gen_reduce_max(g, x) : gen_reduce_add(g, x);
     }
-    nv_group_fold(g, fold, value, count, w->shape.members, w->shape.threads);
+    nv_group_fold(g, &w->group, fold, value, count);
     i = count = 0;
     for (const Node *n; (n = rows_next_reduction(&w->r, &i));) w->r.scalar[n->out] = value[count++];
 }
@@ -185,8 +183,7 @@ static void add_to_part(Walk *w, uint32_t k, Val v, const Place *place, int vect
     Gen *g = w->r.g;
     for (int h = 0; h < w->r.plan->halves; h++) {
         LLVMValueRef sum = *partial_of(w, k, vector, h), old = gen_load(g, vector_type(w), sum);
-        LLVMValueRef more = LLVMBuildFAdd(g->b, old, rows_value(&w->r, place->site[h], v), "");
-        gen_store(g, choose(g, w->active, more, old), sum);
+        gen_store(g, LLVMBuildFAdd(g->b, old, rows_value(&w->r, place->site[h], v), ""), sum);
     }
 }
 
@@ -200,7 +197,7 @@ static void column_results(Walk *w, const Place *place, int vector) {
         if (!is_column_result(w, k, &v, &summed)) continue;
         for (int h = 0; h < r->plan->halves; h++) rows_value(r, place->site[h], v);
     }
-    If there = if_there(r->g, both(r->g, w->active, place->inside));
+    If there = if_there(r->g, place->inside);
     for (uint32_t k = 0; k < results; k++) {
         if (!is_column_result(w, k, &v, &summed) || (summed && w->shape.vectors)) continue;
         LLVMValueRef base = rows_result_address(r, k, summed);
@@ -215,15 +212,16 @@ static void column_results(Walk *w, const Place *place, int vector) {
         if (is_column_result(w, k, &v, &summed) && summed) add_to_part(w, k, v, place, vector);
 }
 
-static void scalar_results(Walk *w) {
+/* Where the condition holds too (NULL: it does), by the group's first member. */
+static void scalar_results(Walk *w, LLVMValueRef condition) {
     Gen *g = w->r.g;
     bool summed;
     Val v;
-    If there = if_there(g, both(g, w->active, is_first_member(w)));
+    If there = if_there(g, both(g, condition, is_first_member(w)));
     for (uint32_t k = 0; k < w->r.plan->yield->nin; k++) {
         if (is_column_result(w, k, &v, &summed)) continue;
-        LLVMValueRef x = w->r.scalar[v],
-                     at = summed ? *partial_of(w, k, 0, 0) : rows_result_address(&w->r, k, false);
+        LLVMValueRef x = w->r.scalar[v];
+        LLVMValueRef at = summed ? *partial_of(w, k, 0, 0) : rows_result_address(&w->r, k, false);
         if (summed) x = LLVMBuildFAdd(g->b, gen_load(g, g->f32, at), x, "");
         gen_store(g, x, at);
     }
@@ -248,13 +246,6 @@ static bool has_scalar_result(const Walk *w) {
     return false;
 }
 
-static void wait_for_members(const Walk *w) {
-    if (w->shape.members > NV_WARP)
-        nv_barrier(w->r.g);
-    else if (w->shape.members > 1)
-        nv_warp_barrier(w->r.g);
-}
-
 /* ---- a row */
 
 static void visit(Walk *w, const Place *place, int vector) {
@@ -266,7 +257,7 @@ static void visit(Walk *w, const Place *place, int vector) {
 static void walk_columns(Walk *w) {
     Gen *g = w->r.g;
     const Shape *s = &w->shape;
-    Loop col = gen_loop(g, gen_mul(g, w->member, s->width), gen_i64(g, s->half),
+    Loop col = gen_loop(g, gen_mul(g, w->group.member, s->width), gen_i64(g, s->half),
                         (int64_t)s->members * s->width, "col");
     Place place = place_at(w, col.i, NULL);
     visit(w, &place, 0);
@@ -281,7 +272,7 @@ static void emit_row(Walk *w, LLVMValueRef row) {
     for (int u = 0; u < w->shape.vectors; u++) held[u] = vector_place(w, u);
     for (r->phase = 0; r->phase < p->phases; r->phase++) {
         rows_scalars(r);
-        if (r->phase + 1 == p->phases && has_pick(p)) wait_for_members(w);
+        if (r->phase + 1 == p->phases && has_pick(p)) nv_group_barrier(r->g, &w->group);
         begin_reductions(w);
         for (int u = 0; u < w->shape.vectors; u++) visit(w, &held[u], u);
         if (!w->shape.vectors) walk_columns(w);
@@ -289,20 +280,18 @@ static void emit_row(Walk *w, LLVMValueRef row) {
     }
     rows_scalars(r);
     if (!has_scalar_result(w)) return;
-    wait_for_members(w);
-    scalar_results(w);
+    nv_group_barrier(r->g, &w->group);
+    scalar_results(w, NULL);
 }
 
 /* The block's rows, one for each group. */
 static void emit_rows(Walk *w) {
     Gen *g = w->r.g;
     int64_t rows = w->r.plan->rows, groups = w->shape.groups;
-    LLVMValueRef row = gen_add(g, gen_mul(g, g->tile, groups), w->group);
-    if (rows % groups) {
-        w->active = LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, rows), "");
-        row = gen_min(g, row, gen_i64(g, rows - 1));
-    }
+    LLVMValueRef row = gen_add(g, gen_mul(g, g->tile, groups), w->group.index);
+    If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, rows), ""));
     emit_row(w, row);
+    gen_if_end(g, &there);
 }
 
 /* ---- partial sums */
@@ -336,7 +325,8 @@ static void store_partial(Walk *w, uint32_t k, Val v, int vector, int half) {
     const Shape *s = &w->shape;
     LLVMTypeRef type = partial_type(w, v);
     LLVMValueRef sum = gen_load(g, type, *partial_of(w, k, vector, half));
-    LLVMValueRef first = s->groups == 1 ? NULL : LLVMBuildICmp(g->b, LLVMIntEQ, w->group, gen_i64(g, 0), "");
+    LLVMValueRef first =
+        s->groups == 1 ? NULL : LLVMBuildICmp(g->b, LLVMIntEQ, w->group.index, gen_i64(g, 0), "");
     if (s->groups > 1) {
         nv_barrier(g); /* those of the one before have been read */
         gen_store(g, sum, gen_at(g, type, w->exchange, nv_thread(g)));
@@ -344,7 +334,7 @@ static void store_partial(Walk *w, uint32_t k, Val v, int vector, int half) {
         LLVMValueRef total = gen_alloca(g, type, "total");
         gen_store(g, sum, total);
         Loop other = gen_loop(g, gen_i64(g, 1), gen_i64(g, s->groups), 1, "group");
-        LLVMValueRef at = gen_add(g, gen_mul(g, other.i, s->members), w->member);
+        LLVMValueRef at = gen_add(g, gen_mul(g, other.i, s->members), w->group.member);
         LLVMValueRef more = gen_load(g, type, gen_at(g, type, w->exchange, at));
         gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, type, total), more, ""), total);
         gen_loop_end(g, &other);
@@ -369,7 +359,7 @@ static void clear_results(Walk *w) {
     for (uint32_t k = 0; k < w->r.plan->yield->nin; k++) {
         if (!is_column_result(w, k, &v, &summed) || !summed) continue;
         LLVMValueRef base = rows_result_address(&w->r, k, true);
-        Loop col = gen_loop(g, gen_mul(g, w->member, w->shape.width), gen_i64(g, w->shape.half),
+        Loop col = gen_loop(g, gen_mul(g, w->group.member, w->shape.width), gen_i64(g, w->shape.half),
                             (int64_t)w->shape.members * w->shape.width, "clear");
         Place place = place_at(w, col.i, NULL);
         for (int h = 0; h < w->r.plan->halves; h++)
@@ -378,24 +368,19 @@ static void clear_results(Walk *w) {
     }
 }
 
-/* The rows of the block's part, `groups` at a time. */
+/* The rows of the block's part; group i takes rows i, i + groups, .. of them. */
 static void emit_part(Walk *w) {
     Gen *g = w->r.g;
-    int64_t rows = w->r.plan->rows, piece = w->r.plan->tiling.piece, groups = w->shape.groups;
+    const Shape *s = &w->shape;
+    int64_t piece = w->r.plan->tiling.piece;
     LLVMValueRef lo = gen_mul(g, g->tile, piece);
-    LLVMValueRef hi = gen_min(g, gen_add(g, lo, gen_i64(g, piece)), gen_i64(g, rows));
-    if (groups > 1)
-        w->exchange = nv_shared(g, (int64_t)w->shape.threads * w->shape.width * 4, 16, "exchange");
+    LLVMValueRef hi = gen_min(g, gen_add(g, lo, gen_i64(g, piece)), gen_i64(g, w->r.plan->rows));
+    if (s->groups > 1) w->exchange = nv_shared(g, (int64_t)s->threads * s->width * 4, 16, "exchange");
     each_partial(w, clear_partial);
-    if (!w->shape.vectors) clear_results(w);
-    Loop rows_left = gen_loop(g, lo, hi, groups, "row");
-    LLVMValueRef row = gen_add(g, rows_left.i, w->group);
-    if (piece * w->r.plan->parts != rows || piece % groups) {
-        w->active = LLVMBuildICmp(g->b, LLVMIntSLT, row, hi, "");
-        row = gen_min(g, row, gen_sub(g, hi, gen_i64(g, 1)));
-    }
-    emit_row(w, row);
-    gen_loop_end(g, &rows_left);
+    if (!s->vectors) clear_results(w);
+    Loop row = gen_loop(g, gen_add(g, lo, w->group.index), hi, s->groups, "row");
+    emit_row(w, row.i);
+    gen_loop_end(g, &row);
     each_partial(w, store_partial);
 }
 
@@ -416,9 +401,8 @@ static void emit_flat(Walk *w) {
     rows_scalars(&w->r);
     nv_elements(g, w->r.plan->n, flat_elements, w);
     if (!has_scalar_result(w)) return;
-    w->active = LLVMBuildICmp(g->b, LLVMIntEQ, g->tile, gen_i64(g, 0), "");
-    w->member = nv_thread(g);
-    scalar_results(w);
+    w->group = nv_group(g, NV_ELEMENT_THREADS, NV_ELEMENT_THREADS);
+    scalar_results(w, LLVMBuildICmp(g->b, LLVMIntEQ, g->tile, gen_i64(g, 0), ""));
 }
 
 /* ---- the kernel */
@@ -434,8 +418,7 @@ void nv_gen_rows(Gen *g, const char *name, const RowsDesc *d) {
     if (p->flat) {
         emit_flat(&w);
     } else {
-        w.member = gen_mod(g, nv_thread(g), w.shape.members);
-        w.group = gen_div(g, nv_thread(g), w.shape.members);
+        w.group = nv_group(g, w.shape.members, w.shape.threads);
         if (p->parts)
             emit_part(&w);
         else
