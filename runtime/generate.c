@@ -85,20 +85,26 @@ static bool read_prompt(Text *t) {
     return ok;
 }
 
-/* The model's generation_config.json, or where it has none its config.json, in a tree of its own. NULL: an error
- * was printed. */
-static cJSON *read_config(const Session *s) {
+/* What is known of the token ids that end a text, of a tree that the caller deletes: eos_token_id in the model's
+ * generation_config.json, else in its config.json. False: an error was printed. */
+static bool read_eos(const Session *s, cJSON **tree, const cJSON **eos) {
     const char *model = session_model(s);
     char *path = model ? file_beside(model, GENERATION_CONFIG) : NULL;
     FileMap map = {0};
-    cJSON *config = NULL;
-    if (!path || !file_exists(path))
-        config = cJSON_Parse(s->module.config);
-    else if (file_map(&map, path) && !(config = cJSON_ParseWithLength((const char *)map.at, map.size)))
-        rt_error(path, "not JSON");
-    file_unmap(&map);
+    bool ok = true;
+    if (path && file_exists(path)) {
+        ok = file_map(&map, path);
+        *tree = ok ? cJSON_ParseWithLength((const char *)map.at, map.size) : NULL;
+        ok = ok && (*tree || rt_error(path, "not JSON"));
+        file_unmap(&map);
+    }
     free(path);
-    return config;
+    *eos = cJSON_GetObjectItemCaseSensitive(*tree, "eos_token_id");
+    if (!ok || *eos) return ok;
+    cJSON_Delete(*tree);
+    *tree = cJSON_Parse(s->module.config);
+    *eos = cJSON_GetObjectItemCaseSensitive(*tree, "eos_token_id");
+    return true;
 }
 
 /* Is the token eos_token_id, a number or one of a list? */
@@ -168,9 +174,8 @@ bool generate(Session *s) {
     int64_t known = tokenizer_vocab(s->tokenizer), vocab = s->module.vocab;
     t.sampler = sampler_new(&how, known < vocab ? known : vocab);
     t.tokens = rt_calloc((size_t)t.size, sizeof *t.tokens);
-    cJSON *config = read_config(s);
-    t.eos = cJSON_GetObjectItemCaseSensitive(config, "eos_token_id");
-    bool ok = config && generate_text(&t);
+    cJSON *config = NULL;
+    bool ok = read_eos(s, &config, &t.eos) && generate_text(&t);
     cJSON_Delete(config);
     sampler_free(t.sampler);
     free(t.tokens);

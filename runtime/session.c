@@ -3,6 +3,7 @@
 #include "session.h"
 #include "datasets.h"
 #include "error.h"
+#include "replace_dir.h"
 #include "rng.h"
 #include <inttypes.h>
 #include <math.h>
@@ -50,6 +51,7 @@ const char *session_model(const Session *s) {
 static bool open_data(Session *s) {
     const Options *o = s->options;
     const char *model = session_model(s);
+    if (o->resume) dir_recover(o->resume); /* it may have a tokenizer */
     s->tokenizer = tokenizer_choose(o->tokenizer, model, s->module.vocab);
     if (!s->tokenizer) return false;
     bool written = o->save || o->save_best || o->export;

@@ -50,6 +50,8 @@ train "$work/circle" byte "$work/bytes"
 
 # The end: by config.json (7 is token 55), by generation_config.json (a number, a list), by the tokenizer.
 continues 0123 0123456 --resume "$work/ck"
+echo '{}' >"$work/ck/generation_config.json"
+continues 0123 0123456 --resume "$work/ck"
 grep -q '^generated: 3 tokens' "$work/err" || fail "the token that ends a text is not one of its tokens"
 echo '{ "eos_token_id": 57 }' >"$work/ck/generation_config.json"
 continues 0123 012345678 --resume "$work/ck"
@@ -65,7 +67,7 @@ echo '{ "eos' >"$work/ck/generation_config.json"
 [ $? -eq 1 ] && [ "$(cat "$work/err")" = "tbc-run: $work/ck/generation_config.json: error: not JSON" ] || fail "a damaged generation_config.json"
 
 # Beyond the window of 16 tokens, from a text that fits and from one that does not.
-echo '{}' >"$work/ck/generation_config.json"
+echo '{ "eos_token_id": null }' >"$work/ck/generation_config.json"
 circle=0123456789012345678901234567890123456789
 continues 012 $circle --resume "$work/ck" --max-tokens 37
 [ "$(grep -c 'its beginning is forgotten' "$work/err")" -eq 1 ] || fail "said once that the beginning is forgotten"
