@@ -293,6 +293,17 @@ static bool can_fit(const Module *m, const Compile *c, Diag *diag) {
     return false;
 }
 
+/* Does it fit, now that it is planned? recompute saw to that, as far as it could foresee. */
+static bool fits(const Module *m, const Compile *c, const Target *t, Diag *diag) {
+    int64_t budget = c->passes.memory.bytes;
+    if (!budget || !(m->props & P(planned))) return true;
+    int64_t needed = m->arena_bytes + beside_arena(m, t);
+    if (needed <= budget) return true;
+    diag_error(diag, c->input, 0, 0, "needs %lld bytes, --memory allows %lld", (long long)needed,
+               (long long)budget);
+    return false;
+}
+
 /* What recompute did goes into the meta, and with --memory to stderr. */
 static bool note_recomputed(Module *m, const Compile *c, Diag *diag) {
     const Buf *did = c->passes.recomputed;
@@ -314,7 +325,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     c->passes.recomputed = &recomputed;
     c->passes.memory.beside = beside_arena, c->passes.memory.context = &target;
     ok = ok && complete_meta(m, c, &target, diag) && can_fit(m, c, diag) && run_passes(m, &c->passes, diag) &&
-         note_recomputed(m, c, diag) && emit(m, c, &target, diag);
+         fits(m, c, &target, diag) && note_recomputed(m, c, diag) && emit(m, c, &target, diag);
     buf_free(&recomputed);
     module_free(m);
     arena_free(arena);

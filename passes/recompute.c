@@ -17,34 +17,35 @@
 #define FREE_SHARE 0.01 /* of the step's time, that may be spent unasked */
 #define SAMPLES    8    /* numbers of drops to look at for the least memory */
 
-/* The module, with one function to change. */
+/* One function with a backward part. */
 typedef struct Search {
     PassCtx *ctx;
-    Module *m;
-    uint32_t step; /* index of that function */
+    const Module *m;
+    const Module *others; /* the functions without one, scheduled */
+    const Graph *g;       /* scheduled */
     Rerun rerun;
     Drops drops;
-    VEC(Graph *) others; /* the other functions, scheduled; NULL in the place of the step */
+    int64_t time; /* of the function as it is */
 } Search;
 
-static uint32_t step_function(const Module *m) {
-    for (uint32_t i = 0; i < m->graphs.n; i++)
-        if (strcmp(m->graphs.at[i]->name, "train") == 0 || strcmp(m->graphs.at[i]->name, "backward") == 0)
-            return i;
-    return NONE;
+static bool has_backward(const Graph *g) {
+    return pass_trains(g) || strcmp(g->name, "backward") == 0;
 }
 
-/* Bytes that the module needs with the first n drops, beside the arena too; -1 after a reported error. */
+/* Bytes that the function needs with the first n drops, and the module beside the arena; -1 after a reported
+ * error. */
 static int64_t planned_bytes(Search *s, uint32_t n) {
     PassCtx ctx = *s->ctx;
     ctx.scratch = arena_new();
     s->rerun.scratch = ctx.scratch;
-    Module trial = *s->m;
     RerunCost cost;
     Graph *g = rerun_build(&s->rerun, &s->drops, n, &cost), *ordered = schedule_graph(&ctx, g);
-    trial.graphs.at = arena_array(ctx.scratch, Graph *, s->others.n);
-    for (uint32_t i = 0; i < s->others.n; i++)
-        trial.graphs.at[i] = i == s->step ? ordered : s->others.at[i];
+    Module trial = *s->m;
+    trial.graphs.n = 0;
+    trial.graphs.at = arena_array(ctx.scratch, Graph *, s->others->graphs.n + 1);
+    trial.graphs.at[trial.graphs.n++] = ordered;
+    for (uint32_t i = 0; i < s->others->graphs.n; i++)
+        trial.graphs.at[trial.graphs.n++] = s->others->graphs.at[i];
     int64_t bytes = pass_plan_memory(&ctx, &trial) ? trial.arena_bytes : -1;
     const MemoryBudget *budget = &ctx.options->memory;
     if (bytes >= 0 && budget->beside) bytes += budget->beside(&trial, budget->context);
@@ -62,11 +63,11 @@ typedef struct Choice {
 } Choice;
 
 /* What moves bytes only, if that is next to free. */
-static Choice choose_free(Search *s, int64_t step_time) {
+static Choice choose_free(Search *s) {
     uint32_t n = 0;
     int64_t time = 0;
-    for (; n < s->drops.at.n && !s->drops.at.at[n].products; n++) time += s->drops.at.at[n].time;
-    if (n == 0 || (double)time > FREE_SHARE * (double)step_time) return (Choice){0};
+    for (; n < s->drops.at.n && !s->drops.at.at[n].heavy; n++) time += s->drops.at.at[n].time;
+    if (n == 0 || (double)time > FREE_SHARE * (double)s->time) return (Choice){0};
     Choice c = {n, planned_bytes(s, 0), planned_bytes(s, n)};
     if (c.after >= c.before) c.drops = 0;
     return c;
@@ -82,43 +83,41 @@ static const char *size_text(PassCtx *ctx, int64_t bytes) {
 
 static void report_too_small(Search *s, int64_t least) {
     PassCtx *ctx = s->ctx;
-    const Graph *g = s->m->graphs.at[s->step];
-    int64_t lasting = 0;
-    for (uint32_t i = 0; i < g->nodes.n; i++) {
-        Op op = g->nodes.at[i].op;
-        if (op == OP_param || op == OP_state) lasting += type_bytes(val_type(g, g->nodes.at[i].out));
+    int64_t lasting = 0, budget = ctx->options->memory.bytes;
+    for (uint32_t i = 0; i < s->g->nodes.n; i++) {
+        const Node *n = &s->g->nodes.at[i];
+        if (n->op == OP_param || n->op == OP_state) lasting += type_bytes(val_type(s->g, n->out));
     }
+    const char *advice = lasting < budget ? "compile with a smaller --batch or --seq, or more --memory"
+                                          : "a smaller model or more --memory would do";
     diag_error(ctx->diag, s->m->files.n ? s->m->files.at[0] : NULL, 0, 0,
-               "does not fit %s of memory: with all recomputed that can be it needs %s, of them %s for weights "
-               "and optimizer (%s)",
-               size_text(ctx, ctx->options->memory.bytes), size_text(ctx, least), size_text(ctx, lasting),
-               lasting < ctx->options->memory.bytes ? "compile with a smaller --batch or --seq, or more --memory"
-                                                    : "a smaller model or more --memory would do");
+               "@%s does not fit %s of memory: with all recomputed that can be it needs %s, of them %s for "
+               "weights and optimizer (%s)",
+               s->g->name, size_text(ctx, budget), size_text(ctx, least), size_text(ctx, lasting), advice);
 }
 
-/* The fewest drops that fit the budget. */
+/* The fewest drops that fit the budget; -1 as bytes after a reported error. */
 static Choice choose_for(Search *s, int64_t budget) {
-    Choice c = {0, planned_bytes(s, 0), 0};
-    c.after = c.before;
-    uint32_t most = s->drops.at.n, few = 0; /* the least number that is known to fit, and one that is known not to */
-    int64_t least = c.before;
-    for (uint32_t i = 1; least > budget && i <= SAMPLES; i++) {
-        uint32_t n = (uint32_t)((uint64_t)most * i / SAMPLES);
+    int64_t before = planned_bytes(s, 0);
+    Choice c = {0, before, before};
+    uint32_t few = 0; /* are not enough */
+    for (uint32_t i = 1; c.after > budget && i <= SAMPLES; i++) {
+        uint32_t n = (uint32_t)((uint64_t)s->drops.at.n * i / SAMPLES);
         int64_t bytes = planned_bytes(s, n);
-        if (bytes < least) least = bytes, c.drops = n, c.after = bytes;
         if (bytes > budget) few = n;
+        if (bytes < c.after) c.drops = n, c.after = bytes;
     }
-    if (least > budget) {
-        report_too_small(s, least);
-        c.after = -1;
+    if (c.after > budget) {
+        report_too_small(s, c.after);
+        return (Choice){0, before, -1};
     }
-    while (c.after >= 0 && c.drops > few + 1) {
+    while (c.drops > few + 1) {
         uint32_t n = few + (c.drops - few) / 2;
         int64_t bytes = planned_bytes(s, n);
-        if (bytes <= budget)
-            c.drops = n, c.after = bytes;
-        else
+        if (bytes > budget)
             few = n;
+        else
+            c.drops = n, c.after = bytes;
     }
     return c;
 }
@@ -131,9 +130,9 @@ static int64_t time_of(const Graph *g) {
     return time;
 }
 
-/* "0.90 GB less memory, .." in one line. */
-static void report(const Search *s, const Choice *c, const RerunCost *cost, int64_t step_time, Buf *out) {
-    buf_printf(out, "%u values of the forward part are computed again (", c->drops);
+static void report(const Search *s, const Choice *c, const RerunCost *cost, Buf *out) {
+    buf_printf(out, "%s%s: %u values of the forward part are computed again (", out->n ? "; " : "",
+               s->g->name, c->drops);
     const char *comma = "";
     for (uint32_t op = 0; op < OP_COUNT; op++) {
         if (!cost->nodes[op]) continue;
@@ -142,38 +141,43 @@ static void report(const Search *s, const Choice *c, const RerunCost *cost, int6
     }
     buf_printf(out, "): %s instead of %s, for %.3g GFLOP and %.3g GB moved, about %.1f %% of the step",
                size_text(s->ctx, c->after), size_text(s->ctx, c->before), 1e-9 * (double)cost->cost.flops,
-               1e-9 * (double)cost->cost.bytes, 100 * (double)cost->time / (double)step_time);
+               1e-9 * (double)cost->cost.bytes, 100 * (double)cost->time / (double)s->time);
 }
 
-static void search_new(Search *s, PassCtx *ctx, Module *m, uint32_t step) {
-    *s = (Search){.ctx = ctx, .m = m, .step = step};
-    for (uint32_t i = 0; i < m->graphs.n; i++)
-        vec_push(&s->others, i == step ? NULL : schedule_graph(ctx, m->graphs.at[i]));
+/* The function that takes g's place, g itself if nothing changes; NULL after a reported error. */
+static Graph *recompute(PassCtx *ctx, const Module *m, const Module *others, Graph *g) {
+    Graph *ordered = schedule_graph(ctx, g), *to = g;
+    Search s = {.ctx = ctx, .m = m, .others = others, .g = ordered, .time = time_of(ordered)};
+    s.rerun = rerun_new(ordered, ctx->scratch);
+    rerun_rank(&s.rerun, &s.drops);
+    int64_t budget = ctx->options->memory.bytes;
+    Choice c = budget ? choose_for(&s, budget) : choose_free(&s);
+    if (c.after < 0) {
+        to = NULL;
+    } else if (c.drops) {
+        RerunCost cost;
+        s.rerun.scratch = ctx->scratch;
+        to = rerun_build(&s.rerun, &s.drops, c.drops, &cost);
+        if (ctx->options->recomputed) report(&s, &c, &cost, ctx->options->recomputed);
+    }
+    graph_free(ordered);
+    vec_free(&s.drops.at);
+    return to;
 }
 
 bool pass_recompute(PassCtx *ctx, Module *m) {
-    uint32_t step = step_function(m);
-    int64_t budget = ctx->options->memory.bytes;
-    if (step == NONE) return true;
-    Search s;
-    search_new(&s, ctx, m, step);
-    Graph *g = schedule_graph(ctx, m->graphs.at[step]);
-    s.rerun = rerun_new(g, ctx->scratch);
-    rerun_rank(&s.rerun, &s.drops);
-    int64_t step_time = time_of(g);
-    Choice c = budget ? choose_for(&s, budget) : choose_free(&s, step_time);
-    if (c.drops && c.after >= 0) {
-        RerunCost cost;
-        s.rerun.scratch = ctx->scratch;
-        Graph *to = rerun_build(&s.rerun, &s.drops, c.drops, &cost);
-        graph_free(m->graphs.at[step]);
-        m->graphs.at[step] = to;
-        if (ctx->options->recomputed) report(&s, &c, &cost, step_time, ctx->options->recomputed);
+    Module others = {0};
+    for (uint32_t i = 0; i < m->graphs.n; i++)
+        if (!has_backward(m->graphs.at[i])) vec_push(&others.graphs, schedule_graph(ctx, m->graphs.at[i]));
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < m->graphs.n; i++) {
+        Graph *g = m->graphs.at[i], *to = has_backward(g) ? recompute(ctx, m, &others, g) : g;
+        ok = to != NULL;
+        if (!ok || to == g) continue;
+        graph_free(g);
+        m->graphs.at[i] = to;
     }
-    graph_free(g);
-    for (uint32_t i = 0; i < s.others.n; i++)
-        if (s.others.at[i]) graph_free(s.others.at[i]);
-    vec_free(&s.others);
-    vec_free(&s.drops.at);
-    return c.after >= 0;
+    for (uint32_t i = 0; i < others.graphs.n; i++) graph_free(others.graphs.at[i]);
+    vec_free(&others.graphs);
+    return ok;
 }

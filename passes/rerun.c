@@ -69,8 +69,19 @@ static void find_saved(Rerun *r, const Reads *reads) {
     }
 }
 
-/* Numbers the necks: forward nodes after whose run nothing but their own results is still to be read by forward
- * nodes. Row scalars and codes do not count. */
+/* Is v made of weights and inputs alone? */
+static bool is_first(const Rerun *r, Val v) {
+    const Node *n = val_node(r->g, v);
+    for (uint32_t k = 0; k < n->nin; k++) {
+        Val from = view_root(r->g, n->in[k]);
+        if (!is_source(val_node(r->g, from)) && !is_codes(r->g, from)) return false;
+    }
+    return true;
+}
+
+/* Numbers the necks: forward nodes after whose run nothing but their own results is still to be read by
+ * forward nodes. Codes, row scalars, and what can be had at any time from weights and inputs, do not count.
+ */
 static void find_necks(Rerun *r, const Reads *reads) {
     const Graph *g = r->g;
     uint32_t *ends = arena_array(r->scratch, uint32_t, g->nodes.n), live = 0;
@@ -79,7 +90,9 @@ static void find_necks(Rerun *r, const Reads *reads) {
         uint32_t own = 0;
         live -= ends[i];
         for (Val v = n->out; r->forward[i] && !is_view(n) && !is_source(n) && v < n->out + n->nout; v++) {
-            if (is_codes(g, v) || type_cols(val_type(g, v)) == 1 || reads->last_forward[v] <= i) continue;
+            if (is_codes(g, v) || type_cols(val_type(g, v)) == 1 || reads->last_forward[v] <= i ||
+                is_first(r, v))
+                continue;
             own++;
             ends[reads->last_forward[v]]++;
         }
@@ -111,8 +124,8 @@ static bool is_at_hand(const Rerun *r, Val v) {
 typedef struct Part {
     const Rerun *r;
     const Node *region;
-    bool *in;   /* of each value of the body: belongs to the part */
-    Val *leaf;  /* of those: the value outside that is read for it; VAL_NONE: it is computed */
+    bool *in;  /* of each value of the body: belongs to the part */
+    Val *leaf; /* of those: the value outside that is read for it; VAL_NONE: it is computed */
 } Part;
 
 static const Node *yield_of(const Node *region) {
@@ -160,16 +173,20 @@ static void find_leaves(const Rerun *r, Val v, Vals *out) {
 
 /* ---- dropping one more value */
 
+static bool is_heavy(Cost c) {
+    return c.flops / RERUN_BALANCE > c.bytes;
+}
+
 int64_t rerun_time(const Graph *g, const Node *n) {
     Cost c = node_cost(g, n);
-    return c.flops / RERUN_BALANCE > c.bytes ? c.flops / RERUN_BALANCE : c.bytes;
+    return is_heavy(c) ? c.flops / RERUN_BALANCE : c.bytes;
 }
 
 typedef struct Step {
-    Vals wanted;         /* newly */
+    Vals wanted;          /* newly */
     VEC(uint32_t) opened; /* necks, newly */
     int64_t time;
-    bool products, impossible;
+    bool heavy, impossible;
 } Step;
 
 /* To compute v again something before its node is needed: if that is a neck, it opens. */
@@ -199,7 +216,7 @@ static void want(Rerun *r, Val v, Step *s) {
     }
     vec_free(&leaves);
     s->time += n->op == OP_region ? bytes : rerun_time(g, n);
-    s->products |= n->op != OP_region && n->op != OP_embedding;
+    s->heavy |= n->op != OP_region && is_heavy(node_cost(g, n));
 }
 
 static Step drop(Rerun *r, Val v) {
@@ -225,7 +242,7 @@ static void take_back(Rerun *r, Val v, Step *s) {
 
 static Drop weigh(Rerun *r, Val v) {
     Step s = drop(r, v);
-    Drop d = {v, type_bytes(val_type(r->g, v)), s.impossible ? -1 : s.time, s.products};
+    Drop d = {v, type_bytes(val_type(r->g, v)), s.impossible ? -1 : s.time, s.heavy};
     take_back(r, v, &s);
     return d;
 }
@@ -273,8 +290,8 @@ void rerun_rank(Rerun *r, Drops *out) {
 typedef struct Build {
     const Rerun *r;
     Graph *to;
-    Val *map;   /* of each value: itself in `to` */
-    Val *again; /* of each value: its copy in the backward part; VAL_NONE: not yet */
+    Val *map;     /* of each value: itself in `to` */
+    Val *again;   /* of each value: its copy in the backward part; VAL_NONE: not yet */
     Val gradient; /* of the backward part, which copies hang on */
     RerunCost *cost;
 } Build;
@@ -297,7 +314,8 @@ static void copy_operands(Build *b, const Val *from, uint32_t n, Loc loc, Val *i
     for (uint32_t k = n; k-- > 0;) {
         in[k] = copy_of(b, from[k]);
         hangs |= !is_at_hand(b->r, from[k]);
-        if (!is_source(val_node(b->r->g, view_root(b->r->g, from[k]))) && !is_codes(b->r->g, from[k])) hook = k;
+        if (!is_source(val_node(b->r->g, view_root(b->r->g, from[k]))) && !is_codes(b->r->g, from[k]))
+            hook = k;
     }
     if (!hangs && n)
         in[hook] = graph_add(b->to, NULL, NULL, loc, OP_after, NULL, (Val[]){in[hook], b->gradient}, 2, NULL);

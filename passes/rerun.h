@@ -5,7 +5,8 @@
 
 #include "order.h"
 
-/* FLOPs that take as long as moving one byte: the balance of processors from two cores to a GPU is 10 to 20. */
+/* FLOPs that take as long as moving one byte: the balance of processors from two cores to a GPU is 10 to 20.
+ */
 #define RERUN_BALANCE 10
 
 /* A scheduled function seen as forward (what outputs are computed from) and backward (the rest). */
@@ -18,7 +19,7 @@ typedef struct Rerun {
     bool *wanted;   /* of each value: the backward part computes it again, for readers of it or of others */
     uint32_t *neck; /* of each node: which neck of the forward part it is, if one; NONE */
     uint32_t necks;
-    bool *open;     /* of each neck, from 1: computing again goes back beyond it; none before and after */
+    bool *open; /* of each neck, from 1: computing again goes back beyond it; none before and after */
 } Rerun;
 
 /* One value dropped after the others, in the order of choice. */
@@ -26,7 +27,7 @@ typedef struct Drop {
     Val v;
     int64_t bytes; /* it takes while it is saved */
     int64_t time;  /* to have it again, in bytes moved */
-    bool products; /* other ops than row regions and lookups run again for it */
+    bool heavy;    /* something runs again for it that computes for longer than it moves bytes */
 } Drop;
 typedef struct Drops {
     VEC(Drop) at;
