@@ -10,13 +10,14 @@
  * What is looked for is a region that reads a product x*W which nothing else reads, and that yields row
  * scalars (nll), partial sums, and full rows (dl) used in products with W and x only: then all of it works
  * row by row, but for dW, which is a sum over rows. In @eval there is no dl. A chunk of logits aims for
- * options.logits_bytes, and there are two chunks at least. */
+ * options.logits_bytes, and there are two chunks at least, MOST_CHUNKS at most. */
 #include "order.h"
 
 #include <stdlib.h>
 
 #define DEFAULT_BYTES ((int64_t)16 << 20)
 #define FEWEST_ROWS   256 /* of a chunk: shorter ones make poor matrix products */
+#define MOST_CHUNKS   256 /* however many rows: each is a handful of nodes and launches */
 #define UNIT          64  /* chunks are multiples of this, so that slices stay aligned */
 #define PARTS         32  /* partial sums of a chunk, at most */
 
@@ -25,6 +26,7 @@ static int64_t chunk_rows(int64_t rows, int64_t cols, int64_t bytes) {
     if (rows < 2 * UNIT) return rows;
     int64_t most = bytes / ((int64_t)sizeof(float) * cols), half = (rows + 1) / 2;
     if (most < FEWEST_ROWS) most = FEWEST_ROWS;
+    if (most < rows / MOST_CHUNKS) most = rows / MOST_CHUNKS + UNIT;
     if (most > half) most = half;
     most = most / UNIT * UNIT;
     int64_t chunks = (rows + most - 1) / most, even = (rows + chunks - 1) / chunks;

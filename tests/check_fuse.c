@@ -121,6 +121,29 @@ static void check_fuse_loss(uint64_t seed) {
     module_free(before), module_free(m);
 }
 
+/* However many rows, the graph stays small. */
+START_TEST(chunks_are_not_too_many) {
+    static const char text[] = "tbc_ir 1\nprops regions\nmeta \"{}\"\nfunc @eval {\n"
+                               "  %0: f32[2,8] = param {name=\"W\"}\n"
+                               "  %1: f32[1000000007,8] = input {name=\"x\"}\n"
+                               "  %2: f32[1000000007,2] = matmul %1, %0 {tb=1}\n"
+                               "  %3: f32[1000000007,1] = region %2 {\n"
+                               "    %0: f32[1000000007,2] = arg {index=0}\n"
+                               "    %1: f32[1000000007,1] = sum %0\n"
+                               "    yield %1\n"
+                               "  }\n"
+                               "  output %3 {name=\"nll\"}\n"
+                               "}\n";
+    Diag diag = {0};
+    Module *m = parse_module(text, "text", &diag);
+    ck_assert_msg(m != NULL, "%s", diag.text.at);
+    run_one(m, "fuse-loss", &(PassOptions){.verify = true});
+    uint32_t nodes = m->graphs.at[0]->nodes.n, chunks = (nodes - 4) / 3; /* each a slice, product and region */
+    ck_assert_msg(200 < chunks && chunks <= 256, "%u nodes", nodes);
+    module_free(m);
+}
+END_TEST
+
 START_TEST(fuse_keeps_results) {
     for (int i = 0; i < BATCH; i++) check_fuse((uint64_t)(_i * BATCH + i));
 }
@@ -135,6 +158,7 @@ int main(void) {
     Suite *s = suite_create("fuse");
     TCase *t = tcase_create("fuse");
     tcase_set_timeout(t, 60);
+    tcase_add_test(t, chunks_are_not_too_many);
     tcase_add_loop_test(t, fuse_keeps_results, 0, MODELS / BATCH);
     tcase_add_loop_test(t, fuse_loss_keeps_results, 0, LONG / BATCH);
     suite_add_tcase(s, t);
