@@ -17,114 +17,108 @@
 
 enum { WAVE = 108 /* multiprocessors of an A100, the smallest of the large */ };
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-int64_t nv_gemm_blocks(const GemmDesc *d, int rows, int cols) {
-  return ceil_div(d->m, rows) * ceil_div(d->n, cols);
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
 }
 
-void nv_gemm_place(Gen *g, const GemmDesc *d, int rows, int cols,
-                   LLVMValueRef *i0, LLVMValueRef *j0) {
-  int64_t down = ceil_div(d->m, rows), across = ceil_div(d->n, cols);
-  LLVMValueRef band = gen_div(g, g->tile, 8 * across),
-               in_band = gen_mod(g, g->tile, 8 * across);
-  LLVMValueRef first = gen_mul(g, band, 8);
-  LLVMValueRef high =
-      gen_min(g, gen_sub(g, gen_i64(g, down), first), gen_i64(g, 8));
-  LLVMValueRef i = gen_add(g, first, LLVMBuildURem(g->b, in_band, high, ""));
-  *i0 = gen_mul(g, i, rows);
-  *j0 = gen_mul(g, LLVMBuildUDiv(g->b, in_band, high, ""), cols);
+int64_t nv_gemm_blocks(const GemmDesc *d, int rows, int cols) {
+    return ceil_div(d->m, rows) * ceil_div(d->n, cols);
+}
+
+void nv_gemm_place(Gen *g, const GemmDesc *d, int rows, int cols, LLVMValueRef *i0, LLVMValueRef *j0) {
+    int64_t down = ceil_div(d->m, rows), across = ceil_div(d->n, cols);
+    LLVMValueRef band = gen_div(g, g->tile, 8 * across), in_band = gen_mod(g, g->tile, 8 * across);
+    LLVMValueRef first = gen_mul(g, band, 8);
+    LLVMValueRef high = gen_min(g, gen_sub(g, gen_i64(g, down), first), gen_i64(g, 8));
+    LLVMValueRef i = gen_add(g, first, LLVMBuildURem(g->b, in_band, high, ""));
+    *i0 = gen_mul(g, i, rows);
+    *j0 = gen_mul(g, LLVMBuildUDiv(g->b, in_band, high, ""), cols);
 }
 
 static int side(const GemmDesc *d) {
-  return nv_gemm_blocks(d, 128, 128) >= WAVE ? 128 : 64;
+    return nv_gemm_blocks(d, 128, 128) >= WAVE ? 128 : 64;
 }
 
 NvGrid nv_gemm_grid(const GemmDesc *d, const Target *t) {
-  (void)t;
-  return (NvGrid){(uint32_t)nv_gemm_blocks(d, side(d), side(d)), TILE_THREADS,
-                  0};
+    (void)t;
+    return (NvGrid){(uint32_t)nv_gemm_blocks(d, side(d), side(d)), TILE_THREADS, 0};
 }
 
 static Operand operand_a(Gen *g, const GemmDesc *d, LLVMValueRef i0) {
-  return (Operand){.storage = d->a_cols ? STORED_STEPS : STORED_ROWS,
-                   .base = gen_buffer(g, 0),
-                   .rows = d->m,
-                   .depth = d->k,
-                   .ld = d->a_cols ? d->m : d->k,
-                   .first = i0,
-                   .width = side(d)};
+    return (Operand){.storage = d->a_cols ? STORED_STEPS : STORED_ROWS,
+                     .base = gen_buffer(g, 0),
+                     .rows = d->m,
+                     .depth = d->k,
+                     .ld = d->a_cols ? d->m : d->k,
+                     .first = i0,
+                     .width = side(d)};
 }
 
 static Operand operand_b(Gen *g, const GemmDesc *d, LLVMValueRef j0) {
-  static const Storage storage[] = {[GEMM_B_KN] = STORED_STEPS,
-                                    [GEMM_B_NK] = STORED_ROWS,
-                                    [GEMM_B_T2_KN] = STORED_CODE_STEPS,
-                                    [GEMM_B_T2_NK] = STORED_CODE_ROWS};
-  return (Operand){.storage = storage[d->b],
-                   .base = gen_buffer(g, 1),
-                   .rows = d->n,
-                   .depth = d->k,
-                   .ld = d->b == GEMM_B_NK ? d->k : d->n,
-                   .group = d->group,
-                   .first = j0,
-                   .width = side(d)};
+    static const Storage storage[] = {[GEMM_B_KN] = STORED_STEPS,
+                                      [GEMM_B_NK] = STORED_ROWS,
+                                      [GEMM_B_T2_KN] = STORED_CODE_STEPS,
+                                      [GEMM_B_T2_NK] = STORED_CODE_ROWS};
+    return (Operand){.storage = storage[d->b],
+                     .base = gen_buffer(g, 1),
+                     .rows = d->n,
+                     .depth = d->k,
+                     .ld = d->b == GEMM_B_NK ? d->k : d->n,
+                     .group = d->group,
+                     .first = j0,
+                     .width = side(d)};
 }
 
 /* c = or += n sums, next to each other. */
-void nv_gemm_write(Gen *g, const GemmDesc *d, LLVMValueRef row,
-                   LLVMValueRef col, LLVMValueRef *sum, int n) {
-  if (d->n % n) { /* columns are not aligned */
-    for (int i = 0; i < n; i++)
-      nv_gemm_write(g, d, row, gen_add(g, col, gen_i64(g, i)), sum + i, 1);
-    return;
-  }
-  LLVMValueRef in_rows =
-      LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, d->m), "");
-  LLVMValueRef in_cols =
-      LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->n), "");
-  If inside = gen_if(g, LLVMBuildAnd(g->b, in_rows, in_cols, ""));
-  LLVMValueRef at = gen_at(g, g->f32, gen_buffer(g, 2),
-                           gen_add(g, gen_mul(g, row, d->n), col)),
-               v = sum[0];
-  if (n > 1) {
-    v = LLVMGetPoison(gen_vec(g, g->f32, n));
-    for (int i = 0; i < n; i++)
-      v = LLVMBuildInsertElement(g->b, v, sum[i], gen_i32(g, i), "");
-  }
-  if (d->accumulate)
-    v = LLVMBuildFAdd(g->b, tile_load(g, at, n), v, "");
-  tile_store(g, v, at, n);
-  gen_if_end(g, &inside);
+void nv_gemm_write(Gen *g, const GemmDesc *d, LLVMValueRef row, LLVMValueRef col, LLVMValueRef *sum, int n) {
+    if (d->n % n) { /* columns are not aligned */
+        for (int i = 0; i < n; i++) nv_gemm_write(g, d, row, gen_add(g, col, gen_i64(g, i)), sum + i, 1);
+        return;
+    }
+    LLVMValueRef in_rows = LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, d->m), "");
+    LLVMValueRef in_cols = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->n), "");
+    If inside = gen_if(g, LLVMBuildAnd(g->b, in_rows, in_cols, ""));
+    LLVMValueRef at = gen_at(g, g->f32, gen_buffer(g, 2), gen_add(g, gen_mul(g, row, d->n), col));
+    LLVMValueRef v = tile_vector(g, sum, n);
+    if (d->accumulate) v = LLVMBuildFAdd(g->b, tile_load(g, at, n), v, "");
+    tile_store(g, v, at, n);
+    gen_if_end(g, &inside);
 }
 
-static void write_tile(Gen *g, const GemmDesc *d, const TilePlace *p,
-                       const Sums *s, LLVMValueRef i0, LLVMValueRef j0) {
-  for (int i = 0; i < s->tm; i++)
-    for (int j = 0; j < s->tn; j += 4) {
-      LLVMValueRef row = gen_add(g, i0, tile_at(g, p->ty, i)),
-                   col = gen_add(g, j0, tile_at(g, p->tx, j));
-      LLVMValueRef sum[4];
-      for (int l = 0; l < 4; l++)
-        sum[l] = gen_load(g, g->f32, s->at[i][j + l]);
-      nv_gemm_write(g, d, row, col, sum, 4);
-    }
+static void write_tile(Gen *g, const GemmDesc *d, const TilePlace *p, const Sums *s, LLVMValueRef i0,
+                       LLVMValueRef j0) {
+    for (int i = 0; i < s->tm; i++)
+        for (int j = 0; j < s->tn; j += 4) {
+            LLVMValueRef row = gen_add(g, i0, tile_at(g, p->ty, i)),
+                         col = gen_add(g, j0, tile_at(g, p->tx, j));
+            LLVMValueRef sum[4];
+            for (int l = 0; l < 4; l++) sum[l] = gen_load(g, g->f32, s->at[i][j + l]);
+            nv_gemm_write(g, d, row, col, sum, 4);
+        }
+}
+
+static void generate(Gen *g, const char *name, const GemmDesc *d, bool rounded) {
+    nv_kernel(g, name, 3, TILE_THREADS);
+    nv_noalias(g);
+    TilePlace p = tile_place(g);
+    LLVMValueRef i0, j0, stages = nv_shared(g, 4 * tile_stages(side(d), side(d)), 16, "stages");
+    nv_gemm_place(g, d, side(d), side(d), &i0, &j0);
+    Operand a = operand_a(g, d, i0), b = operand_b(g, d, j0);
+    a.rounded = b.rounded = rounded;
+    operand_begin(g, &a);
+    operand_begin(g, &b);
+    Sums sums;
+    sums_begin(g, &sums, side(d) / 16, side(d) / 16);
+    sums_clear(g, &sums);
+    tile_product(g, &p, &sums, &a, &b, gen_i64(g, 0), gen_i64(g, d->k), stages);
+    write_tile(g, d, &p, &sums, i0, j0);
+    gen_end(g);
 }
 
 void nv_gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
-  nv_kernel(g, name, 3, TILE_THREADS);
-  nv_noalias(g);
-  TilePlace p = tile_place(g);
-  LLVMValueRef i0, j0,
-      stages = nv_shared(g, 4 * tile_stages(side(d), side(d)), 16, "stages");
-  nv_gemm_place(g, d, side(d), side(d), &i0, &j0);
-  Operand a = operand_a(g, d, i0), b = operand_b(g, d, j0);
-  operand_begin(g, &a);
-  operand_begin(g, &b);
-  Sums sums;
-  sums_begin(g, &sums, side(d) / 16, side(d) / 16);
-  sums_clear(g, &sums);
-  tile_product(g, &p, &sums, &a, &b, gen_i64(g, 0), gen_i64(g, d->k), stages);
-  write_tile(g, d, &p, &sums, i0, j0);
-  gen_end(g);
+    generate(g, name, d, false);
+}
+
+void nv_gemm_rounded(Gen *g, const char *name, const GemmDesc *d) {
+    generate(g, name, d, true);
 }

@@ -113,6 +113,7 @@ KERNEL_KINDS(NV_GENERATOR)
 /* The kinds that have their generator; a module that needs another one is refused with its name. */
 #define NV_KINDS(X)                                                                                          \
     X(gemm, GemmDesc)                                                                                        \
+    X(gemm_bf16, GemmDesc)                                                                                   \
     X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \
     X(attention_grad, AttnDesc)                                                                              \

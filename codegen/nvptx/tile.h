@@ -24,15 +24,15 @@
 #include "nv.h"
 
 enum {
-  TILE_THREADS = 256,
-  TILE_DEPTH = 16,
-  TILE_MAX = 8,
-  TILE_PAD = 4 /* floats: fewer bank conflicts */
+    TILE_THREADS = 256,
+    TILE_DEPTH = 16,
+    TILE_MAX = 8,
+    TILE_PAD = 4 /* floats: fewer bank conflicts */
 };
 
 /* A thread's place: thread / 16 and thread % 16, i64. */
 typedef struct TilePlace {
-  LLVMValueRef thread, ty, tx;
+    LLVMValueRef thread, ty, tx;
 } TilePlace;
 TilePlace tile_place(Gen *);
 /* The thread's row (of ty) or column (of tx) number i < tm or tn within the
@@ -40,10 +40,10 @@ TilePlace tile_place(Gen *);
 LLVMValueRef tile_at(Gen *, LLVMValueRef ty_or_tx, int i);
 
 typedef enum Storage {
-  STORED_ROWS,       /* f32 [row, k], row stride ld */
-  STORED_STEPS,      /* f32 [k, row], step stride ld */
-  STORED_CODE_ROWS,  /* ternary [row, k] */
-  STORED_CODE_STEPS, /* ternary [k, row] */
+    STORED_ROWS,       /* f32 [row, k], row stride ld */
+    STORED_STEPS,      /* f32 [k, row], step stride ld */
+    STORED_CODE_ROWS,  /* ternary [row, k] */
+    STORED_CODE_STEPS, /* ternary [k, row] */
 } Storage;
 
 /* One operand of a product (rows of A, columns of B: both are "rows" here) on
@@ -51,51 +51,52 @@ typedef enum Storage {
  * the rest. Rows past the end repeat others, and what they make must be
  * dropped; steps past the end are 0. */
 typedef struct Operand {
-  Storage storage;
-  LLVMValueRef base;   /* f32: row 0, step 0; ternary: the matrix */
-  int64_t rows, depth; /* that exist */
-  int64_t ld;          /* floats; not of codes */
-  int64_t group;       /* of codes */
-  LLVMValueRef first;  /* the tile's first row, a multiple of width */
-  int width;           /* rows of the tile: 64 or 128 */
+    Storage storage;
+    LLVMValueRef base;   /* f32: row 0, step 0; ternary: the matrix */
+    int64_t rows, depth; /* that exist */
+    int64_t ld;          /* floats; not of codes */
+    int64_t group;       /* of codes */
+    LLVMValueRef first;  /* the tile's first row, a multiple of width */
+    int width;           /* rows of the tile: 64 or 128 */
+    bool rounded;        /* f32, and scales that vary along k (CODE_STEPS), are rounded to bf16 */
 
-  int vec; /* floats of a load: 1 or 4 */
-  TernaryLayout layout;
-  LLVMValueRef value[TILE_MAX], bits,
-      scale[TILE_MAX]; /* of this thread, in flight */
+    int vec; /* floats of a load: 1 or 4 */
+    TernaryLayout layout;
+    LLVMValueRef value[TILE_MAX], bits, scale[TILE_MAX]; /* of this thread, in flight */
 } Operand;
 void operand_begin(Gen *, Operand *);
 /* Steps k0 .. k0+15 (k0 a multiple of 16) into registers, and from there to a
  * stage [16][width + TILE_PAD]. */
 void operand_load(Gen *, const TilePlace *, Operand *, LLVMValueRef k0);
-void operand_store(Gen *, const TilePlace *, const Operand *,
-                   LLVMValueRef stage);
+void operand_store(Gen *, const TilePlace *, const Operand *, LLVMValueRef stage);
 
 /* The sums of a tile. */
 typedef struct Sums {
-  int tm, tn;
-  LLVMValueRef at[TILE_MAX][TILE_MAX]; /* allocas */
+    int tm, tn;
+    LLVMValueRef at[TILE_MAX][TILE_MAX]; /* allocas */
 } Sums;
 void sums_begin(Gen *, Sums *, int tm, int tn);
 void sums_clear(Gen *, const Sums *);
 
 /* sums += A B over 16 steps that lie in shared memory with a_ld and b_ld floats
  * from step to step. */
-void tile_multiply(Gen *, const TilePlace *, const Sums *, LLVMValueRef a,
-                   int64_t a_ld, LLVMValueRef b, int64_t b_ld);
+void tile_multiply(Gen *, const TilePlace *, const Sums *, LLVMValueRef a, int64_t a_ld, LLVMValueRef b,
+                   int64_t b_ld);
 /* Floats of shared memory that tile_product needs. */
 int64_t tile_stages(int a_width, int b_width);
 /* sums += A B over k in begin .. end, begin a multiple of 16. All threads must
  * come here, and leave it with `stages` free for use. */
-void tile_product(Gen *, const TilePlace *, const Sums *, Operand *a,
-                  Operand *b, LLVMValueRef begin, LLVMValueRef end,
-                  LLVMValueRef stages);
+void tile_product(Gen *, const TilePlace *, const Sums *, Operand *a, Operand *b, LLVMValueRef begin,
+                  LLVMValueRef end, LLVMValueRef stages);
 /* sums += A B where A[k, row] lies in shared memory already (steps a_ld floats
  * apart, from step 0 for k = begin on), made visible by a barrier. */
-void tile_product_shared(Gen *, const TilePlace *, const Sums *, LLVMValueRef a,
-                         int64_t a_ld, Operand *b, LLVMValueRef begin,
-                         LLVMValueRef end, LLVMValueRef stages);
+void tile_product_shared(Gen *, const TilePlace *, const Sums *, LLVMValueRef a, int64_t a_ld, Operand *b,
+                         LLVMValueRef begin, LLVMValueRef end, LLVMValueRef stages);
 
+/* n numbers as a vector (as itself for n == 1). */
+LLVMValueRef tile_vector(Gen *, LLVMValueRef *x, int n);
+/* f32 rounded to the nearest bf16. */
+LLVMValueRef tile_round(Gen *, LLVMValueRef);
 /* A vector of n f32 (aligned to all of it), and one f32 in shared or global
  * memory. */
 LLVMValueRef tile_load(Gen *, LLVMValueRef at, int n);
