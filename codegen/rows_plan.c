@@ -49,12 +49,15 @@ static void find_domain(RowPlan *p) {
     p->n = type_cols(d);
 }
 
-/* One row of all elements, if no op looks across columns and every value is full or a single number. */
+/* One row of all elements, if no op looks across columns, every value is full or a single number, and every result
+ * full: one number might share its buffer with an operand that all tiles read. */
 static void find_flat(RowPlan *p) {
     int64_t count = type_count(&p->domain);
     if (count == 1) return;
     for (uint32_t i = 0; i < p->body->nodes.n; i++) {
         const Node *n = &p->body->nodes.at[i];
+        for (uint32_t k = 0; n->op == OP_yield && k < n->nin; k++)
+            if (type_count(val_type(p->body, n->in[k])) != count) return;
         if (n->op == OP_yield || !p->live[n->out]) continue;
         if (n->op == OP_partial_sum || is_index(p, n->out)) return;
         bool across = (op_info[n->op].flags & (EW | SOURCE)) == 0;

@@ -1,6 +1,6 @@
 /* Kernels of row regions against the interpreter: the idioms that models are made of, and random bodies,
  * for row lengths around the vector widths and several kinds of broadcasting. */
-#include "kernel_test.h"
+#include "device_test.h"
 #include "seeds.h"
 #include <check.h>
 
@@ -95,18 +95,14 @@ static void yield(Body *b, uint32_t n, const Val *results) {
 typedef struct Case {
     char name[64];
     Graph *outer; /* inputs, and the region as the last node */
-    uint32_t tiles;
-    uint64_t scratch;
+    KernelSize size;
 } Case;
 
 /* Generates the kernel and wraps the body, which it takes over. */
 static Case case_of(Gen *g, const char *name, Body *b) {
     Case c = {.outer = graph_new("test")};
     snprintf(c.name, sizeof c.name, "%s", name);
-    RowsDesc desc = {b->g};
-    gen_rows(g, c.name, &desc);
-    c.tiles = rows_tiles(&desc, g->target);
-    c.scratch = rows_scratch(&desc, g->target);
+    c.size = TEST_EMIT(g, c.name, rows, {b->g});
     Val in[16];
     for (uint32_t i = 0; i < b->g->nodes.n; i++) {
         const Node *n = &b->g->nodes.at[i];
@@ -143,7 +139,7 @@ static void compare(const Case *c, uint32_t result, const Tensor *expected, cons
 }
 
 /* With share, each result takes the buffer of an operand of its type, if there is one to take. */
-static void run_case(void *so, const Case *c, int64_t n, uint64_t seed, bool share, double tol) {
+static void run_case(const TestModule *m, const Case *c, int64_t n, uint64_t seed, bool share, double tol) {
     const Node *region = &c->outer->nodes.at[c->outer->nodes.n - 1];
     Arena *arena = arena_new();
     Tensor *in = arena_array(arena, Tensor, region->nin), *out = arena_array(arena, Tensor, region->nout);
@@ -172,7 +168,7 @@ static void run_case(void *so, const Case *c, int64_t n, uint64_t seed, bool sha
         }
     }
     eval_node(c->outer, region, EVAL_F64, in, out, arena);
-    test_run(so, c->name, &args, c->tiles, c->scratch);
+    test_launch(m, c->name, &args, c->size);
     for (uint32_t i = 0; i < region->nout; i++) compare(c, i, &out[i], got[i], tol);
     test_args_free(&args);
     arena_free(arena);
@@ -312,20 +308,17 @@ enum { LEADS = sizeof leads / sizeof *leads };
 /* Leading dims long enough for several tiles, at short rows. */
 static const int64_t many_rows[] = {3, 1000};
 
-static Gen *new_module(bool wide) {
-    return gen_new(wide ? test_wide_target() : test_target(NULL), "test");
-}
-
-/* An idiom for all row lengths and leading dims (few, with wide vectors) in one module. */
+/* An idiom for all row lengths and leading dims (few, but on the host) in one module. */
 START_TEST(test_idioms) {
     Case cases[LENGTHS * LEADS];
     int64_t n[LENGTHS * LEADS];
     uint32_t count = 0;
-    bool wide = _i >= IDIOMS;
+    TestDevice device = (TestDevice)(_i / IDIOMS);
     int idiom = _i % IDIOMS;
-    Gen *g = new_module(wide);
+    Gen *g = test_device_gen(device);
     for (int i = 0; i < LENGTHS; i++) {
-        for (int k = 0; k < (!wide && lengths[i] % 16 < 2 && lengths[i] < 100 ? LEADS : 2); k++) {
+        for (int k = 0; k < (device == TEST_HOST && lengths[i] % 16 < 2 && lengths[i] < 100 ? LEADS : 2);
+             k++) {
             bool many = leads[k].rank == 2 && lengths[i] == 17;
             Body b = body_new(leads[k].rank, many ? many_rows : leads[k].dim, lengths[i], 1);
             idioms[idiom].build(&b);
@@ -335,12 +328,12 @@ START_TEST(test_idioms) {
             cases[count++] = case_of(g, name, &b);
         }
     }
-    void *so = test_load(g);
+    TestModule m = test_module(g);
     for (uint32_t i = 0; i < count; i++) {
-        for (int share = 0; share < 2; share++) run_case(so, &cases[i], n[i], i + 1, share, 1e-5);
+        for (int share = 0; share < 2; share++) run_case(&m, &cases[i], n[i], i + 1, share, 1e-5);
         graph_free(cases[i].outer);
     }
-    dlclose(so);
+    test_module_free(&m);
 }
 END_TEST
 
@@ -431,9 +424,9 @@ enum { BATCH = 32, BATCHES = SEEDS_OF(12) };
 START_TEST(test_random_bodies) {
     Case cases[BATCH];
     int64_t n[BATCH];
-    Gen *g = new_module(_i % 2);
+    Gen *g = test_device_gen((TestDevice)(_i / BATCHES ? TEST_GPU : _i % 2));
     for (uint32_t i = 0; i < BATCH; i++) {
-        uint64_t seed = (uint64_t)_i * BATCH + i + 1;
+        uint64_t seed = (uint64_t)(_i % BATCHES) * BATCH + i + 1;
         uint32_t lead = (uint32_t)(seed % LEADS);
         n[i] = lengths[seed / LEADS % (LENGTHS - 1)];
         Body b = body_new(leads[lead].rank, leads[lead].dim, n[i], seed * 7919);
@@ -442,12 +435,12 @@ START_TEST(test_random_bodies) {
         snprintf(name, sizeof name, "random_%llu", (unsigned long long)seed);
         cases[i] = case_of(g, name, &b);
     }
-    void *so = test_load(g);
+    TestModule m = test_module(g);
     for (uint32_t i = 0; i < BATCH; i++) {
-        run_case(so, &cases[i], n[i], i + 1, i % 2, 1e-4); /* values may cancel */
+        run_case(&m, &cases[i], n[i], i + 1, i % 2, 1e-4); /* values may cancel */
         graph_free(cases[i].outer);
     }
-    dlclose(so);
+    test_module_free(&m);
 }
 END_TEST
 
@@ -490,11 +483,12 @@ START_TEST(test_long_rows) {
 END_TEST
 
 int main(void) {
+    int devices = test_devices();
     Suite *suite = suite_create("rows");
     TCase *t = tcase_create("rows");
     tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, test_idioms, 0, 2 * IDIOMS);
-    tcase_add_loop_test(t, test_random_bodies, 0, BATCHES);
+    tcase_add_loop_test(t, test_idioms, 0, devices * IDIOMS);
+    tcase_add_loop_test(t, test_random_bodies, 0, devices > TEST_GPU ? BATCHES + (BATCHES + 2) / 3 : BATCHES);
     tcase_add_loop_test(t, test_wide, 0, 2);
     tcase_add_test(t, test_long_rows);
     suite_add_tcase(suite, t);

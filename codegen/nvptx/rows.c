@@ -212,12 +212,11 @@ static void column_results(Walk *w, const Place *place, int vector) {
         if (is_column_result(w, k, &v, &summed) && summed) add_to_part(w, k, v, place, vector);
 }
 
-/* Where the condition holds too (NULL: it does), by the group's first member. */
-static void scalar_results(Walk *w, LLVMValueRef condition) {
+static void scalar_results(Walk *w) {
     Gen *g = w->r.g;
     bool summed;
     Val v;
-    If there = if_there(g, both(g, condition, is_first_member(w)));
+    If there = if_there(g, is_first_member(w));
     for (uint32_t k = 0; k < w->r.plan->yield->nin; k++) {
         if (is_column_result(w, k, &v, &summed)) continue;
         LLVMValueRef x = w->r.scalar[v];
@@ -281,7 +280,7 @@ static void emit_row(Walk *w, LLVMValueRef row) {
     rows_scalars(r);
     if (!has_scalar_result(w)) return;
     nv_group_barrier(r->g, &w->group);
-    scalar_results(w, NULL);
+    scalar_results(w);
 }
 
 /* The block's rows, one for each group. */
@@ -400,9 +399,6 @@ static void emit_flat(Walk *w) {
     rows_set_row(&w->r, gen_i64(g, 0));
     rows_scalars(&w->r);
     nv_elements(g, w->r.plan->n, flat_elements, w);
-    if (!has_scalar_result(w)) return;
-    w->group = nv_group(g, NV_ELEMENT_THREADS, NV_ELEMENT_THREADS);
-    scalar_results(w, LLVMBuildICmp(g->b, LLVMIntEQ, g->tile, gen_i64(g, 0), ""));
 }
 
 /* ---- the kernel */
