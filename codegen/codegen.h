@@ -11,6 +11,7 @@ typedef struct Target {
     const char *level;    /* the instruction set used: x86-64-v3 (AVX2), x86-64-v4 (AVX-512), or sm_80 */
     const char *features; /* LLVM's, added to those of the level */
     const char *needs; /* its features that not every x86-64 has, /proc/cpuinfo names, comma-separated */
+    bool vnni, bf16;   /* CPU: also the instructions that add up products of pairs of int16, of bf16 */
     int sm;            /* a GPU's compute capability, 80 for sm_80; 0: a CPU */
     int vl;            /* f32 lanes of a vector register: 8 or 16; of a GPU thread's widest access: 4 */
     int mr, nr;        /* CPU: GEMM register tile: rows, columns (a multiple of vl) */
@@ -19,6 +20,8 @@ typedef struct Target {
 
 /* cpu NULL: the host. False, reported, if the CPU is not known or is below x86-64-v3. */
 bool target_init(Target *, const char *cpu, Arena *, Diag *);
+/* The same CPU without those instructions, for a module that has no use for them. */
+Target target_without(const Target *, bool vnni, bool bf16, Arena *);
 /* An NVIDIA GPU: sm_80 (gpu NULL), sm_86, .. False, reported, if it is not known. */
 bool target_init_gpu(Target *, const char *gpu, Diag *);
 

@@ -190,12 +190,23 @@ static bool emit_kernels(const Module *m, const Lowered *o, const Target *target
     return ok;
 }
 
+/* The target with such extra instructions only as the kernels use, so that the module needs no others. */
+static Target trimmed(const Lowered *o, const Target *target, Arena *arena) {
+    bool i16 = false, bf16 = false;
+    for (uint32_t i = 0; i < o->kernels.n; i++) {
+        KernelKind kind = o->kernels.at[i].desc.kind;
+        i16 |= kind == KERNEL_gemm_i16;
+        bf16 |= kind == KERNEL_gemm_bf16 || kind == KERNEL_attention_bf16 || kind == KERNEL_attention_grad_bf16;
+    }
+    return target->sm ? *target : target_without(target, !i16, !bf16, arena);
+}
+
 bool codegen_emit(const Module *m, const Target *target, EmitKind emit, const char *path, Diag *diag) {
     Arena *arena = arena_new();
     Lowered lowered;
     lower_module(m, target, arena, &lowered);
-    bool ok =
-        all_kernels_exist(&lowered, target, diag) && emit_kernels(m, &lowered, target, emit, path, diag);
+    Target used = trimmed(&lowered, target, arena);
+    bool ok = all_kernels_exist(&lowered, target, diag) && emit_kernels(m, &lowered, &used, emit, path, diag);
     lowered_free(&lowered);
     arena_free(arena);
     return ok;

@@ -77,7 +77,7 @@ static void product_loop(Gen *g, const Tile *t, LLVMValueRef lo, LLVMValueRef hi
 static void sum_words(Gen *g, const Tile *t, LLVMValueRef n) {
     for (int i = 0; i < t->rows * t->vectors; i++) gen_store(g, LLVMConstNull(t->sum), t->acc[i]);
     if (t->panels->type != PANELS_F32) {
-        product_loop(g, t, gen_i64(g, 0), n, t->panels->type == PANELS_I16 ? 1 : 2);
+        product_loop(g, t, gen_i64(g, 0), n, 1);
         return;
     }
     LLVMValueRef whole = gen_sub(g, n, gen_mod(g, n, MAX_UNROLL));

@@ -2,8 +2,13 @@
 #include "gemm.h"
 #include <string.h>
 
+static int lanes_of(LLVMValueRef v) {
+    LLVMTypeRef type = LLVMTypeOf(v);
+    return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
+}
+
 LLVMValueRef i16_multiply_pairs(Gen *g, LLVMValueRef a, LLVMValueRef b) {
-    int lanes = (int)LLVMGetVectorSize(LLVMTypeOf(a));
+    int lanes = lanes_of(a);
     bool avx512 = strcmp(g->target->level, "x86-64-v4") == 0;
     if (lanes == 8 || (lanes == 16 && avx512)) {
         LLVMTypeRef shorts = gen_vec(g, g->i16, 2 * lanes);
@@ -22,46 +27,58 @@ LLVMValueRef i16_multiply_pairs(Gen *g, LLVMValueRef a, LLVMValueRef b) {
     return LLVMBuildShuffleVector(g->b, sums[0], sums[1], gen_iota(g, g->i32, lanes), "");
 }
 
-/* The bits of x (f32, any number of lanes) with the upper 16 rounded to a bf16; the lower 16 are anything. */
+/* x (f32, any number of lanes) rounded to bf16, in the lower 16 bits of i32. */
 static LLVMValueRef round_bits(Gen *g, LLVMValueRef x) {
-    bool vector = LLVMGetTypeKind(LLVMTypeOf(x)) == LLVMVectorTypeKind;
-    int lanes = vector ? (int)LLVMGetVectorSize(LLVMTypeOf(x)) : 1;
-    LLVMValueRef bits = LLVMBuildBitCast(g->b, x, gen_vec(g, g->i32, lanes), "");
-    LLVMValueRef odd = LLVMBuildLShr(g->b, bits, gen_splat(g, gen_i32(g, 16), lanes), "");
-    odd = LLVMBuildAnd(g->b, odd, gen_splat(g, gen_i32(g, 1), lanes), "");
+    int lanes = lanes_of(x);
+    LLVMTypeRef words = gen_vec(g, g->i32, lanes);
+    if (g->target->bf16 && (lanes == 8 || lanes == 16)) {
+        const char *name =
+            lanes == 8 ? "llvm.x86.avx512bf16.cvtneps2bf16.256" : "llvm.x86.avx512bf16.cvtneps2bf16.512";
+        LLVMValueRef rounded = gen_intrinsic(g, name, NULL, &x, 1);
+        return LLVMBuildZExt(g->b, LLVMBuildBitCast(g->b, rounded, gen_vec(g, g->i16, lanes), ""), words, "");
+    }
+    LLVMValueRef bits = LLVMBuildBitCast(g->b, x, words, ""), half = gen_splat(g, gen_i32(g, 16), lanes);
+    LLVMValueRef odd =
+        LLVMBuildAnd(g->b, LLVMBuildLShr(g->b, bits, half, ""), gen_splat(g, gen_i32(g, 1), lanes), "");
     LLVMValueRef up = LLVMBuildAdd(g->b, odd, gen_splat(g, gen_i32(g, 0x7fff), lanes), "");
     LLVMValueRef quiet = LLVMBuildOr(g->b, bits, gen_splat(g, gen_i32(g, 0x400000), lanes), "");
     LLVMValueRef is_nan = LLVMBuildFCmp(g->b, LLVMRealUNO, x, x, "");
-    return LLVMBuildSelect(g->b, is_nan, quiet, LLVMBuildAdd(g->b, bits, up, ""), "");
+    bits = LLVMBuildSelect(g->b, is_nan, quiet, LLVMBuildAdd(g->b, bits, up, ""), "");
+    return LLVMBuildLShr(g->b, bits, half, "");
 }
 
 LLVMValueRef bf16_pairs(Gen *g, LLVMValueRef low, LLVMValueRef high) {
-    LLVMValueRef bits[] = {round_bits(g, low), round_bits(g, high)};
-    LLVMTypeRef type = LLVMTypeOf(bits[0]);
-    bool vector = LLVMGetTypeKind(type) == LLVMVectorTypeKind;
-    int lanes = vector ? (int)LLVMGetVectorSize(type) : 1;
-    LLVMValueRef upper = gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes);
-    bits[0] = LLVMBuildLShr(g->b, bits[0], gen_splat(g, gen_i32(g, 16), lanes), "");
-    return LLVMBuildOr(g->b, bits[0], LLVMBuildAnd(g->b, bits[1], upper, ""), "");
+    LLVMValueRef upper =
+        LLVMBuildShl(g->b, round_bits(g, high), gen_splat(g, gen_i32(g, 16), lanes_of(low)), "");
+    return LLVMBuildOr(g->b, round_bits(g, low), upper, "");
 }
 
 /* Without an instruction for it, the two halves of a pair of bf16 are multiplied one after the other. */
 int pairs_parts(Gen *g, PanelType type) {
-    (void)g;
-    return type == PANELS_BF16 ? 2 : 1;
+    return type == PANELS_BF16 && !g->target->bf16 ? 2 : 1;
 }
 
 /* A bf16 is the high half of an f32. */
 LLVMValueRef pairs_part(Gen *g, PanelType type, LLVMValueRef words, int part) {
     if (pairs_parts(g, type) == 1) return words;
-    int lanes = (int)LLVMGetVectorSize(LLVMTypeOf(words));
-    LLVMValueRef high = gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes);
-    words = part ? LLVMBuildAnd(g->b, words, high, "")
-                 : LLVMBuildShl(g->b, words, gen_splat(g, gen_i32(g, 16), lanes), "");
+    int lanes = lanes_of(words);
+    words = part
+                ? LLVMBuildAnd(g->b, words, gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes), "")
+                : LLVMBuildShl(g->b, words, gen_splat(g, gen_i32(g, 16), lanes), "");
     return LLVMBuildBitCast(g->b, words, gen_vec(g, g->f32, lanes), "");
 }
 
 LLVMValueRef pairs_add(Gen *g, PanelType type, LLVMValueRef sum, LLVMValueRef a, LLVMValueRef b) {
+    bool wide = lanes_of(sum) == 16;
+    if (type == PANELS_I16 && g->target->vnni) {
+        LLVMValueRef args[] = {sum, a, b};
+        return gen_intrinsic(g, wide ? "llvm.x86.avx512.vpdpwssd.512" : "llvm.x86.avx512.vpdpwssd.256", NULL,
+                             args, 3);
+    }
     if (type == PANELS_I16) return LLVMBuildAdd(g->b, sum, i16_multiply_pairs(g, a, b), "");
-    return gen_fma(g, a, b, sum);
+    if (pairs_parts(g, type) == 2 || type == PANELS_F32) return gen_fma(g, a, b, sum);
+    LLVMTypeRef pairs = gen_vec(g, LLVMBFloatTypeInContext(g->ctx), 2 * lanes_of(sum));
+    LLVMValueRef args[] = {sum, LLVMBuildBitCast(g->b, a, pairs, ""), LLVMBuildBitCast(g->b, b, pairs, "")};
+    return gen_intrinsic(g, wide ? "llvm.x86.avx512bf16.dpbf16ps.512" : "llvm.x86.avx512bf16.dpbf16ps.256",
+                         NULL, args, 3);
 }

@@ -1,7 +1,8 @@
 /* The CPU or GPU to generate for: instruction-set level, register tile, cache sizes.
  *
- * Code uses a level (x86-64-v3 or -v4) and no more, and is only tuned for the named CPU, so that what a
- * module needs of a CPU can be said in one short list. */
+ * Code uses a level (x86-64-v3 or -v4), for products of pairs the instructions that are made for them, and no
+ * more; it is only tuned for the named CPU, so that what a module needs of a CPU can be said in one short
+ * list. */
 #include "gen.h"
 #include <llvm-c/Target.h>
 #include <stdlib.h>
@@ -24,20 +25,34 @@ static const Level levels[] = {
      32},
 };
 
-/* LLVM's C interface cannot say which features a named CPU has, so the names stand here. */
-static const char *const v3_cpus[] = {"x86-64-v3",  "haswell",      "broadwell", "skylake",
-                                      "znver1",     "znver2",       "znver3",    "alderlake",
-                                      "raptorlake", "meteorlake",   "arrowlake", "lunarlake",
-                                      "gracemont",  "sierraforest", "core-avx2", NULL};
-static const char *const v4_cpus[] = {
-    "x86-64-v4",      "skylake-avx512", "cascadelake", "cooperlake", "cannonlake",
-    "icelake-client", "icelake-server", "tigerlake",   "rocketlake", "sapphirerapids",
-    "emeraldrapids",  "graniterapids",  "znver4",      "znver5",     NULL};
+/* LLVM's C interface cannot say which features a named CPU has, so they stand here. */
+typedef struct Cpu {
+    const char *name;
+    bool v4, vnni, bf16;
+} Cpu;
 
-static bool listed(const char *const *names, const char *name) {
-    for (; *names; names++)
-        if (strcmp(*names, name) == 0) return true;
-    return false;
+static const Cpu cpus[] = {
+    {"x86-64-v3", false, false, false},     {"haswell", false, false, false},
+    {"broadwell", false, false, false},     {"skylake", false, false, false},
+    {"core-avx2", false, false, false},     {"znver1", false, false, false},
+    {"znver2", false, false, false},        {"znver3", false, false, false},
+    {"alderlake", false, true, false},      {"raptorlake", false, true, false},
+    {"meteorlake", false, true, false},     {"arrowlake", false, true, false},
+    {"lunarlake", false, true, false},      {"gracemont", false, true, false},
+    {"sierraforest", false, true, false},   {"x86-64-v4", true, false, false},
+    {"skylake-avx512", true, false, false}, {"cannonlake", true, false, false},
+    {"cascadelake", true, true, false},     {"icelake-client", true, true, false},
+    {"icelake-server", true, true, false},  {"tigerlake", true, true, false},
+    {"rocketlake", true, true, false},      {"cooperlake", true, true, true},
+    {"sapphirerapids", true, true, true},   {"emeraldrapids", true, true, true},
+    {"graniterapids", true, true, true},    {"znver4", true, true, true},
+    {"znver5", true, true, true},
+};
+
+static const Cpu *find_cpu(const char *name) {
+    for (size_t i = 0; i < sizeof cpus / sizeof *cpus; i++)
+        if (strcmp(cpus[i].name, name) == 0) return &cpus[i];
+    return NULL;
 }
 
 /* Does the comma-separated list have every item of `wanted`? */
@@ -55,13 +70,15 @@ static bool has_all(const char *list, const char *wanted) {
     return true;
 }
 
-static const Level *host_level(void) {
-    char *features = LLVMGetHostCPUFeatures();
-    const Level *best = NULL;
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
-        if (has_all(features, levels[i].llvm_features)) best = &levels[i];
-    LLVMDisposeMessage(features);
-    return best;
+/* This CPU; its name is NULL if it is below x86-64-v3. */
+static Cpu host_cpu(Arena *arena) {
+    char *features = LLVMGetHostCPUFeatures(), *name = LLVMGetHostCPUName();
+    Cpu cpu = {.v4 = has_all(features, levels[1].llvm_features)};
+    cpu.vnni = has_all(features, cpu.v4 ? "+avx512vnni" : "+avxvnni");
+    cpu.bf16 = cpu.v4 && has_all(features, "+avx512bf16");
+    if (has_all(features, levels[0].llvm_features)) cpu.name = arena_strdup(arena, name);
+    LLVMDisposeMessage(features), LLVMDisposeMessage(name);
+    return cpu;
 }
 
 static int64_t cache_size(int which, int64_t otherwise) {
@@ -69,39 +86,56 @@ static int64_t cache_size(int which, int64_t otherwise) {
     return n > 0 ? n : otherwise;
 }
 
-bool target_init(Target *t, const char *cpu, Arena *arena, Diag *diag) {
-    const Level *level;
-    if (cpu) {
-        if (!listed(v3_cpus, cpu) && !listed(v4_cpus, cpu)) {
-            diag_error(
-                diag, NULL, 0, 0,
-                "--cpu %s: not a known x86-64 CPU with AVX2 (like x86-64-v3, x86-64-v4, haswell, znver4)",
-                cpu);
-            return false;
-        }
-        level = &levels[listed(v4_cpus, cpu)];
-    } else {
-        char *host = LLVMGetHostCPUName();
-        cpu = arena_strdup(arena, host);
-        LLVMDisposeMessage(host);
-        level = host_level();
-        if (!level) {
-            diag_error(diag, NULL, 0, 0,
-                       "this CPU (%s) lacks AVX2, FMA or F16C (give --cpu to compile for another one)", cpu);
-            return false;
-        }
+/* The extra instructions of a level, as LLVM and as the kernel call them. */
+static const struct {
+    bool v4, vnni, bf16;
+    const char *features, *needs;
+} extras[] = {{false, true, false, "+avxvnni", ",avx_vnni"},
+              {true, true, false, "+avx512vnni", ",avx512_vnni"},
+              {true, false, true, "+avx512bf16", ",avx512_bf16"},
+              {true, true, true, "+avx512vnni,+avx512bf16", ",avx512_vnni,avx512_bf16"}};
+
+Target target_without(const Target *t, bool vnni, bool bf16, Arena *arena) {
+    bool v4 = t->vl == 16;
+    Target out = *t;
+    out.vnni &= !vnni, out.bf16 &= !bf16;
+    out.features = "", out.needs = levels[v4].needs;
+    for (size_t i = 0; i < sizeof extras / sizeof *extras; i++) {
+        if (extras[i].v4 != v4 || extras[i].vnni != out.vnni || extras[i].bf16 != out.bf16) continue;
+        out.features = extras[i].features;
+        out.needs = arena_printf(arena, "%s%s", levels[v4].needs, extras[i].needs);
     }
+    return out;
+}
+
+bool target_init(Target *t, const char *cpu, Arena *arena, Diag *diag) {
+    Cpu host = {0};
+    const Cpu *c = cpu ? find_cpu(cpu) : &host;
+    if (!c) {
+        diag_error(diag, NULL, 0, 0,
+                   "--cpu %s: not a known x86-64 CPU with AVX2 (like x86-64-v3, x86-64-v4, haswell, znver4)",
+                   cpu);
+        return false;
+    }
+    if (!cpu) host = host_cpu(arena);
+    if (!c->name) {
+        diag_error(diag, NULL, 0, 0,
+                   "this CPU lacks AVX2, FMA or F16C (give --cpu to compile for another one)");
+        return false;
+    }
+    const Level *level = &levels[c->v4];
     *t = (Target){.triple = TRIPLE_X86,
-                  .cpu = cpu,
+                  .cpu = c->name,
                   .level = level->name,
-                  .features = "",
-                  .needs = level->needs,
+                  .vnni = c->vnni,
+                  .bf16 = c->bf16,
                   .vl = level->vl,
                   .mr = level->mr,
                   .nr = level->nr,
                   .l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE, 32 << 10),
                   .l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, 512 << 10),
                   .l3 = cache_size(_SC_LEVEL3_CACHE_SIZE, 16 << 20)};
+    *t = target_without(t, false, false, arena);
     return true;
 }
 

@@ -41,6 +41,7 @@ static inline const Target *test_wide_target(void) {
     Target *t = (Target *)test_target(NULL);
     const Target *wide = test_target("x86-64-v4");
     t->vl = wide->vl, t->mr = wide->mr, t->nr = wide->nr;
+    t->vnni = t->bf16 = false; /* the host's are not of this width */
     return t;
 }
 
@@ -59,6 +60,23 @@ static inline char *test_compile(Gen *g) {
     LLVMDisposeMemoryBuffer(code);
     gen_free(g);
     return text;
+}
+
+/* How often an instruction stands in a function of the assembly; -1, printed, if a vector of it goes to the stack
+ * or comes back from it, or there is no such function. Writes into text. */
+static inline int test_count(char *text, const char *function, const char *instruction) {
+    char label[64], *rest = NULL;
+    snprintf(label, sizeof label, "\n%s:", function);
+    char *body = strstr(text, label);
+    int count = body ? 0 : -1;
+    for (char *line = strtok_r(body, "\n", &rest); body && line; line = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(line, ".Lfunc_end", 10) == 0) break;
+        count += strstr(line, instruction) != NULL;
+        if (!strstr(line, "(%rsp)") || !strstr(line, "mm")) continue;
+        fprintf(stderr, "%s spills: %.80s\n", function, line);
+        return -1;
+    }
+    return count;
 }
 
 /* Links the module and loads it; frees g. */

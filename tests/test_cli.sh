@@ -79,6 +79,11 @@ expect 0 'gemm_i16_' compile "$dir/i16.tir" --emit ll
 "$tbc" compile "$spec" --precision i16 -o "$dir/i16.so" && "$tbc" inspect "$dir/i16.so" --json | grep -q '"precision":"i16"' ||
     fail 'the meta does not say i16'
 expect 0 'microkernel_bf16' compile "$spec" --precision bf16 --emit asm
+for p in f32 i16 bf16; do # a module needs what its kernels use
+    "$tbc" compile "$spec" --precision $p --cpu sapphirerapids -o "$dir/$p.so"
+done
+grep -qa 'avx512vl,avx512_vnni' "$dir/i16.so" && grep -qa 'avx512vl,avx512_bf16' "$dir/bf16.so" &&
+    ! grep -qa 'avx512vl,' "$dir/f32.so" || fail 'features that modules need'
 
 # ---- bad input: 1
 expect 1 'nothing.json: error: there is no such file here, nor in' compile nothing.json
