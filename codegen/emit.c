@@ -49,7 +49,7 @@ static LLVMValueRef tensor_row(Gen *g, const void *element) {
 static LLVMValueRef kernel_row(Gen *g, const void *element) {
     const Kernel *k = element;
     LLVMValueRef run = LLVMGetNamedFunction(g->mod, k->name); /* not there if it runs on a GPU */
-    return STRUCT(g, text(g, k->name), run ? run : LLVMConstNull(g->ptr));
+    return STRUCT(g, text(g, k->name), run ? run : LLVMConstNull(g->ptr), u32(g, k->math));
 }
 
 static LLVMValueRef launch_row(Gen *g, const void *element) {

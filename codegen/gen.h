@@ -73,6 +73,14 @@ typedef struct FillDesc {
     double c;
 } FillDesc; /* out */
 
+typedef enum PanelType { PANELS_F32, PANELS_BF16, PANELS_I16 } PanelType; /* see products below */
+typedef struct PeakDesc {
+    PanelType type; /* of the products */
+} PeakDesc; /* no args */
+typedef struct StreamDesc {
+    int64_t bytes; /* read, but for what is left of the last whole piece */
+} StreamDesc; /* src */
+
 /* ---- the LLVM context */
 
 typedef struct Gen {
@@ -161,8 +169,6 @@ LLVMValueRef gen_rsqrt(Gen *, LLVMValueRef), gen_sigmoid(Gen *, LLVMValueRef);
  * bits, and out of two vectors of f32, by shifts and masks alone. There are 8 words for every 16 steps or part
  * of them; steps past the end are 0 in A and, but for int16, in B. A bf16 panel has the words of a pair of
  * steps side by side. Codes and int16 come in blocks of k with scales, which gemm.h describes. */
-typedef enum PanelType { PANELS_F32, PANELS_BF16, PANELS_I16 } PanelType;
-
 typedef struct PairBlock {
     int steps, pairs; /* of k; words for them, a multiple of 8 */
 } PairBlock;
@@ -222,7 +228,9 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
     X(sum_rows, SumRowsDesc)                                                                                 \
     X(take_row, TakeRowDesc)                                                                                 \
     X(copy, CopyDesc)                                                                                        \
-    X(fill, FillDesc)
+    X(fill, FillDesc)                                                                                        \
+    X(peak, PeakDesc)                                                                                        \
+    X(stream, StreamDesc)
 #define GENERATOR(kind, Desc)                                                                                \
     void gen_##kind(Gen *, const char *name, const Desc *);                                                  \
     uint32_t kind##_tiles(const Desc *, const Target *);                                                     \
@@ -231,6 +239,8 @@ KERNEL_KINDS(GENERATOR)
 #undef GENERATOR
 
 /* Can gemv do such a product? Its groups must be whole words of codes. */
+/* What a launch of peak computes; a multiply-add counts two. */
+int64_t peak_flops(const PeakDesc *, const Target *);
 bool gemv_fits(const GemvDesc *);
 
 /* ---- whole modules */

@@ -128,6 +128,14 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
 }
 
 /* Names are symbols, and PTX wants identifiers: 0.9 becomes 0p9, 1e-08 1em08. */
+    case KERNEL_peak: {
+        static const char *const type[] = {"f32", "bf16", "i16"};
+        buf_printf(b, "peak_%s", type[d->peak.type]);
+        break;
+    }
+    case KERNEL_stream:
+        buf_printf(b, "stream_%lld", (long long)d->stream.bytes);
+        break;
 static const char *identifier(const char *name, Arena *arena) {
     char *out = arena_strdup(arena, name), *to = out;
     for (const char *c = name; *c; c++)
@@ -140,6 +148,20 @@ static const char *identifier(const char *name, Arena *arena) {
 static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
     Buf key = {0}, name = {0};
     if (d->kind == KERNEL_rows) region_key(d->rows.body, &key);
+/* The arithmetic that a kernel does most of. */
+static enum tbc_math math_of(const KernelDesc *d) {
+    switch (d->kind) {
+    case KERNEL_gemm_i16:
+        return TBC_MATH_I16;
+    case KERNEL_gemm_bf16:
+    case KERNEL_attention_bf16:
+    case KERNEL_attention_grad_bf16:
+        return TBC_MATH_BF16;
+    default:
+        return TBC_MATH_F32;
+    }
+}
+
     kernel_name(d, key.at, &name);
     if (!key.n) buf_printf(&key, "%s", name.at);
     Lowered *o = l->out;
@@ -153,6 +175,7 @@ static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
         if (kernel.size.scratch > o->scratch_bytes) o->scratch_bytes = kernel.size.scratch;
         vec_push(&o->kernels, kernel);
     }
+                         .math = math_of(d),
     buf_free(&key), buf_free(&name);
     return k;
 }
@@ -213,7 +236,7 @@ static void launch(Lower *l, const KernelDesc *d, Cost cost, const uint64_t *arg
                     .nargs = nargs,
                     .flops = (uint64_t)cost.flops,
                     .bytes = (uint64_t)cost.bytes,
-                    .label = label_of(l)};
+                    .label = l->node ? label_of(l) : ""};
     for (uint32_t i = 0; i < nargs; i++) vec_push(&o->args, args[i]);
     vec_push(&o->launches, x);
 }
@@ -544,6 +567,36 @@ void lower_module(const Module *m, const Target *target, Arena *arena, Lowered *
     Lower l = {.m = m, .target = target, .arena = arena, .out = out};
     for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_param);
     for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_state);
+/* ---- the table roofline */
+
+/* The peak of each kind of arithmetic that kernels of the module do, and reading its largest parameter. */
+static void add_roofline(Lower *l) {
+    static const PanelType type[] = {
+        [TBC_MATH_F32] = PANELS_F32, [TBC_MATH_I16] = PANELS_I16, [TBC_MATH_BF16] = PANELS_BF16};
+    Lowered *o = l->out;
+    bool used[TBC_MATHS] = {false};
+    for (uint32_t i = 0; i < o->kernels.n; i++) used[o->kernels.at[i].math] = true;
+    tbc_table table = {.name = "roofline", .first = o->launches.n};
+    l->node = NULL;
+    for (enum tbc_math math = TBC_MATH_F32; math < TBC_MATHS; math++) {
+        KernelDesc d = {.kind = KERNEL_peak, .peak = {type[math]}};
+        if (!used[math]) continue;
+        launch(l, &d, (Cost){.flops = peak_flops(&d.peak, l->target)}, NULL, 0);
+        o->kernels.at[o->launches.at[o->launches.n - 1].kernel].math = math;
+    }
+    const tbc_tensor *largest = NULL;
+    for (uint32_t i = 0; i < o->tensors.n; i++) {
+        const tbc_tensor *t = &o->tensors.at[i];
+        if (t->kind == TBC_PARAM && (!largest || t->bytes > largest->bytes)) largest = t;
+    }
+    if (largest) {
+        KernelDesc d = {.kind = KERNEL_stream, .stream = {(int64_t)largest->bytes}};
+        launch(l, &d, (Cost){.bytes = (int64_t)largest->bytes}, &largest->offset, 1);
+    }
+    table.count = o->launches.n - table.first;
+    vec_push(&o->tables, table);
+}
+
     for (uint32_t t = 0; t < m->graphs.n; t++) {
         l.g = m->graphs.at[t];
         uint32_t first = out->launches.n, *start = arena_array(arena, uint32_t, l.g->nodes.n);
@@ -561,6 +614,7 @@ void lower_module(const Module *m, const Target *target, Arena *arena, Lowered *
 void lowered_free(Lowered *o) {
     vec_free(&o->kernels);
     vec_free(&o->launches);
+    if (!target->sm) add_roofline(&l);
     vec_free(&o->args);
     vec_free(&o->tables);
     vec_free(&o->tensors);

@@ -33,6 +33,7 @@ typedef struct Kernel {
     const char *key;  /* equal keys, equal kernels */
     KernelDesc desc;
     KernelSize size;
+    enum tbc_math math;
 } Kernel;
 
 /* The generators of a kind for the target at hand (kinds.c). A kind may have none for a GPU: then the size is

@@ -19,7 +19,8 @@ static bool within(uint64_t offset, uint64_t bytes, uint64_t end) {
 static bool check_code(const LoadedModule *m) {
     const tbc_module_t *d = m->desc;
     for (uint32_t i = 0; i < d->nkernels; i++)
-        if (!d->kernels[i].name || (d->kernels[i].run == NULL) != (d->gpu != NULL)) return broken(m, "kernel", i);
+        const tbc_kernel *k = &d->kernels[i];
+        if (!k->name || k->math >= TBC_MATHS || (k->run == NULL) != (d->gpu != NULL)) return broken(m, "kernel", i);
     for (uint32_t i = 0; i < d->nlaunches; i++) {
         const tbc_launch *l = &d->launches[i];
         if (l->kernel >= d->nkernels || !within(l->args, l->nargs, d->nargs) || !l->label)

@@ -58,7 +58,8 @@ static const char style[] =
     "Menlo,Consolas,'DejaVu Sans "
     "Mono',monospace;font-size:12px;max-width:420px;overflow:hidden;text-overflow:ellipsis}\n"
     ".bar{width:24%;min-width:120px}.bar "
-    "i{display:block;height:10px;border-radius:3px;background:var(--a);min-width:1px}\n"
+    "i{display:block;height:10px;border-radius:3px;background:var(--e);min-width:1px}.bar "
+    "b{display:block;height:10px;border-radius:3px;background:var(--a)}\n"
     ".m0{fill:var(--a);background:var(--a)}.m1{fill:var(--d);background:var(--d)}.m2{fill:var(--b);"
     "background:var(--b)}"
     ".m3{fill:var(--c);background:var(--c)}.m4{fill:var(--e);background:var(--e)}"
@@ -139,50 +140,46 @@ static void curves(FILE *f, const History *h) {
 
 /* ---- kernels */
 
-static int slowest_first(const void *a, const void *b) {
-    const KernelTime *x = a, *y = b;
-    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
-}
-
+/* The bar is the time; its dark part what the roofline allows at best. */
 static void kernel_row(FILE *f, const KernelTime *k, double total, double longest) {
-    double per_second = k->seconds > 0 ? 1e-9 / k->seconds : 0;
+    double per_second = k->seconds > 0 ? 1e-9 / k->seconds : 0, share = profile_share(k);
     fputs("<tr><td>", f);
     html_text(f, k->name);
-    fprintf(
-        f,
-        "</td><td class=\"bar\"><i style=\"width:%.1f%%\"></i></td><td>%.1f %%</td><td>%.1f</td><td>%" PRIu64
-        "</td><td>%.1f</td><td>%.1f</td></tr>\n",
-        100 * k->seconds / longest, 100 * k->seconds / total, 1e3 * k->seconds, k->launches,
-        k->flops * per_second, k->bytes * per_second);
+    fprintf(f,
+            "</td><td class=\"bar\"><i style=\"width:%.1f%%\"><b "
+            "style=\"width:%.1f%%\"></b></i></td><td>%.1f %%</td>"
+            "<td>%.1f</td><td>%" PRIu64 "</td><td>%.1f</td><td>%.1f</td>",
+            100 * k->seconds / longest, 100 * fmin(share, 1), 100 * k->seconds / total, 1e3 * k->seconds,
+            k->launches, k->flops * per_second, k->bytes * per_second);
+    if (share > 0)
+        fprintf(f, "<td>%.0f %%</td></tr>\n", 100 * share);
+    else
+        fputs("<td></td></tr>\n", f);
 }
 
 static void kernels(FILE *f, const Profile *p) {
     enum { SHOWN = 20 };
-    KernelTime *sorted = rt_calloc(p->nkernels + 1u, sizeof *sorted), rest = {.name = "all others"};
-    double total = 0;
-    for (uint32_t i = 0; i < p->nkernels; i++) {
-        sorted[i] = p->kernels[i];
-        total += sorted[i].seconds;
+    KernelTime total, rest = {.name = "all others"};
+    uint32_t n;
+    KernelTime *sorted = profile_sorted(p, &n, &total);
+    for (uint32_t i = SHOWN; i < n; i++) {
+        rest.launches += sorted[i].launches;
+        rest.seconds += sorted[i].seconds;
+        rest.flops += sorted[i].flops;
+        rest.bytes += sorted[i].bytes;
+        rest.bound += sorted[i].bound;
     }
-    qsort(sorted, p->nkernels, sizeof *sorted, slowest_first);
-    if (total > 0) {
+    if (total.seconds > 0) {
+        double longest = fmax(sorted[0].seconds, rest.seconds);
         fprintf(
             f,
-            "<section><h2>Kernels</h2><p class=\"note\">%.1f s in kernels</p><div class=\"table\"><table>\n"
-            "<tr><th>kernel</th><th></th><th>time</th><th>ms</th><th>launches</th><th>GFLOP/s</th><th>GB/s</"
-            "th></tr>\n",
-            total);
-        for (uint32_t i = 0; i < p->nkernels && sorted[i].launches; i++) {
-            if (i < SHOWN) {
-                kernel_row(f, &sorted[i], total, sorted[0].seconds);
-                continue;
-            }
-            rest.launches += sorted[i].launches;
-            rest.seconds += sorted[i].seconds;
-            rest.flops += sorted[i].flops;
-            rest.bytes += sorted[i].bytes;
-        }
-        if (rest.launches) kernel_row(f, &rest, total, fmax(sorted[0].seconds, rest.seconds));
+            "<section><h2>Kernels</h2><p class=\"note\">%.1f s in kernels; the dark part of a bar is what "
+            "this machine would need at best</p><div class=\"table\"><table>\n"
+            "<tr><th>kernel</th><th></th><th>time</th><th>ms</th><th>launches</th><th>GFLOP/s</th>"
+            "<th>GB/s</th><th>of roofline</th></tr>\n",
+            total.seconds);
+        for (uint32_t i = 0; i < n && i < SHOWN; i++) kernel_row(f, &sorted[i], total.seconds, longest);
+        if (rest.launches) kernel_row(f, &rest, total.seconds, longest);
         fputs("</table></div></section>\n", f);
     }
     free(sorted);

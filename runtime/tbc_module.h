@@ -25,6 +25,8 @@
  *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
  *   project   no inputs; projects the ternary parameters for decode; absent where none are ternary
  *   decode    inputs tokens i32[1,1], pos i32[1]; output logits f32[1,1,V] of the token after that one
+ *   roofline  no inputs, no results: a launch for each tbc_math that kernels of the module do, and one without FLOPs
+ *             that reads memory; timed, they say what the machine can do at most. Not on a GPU
  * decode takes one token at position pos, which must be in 0 .. S-1. It adds the token's keys and values to the
  * caches as row pos and attends to rows 0 .. pos, so positions come in order from 0; an earlier position
  * overwrites, and nothing has to be cleared. It reads codes that project made, which is to be run first and after
@@ -45,9 +47,13 @@
 /* A kernel runs one tile. args are the launch's: byte offsets into the arena. */
 typedef void tbc_kernel_fn(char *arena, const uint64_t *args, uint64_t tile, char *scratch);
 
+/* The arithmetic that a kernel does most of: f32, products of int16 added up in 32 bits, products of bf16. */
+enum tbc_math { TBC_MATH_F32 = 0, TBC_MATH_I16 = 1, TBC_MATH_BF16 = 2, TBC_MATHS = 3 };
+
 typedef struct tbc_kernel {
     const char *name; /* unique, spells out the descriptor */
     tbc_kernel_fn *run; /* NULL in a module for a GPU */
+    uint32_t math;      /* enum tbc_math: what bounds its speed where memory does not */
 } tbc_kernel;
 
 typedef struct tbc_launch {
@@ -65,7 +71,7 @@ typedef struct tbc_table {
     uint32_t first, count; /* range of module.launches */
 } tbc_table;
 
-enum tbc_dtype { TBC_F32 = 0, TBC_I32 = 1, TBC_T2 = 2 };
+enum tbc_dtype { TBC_F32 = 0, TBC_I32 = 1, TBC_T2 = 2, TBC_BF16 = 3 };
 enum tbc_kind {
     TBC_PARAM = 0,  /* trained; name as in Hugging Face checkpoints; shared by all tables */
     TBC_STATE = 1,  /* NAME.m, NAME.v, NAME.grad; shared by all tables */

@@ -143,13 +143,13 @@ static void decode(char *arena, const uint64_t *args, uint64_t tile, char *scrat
 }
 
 #define KERNELS                                                                                              \
-    K(ternary), K(forward), K(mean), K(gradient), K(gradient_bias), K(adamw), K(clear), K(decode), {NULL, NULL}
-#define K(name) {#name, name}
+    K(ternary), K(forward), K(mean), K(gradient), K(gradient_bias), K(adamw), K(clear), K(decode), {NULL, NULL, 0}
+#define K(name) {#name, name, 0}
 extern const tbc_kernel host_kernels[];
 const tbc_kernel host_kernels[] = {KERNELS}; /* to the end mark */
 #ifdef GPU
 #undef K
-#define K(name) {#name, NULL}
+#define K(name) {#name, NULL, 0}
 static const tbc_kernel kernels[] = {KERNELS};
 static const tbc_gpu_kernel gpu_kernels[] = {{32, 0}, {64, 0}, {32, 0}, {32, 0}, {32, 0}, {32, 65536}, {32, 0}, {32, 0}};
 static const tbc_gpu_image images[] = {{75, 5, "sm_75"}, {80, 5, "sm_80"}, {86, 5, "sm_86"}, {90, 5, "sm_90"}};

@@ -1,0 +1,82 @@
+/* What the machine can do at most, for others to be compared with: as many products as the micro-kernel keeps
+ * in flight and nothing else, and reading memory and nothing else. */
+#include "gemm.h"
+
+enum { STEPS = 1 << 13, PEAK_TILES = 256, PIECE = 1 << 18 /* bytes */, STREAMS = 8 /* vectors in flight */ };
+
+/* ---- arithmetic */
+
+static int accumulators(const Target *t) {
+    return t->mr * t->nr / t->vl;
+}
+
+/* The same small numbers in every lane, and not known before the kernel runs. */
+static LLVMValueRef operand(Gen *g, PanelType type) {
+    LLVMValueRef one = LLVMBuildAnd(g->b, LLVMBuildTrunc(g->b, g->tile, g->i32, ""), gen_i32(g, 1), "");
+    LLVMValueRef pair = LLVMBuildMul(g->b, one, gen_i32(g, 0x00010001), "");
+    LLVMValueRef words = gen_splat(g, pair, g->target->vl);
+    if (type == PANELS_F32) return LLVMBuildUIToFP(g->b, words, gen_vec(g, g->f32, g->target->vl), "");
+    return pairs_part(g, type, words, 0);
+}
+
+void gen_peak(Gen *g, const char *name, const PeakDesc *d) {
+    int count = accumulators(g->target);
+    LLVMTypeRef vec = gen_vec(g, d->type == PANELS_I16 ? g->i32 : g->f32, g->target->vl);
+    LLVMValueRef sum[64];
+    gen_kernel(g, name);
+    LLVMValueRef x = operand(g, d->type);
+    for (int i = 0; i < count; i++) gen_store(g, LLVMConstNull(vec), sum[i] = gen_alloca(g, vec, "sum"));
+    Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, STEPS), 1, "step");
+    for (int i = 0; i < count; i++)
+        gen_store(g, pairs_add(g, d->type, gen_load(g, vec, sum[i]), x, x), sum[i]);
+    gen_loop_end(g, &loop);
+    for (int i = 0; i < count; i++)
+        gen_store(g, gen_load(g, vec, sum[i]), gen_at(g, vec, g->scratch, gen_i64(g, i)));
+    gen_end(g);
+}
+
+uint32_t peak_tiles(const PeakDesc *d, const Target *t) {
+    (void)d, (void)t;
+    return PEAK_TILES;
+}
+
+uint64_t peak_scratch(const PeakDesc *d, const Target *t) {
+    (void)d;
+    return 4u * (uint64_t)(accumulators(t) * t->vl);
+}
+
+int64_t peak_flops(const PeakDesc *d, const Target *t) {
+    int each =
+        d->type == PANELS_I16 || (d->type == PANELS_BF16 && t->bf16) ? 4 : 2; /* a pair of products, or one */
+    return (int64_t)PEAK_TILES * STEPS * t->mr * t->nr * each;
+}
+
+/* ---- memory */
+
+void gen_stream(Gen *g, const char *name, const StreamDesc *d) {
+    LLVMTypeRef vec = gen_vec(g, g->i32, g->target->vl);
+    LLVMValueRef seen[STREAMS];
+    gen_kernel(g, name);
+    LLVMValueRef at = gen_at(g, g->i8, gen_buffer(g, 0), gen_mul(g, g->tile, PIECE));
+    for (int i = 0; i < STREAMS; i++) gen_store(g, LLVMConstNull(vec), seen[i] = gen_alloca(g, vec, "seen"));
+    int64_t piece = d->bytes < PIECE ? d->bytes : PIECE, step = STREAMS * 4 * g->target->vl;
+    Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, piece / step * step), step, "read");
+    for (int i = 0; i < STREAMS; i++) {
+        LLVMValueRef x = gen_load(g, vec, gen_at(g, vec, gen_at(g, g->i8, at, loop.i), gen_i64(g, i)));
+        gen_store(g, LLVMBuildXor(g->b, gen_load(g, vec, seen[i]), x, ""), seen[i]);
+    }
+    gen_loop_end(g, &loop);
+    for (int i = 0; i < STREAMS; i++)
+        gen_store(g, gen_load(g, vec, seen[i]), gen_at(g, vec, g->scratch, gen_i64(g, i)));
+    gen_end(g);
+}
+
+uint32_t stream_tiles(const StreamDesc *d, const Target *t) {
+    (void)t;
+    return d->bytes < PIECE ? 1 : (uint32_t)(d->bytes / PIECE);
+}
+
+uint64_t stream_scratch(const StreamDesc *d, const Target *t) {
+    (void)d;
+    return STREAMS * 4u * (uint64_t)t->vl;
+}
