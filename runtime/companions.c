@@ -3,9 +3,9 @@
 #include <stdlib.h>
 
 /* Beside a tokenizer.json, as Transformers writes them. */
-static const char *const beside_tokenizer[] = {"tokenizer_config.json", "special_tokens_map.json",
-                                               "added_tokens.json",     "vocab.json",
-                                               "merges.txt",            "chat_template.jinja"};
+static const char *const beside_tokenizer[] = {
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "chat_template.jinja"};
 
 static bool add(Companions *c, const char *name, const char *path) {
     c->names[c->n] = name;

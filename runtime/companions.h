@@ -19,8 +19,8 @@ typedef struct Companions {
 } Companions;
 
 /* Finds them: tokenizer.json and what Transformers keeps beside it, beside the tokenizer's file, none for
- * `byte`; and generation_config.json in `model` (a directory, or beside that file; NULL: none). False: an error
- * was printed; close them all the same. */
+ * `byte`; and generation_config.json in `model` (a directory, or beside that file; NULL: none). False: an
+ * error was printed; close them all the same. */
 bool companions_open(Companions *, const Tokenizer *, const char *model);
 void companions_close(Companions *);
 

@@ -1,12 +1,12 @@
-/* Logits, number by number, against those of Transformers' Qwen3 on a random model that it saved itself: config.json
- * and weights are as it wrote them. golden/transformers/NAME/logits.safetensors has
+/* Logits, number by number, against those of Transformers' Qwen3 on a random model that it saved itself:
+ * config.json and weights are as it wrote them. golden/transformers/NAME/logits.safetensors has
  *
  *     tokens   [B,S+1], as f32
  *     full     [B,S,V], logits after each of the first S tokens
  *     ternary  the same of weights projected in groups of 20
  *
- * The model is compiled, loaded, saved and loaded again; its table decode must give these logits one token at a
- * time, and eval their cross-entropy. */
+ * The model is compiled, loaded, saved and loaded again; its table decode must give these logits one token at
+ * a time, and eval their cross-entropy. */
 #include "rt_session.h"
 #include "../runtime/error.h"
 #include <math.h>
@@ -30,12 +30,13 @@ static const char *compile_case(int i, const StTensor *tokens) {
     char folder[4096], spec[8192], command[4096];
     ck_assert_ptr_nonnull(getcwd(folder, sizeof folder));
     if (!strcmp(cases[i].weights, "full"))
-        snprintf(spec, sizeof spec, "{\"extends\":\"%s/golden/transformers/%s/config.json\",\"ternary\":null}",
-                 folder, cases[i].model);
+        snprintf(spec, sizeof spec,
+                 "{\"extends\":\"%s/golden/transformers/%s/config.json\",\"ternary\":null}", folder,
+                 cases[i].model);
     else
         snprintf(spec, sizeof spec,
-                 "{\"extends\":\"%s/golden/transformers/%s/config.json\",\"ternary\":{\"group_size\":%d}}", folder,
-                 cases[i].model, GROUP);
+                 "{\"extends\":\"%s/golden/transformers/%s/config.json\",\"ternary\":{\"group_size\":%d}}",
+                 folder, cases[i].model, GROUP);
     put_file("spec.json", spec, strlen(spec));
     snprintf(command, sizeof command, "%s/tbc compile %s", getenv("TBC_BUILD"), scratch("spec.json"));
     size_t n = strlen(command);
@@ -47,8 +48,8 @@ static const char *compile_case(int i, const StTensor *tokens) {
 
 /* In units of the largest number that is wanted. */
 static void assert_near(double got, double want, double largest, const char *what, int64_t at) {
-    ck_assert_msg(fabs(got - want) <= 1e-5 * largest, "%s %lld is %.9g, in Transformers %.9g", what, (long long)at,
-                  got, want);
+    ck_assert_msg(fabs(got - want) <= 1e-5 * largest, "%s %lld is %.9g, in Transformers %.9g", what,
+                  (long long)at, got, want);
 }
 
 static double largest_of(const float *x, int64_t n) {
@@ -58,7 +59,8 @@ static double largest_of(const float *x, int64_t n) {
 }
 
 static void compare_decode(Session *s, const float *tokens, const float *want) {
-    const tbc_table *project = module_table(&s->module, "project"), *decode = module_table(&s->module, "decode");
+    const tbc_table *project = module_table(&s->module, "project"),
+                    *decode = module_table(&s->module, "decode");
     const int64_t batch = s->module.batch, seq = s->module.seq, vocab = s->module.vocab;
     const double largest = largest_of(want, batch * seq * vocab);
     if (project) device_run(&s->device, project);
