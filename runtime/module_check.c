@@ -19,8 +19,9 @@ static bool within(uint64_t offset, uint64_t bytes, uint64_t end) {
 static bool check_code(const LoadedModule *m) {
     const tbc_module_t *d = m->desc;
     for (uint32_t i = 0; i < d->nkernels; i++)
-        const tbc_kernel *k = &d->kernels[i];
-        if (!k->name || k->math >= TBC_MATHS || (k->run == NULL) != (d->gpu != NULL)) return broken(m, "kernel", i);
+        if (!d->kernels[i].name || d->kernels[i].math >= TBC_MATHS ||
+            (d->kernels[i].run == NULL) != (d->gpu != NULL))
+            return broken(m, "kernel", i);
     for (uint32_t i = 0; i < d->nlaunches; i++) {
         const tbc_launch *l = &d->launches[i];
         if (l->kernel >= d->nkernels || !within(l->args, l->nargs, d->nargs) || !l->label)
@@ -49,6 +50,7 @@ static uint64_t tensor_bytes(const tbc_tensor *t) {
         values *= t->dim[i];
     }
     if (t->dtype == TBC_F32 || t->dtype == TBC_I32) return (uint64_t)values * 4;
+    if (t->dtype == TBC_BF16) return (uint64_t)values * 2;
     if (t->dtype != TBC_T2 || t->rank == 0 || t->group == 0) return 0;
     int64_t cols = t->dim[t->rank - 1], rows = values / cols;
     int64_t codes = rows * ((cols + 15) / 16 * 4), groups = (cols + t->group - 1) / t->group;
@@ -60,6 +62,10 @@ static bool ends_with(const char *text, const char *end) {
     return n > e && !strcmp(text + n - e, end);
 }
 
+static bool is_moment(const tbc_tensor *t) {
+    return t->kind == TBC_STATE && (ends_with(t->name, ".m") || ends_with(t->name, ".v"));
+}
+
 static bool check_tensor(const LoadedModule *m, uint32_t index) {
     const tbc_module_t *d = m->desc;
     const tbc_tensor *t = &d->tensors[index];
@@ -68,10 +74,10 @@ static bool check_tensor(const LoadedModule *m, uint32_t index) {
     if (!t->name || t->kind > TBC_CACHE || bytes == 0 || t->bytes < bytes || t->offset % 4 ||
         !within(t->offset, t->bytes, d->arena_bytes))
         return broken(m, "tensor", index);
-    if (shared ? t->table != -1 || t->dtype != TBC_F32 : t->table < -1 || t->table >= (int64_t)d->ntables)
+    bool f32 = t->dtype == TBC_F32 || (t->dtype == TBC_BF16 && is_moment(t));
+    if (shared ? t->table != -1 || !f32 : t->table < -1 || t->table >= (int64_t)d->ntables)
         return broken(m, "tensor", index);
-    if (t->kind == TBC_STATE && !ends_with(t->name, ".m") && !ends_with(t->name, ".v") &&
-        !ends_with(t->name, ".grad"))
+    if (t->kind == TBC_STATE && !is_moment(t) && !ends_with(t->name, ".grad"))
         return rt_error(m->path, "unknown state '%s' (expected NAME.m, NAME.v or NAME.grad)", t->name);
     if (t->kind == TBC_CODES && t->dtype != TBC_T2) return broken(m, "tensor", index);
     return true;
@@ -135,6 +141,22 @@ static bool check_io(const LoadedModule *m) {
     return true;
 }
 
+/* Tables that update moments kept as bf16 take a key for rounding them. */
+static bool check_keys(const LoadedModule *m) {
+    static const char *const tables[] = {"train", "warmup", "update"};
+    bool bf16 = false;
+    for (uint32_t i = 0; i < m->desc->ntensors; i++) bf16 |= m->desc->tensors[i].dtype == TBC_BF16;
+    for (size_t i = 0; bf16 && i < sizeof tables / sizeof *tables; i++) {
+        const tbc_table *table = module_table(m, tables[i]);
+        if (!table || !module_tensor(m, table, TBC_INPUT, "hyper")) continue;
+        const tbc_tensor *key = module_tensor(m, table, TBC_INPUT, "key");
+        if (!key || key->dtype != TBC_I32 || tensor_values(key) != 2)
+            return rt_error(m->path, "inconsistent module: table '%s' lacks a proper 'key' (compile it again)",
+                            tables[i]);
+    }
+    return true;
+}
+
 /* A module that trains through gradients keeps one for each parameter. */
 static bool check_grads(const LoadedModule *m) {
     if (!m->buffer) return true;
@@ -174,5 +196,5 @@ bool module_check(const LoadedModule *m) {
     if (!check_code(m) || !check_gpu(m)) return false;
     for (uint32_t i = 0; i < d->ntensors; i++)
         if (!check_tensor(m, i)) return false;
-    return check_names(m) && check_io(m) && check_grads(m);
+    return check_names(m) && check_io(m) && check_keys(m) && check_grads(m);
 }

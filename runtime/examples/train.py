@@ -12,7 +12,7 @@ PARAM, INPUT, OUTPUT = 0, 2, 3
 
 
 class Kernel(c.Structure):
-    _fields_ = [("name", c.c_char_p), ("run", KERNEL)]
+    _fields_ = [("name", c.c_char_p), ("run", KERNEL), ("math", c.c_uint32)]
 
 
 class Launch(c.Structure):

@@ -3,10 +3,10 @@
  *     bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...
  *
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
- * tmatmul-fwd y = x w^T, tmatmul-dx = dy w (both decode packed 2-bit weights; also in int16, whose share is
- * that of the peak of int16 products) and matmul-dw = dy^T x (f32). Up to four tokens also as decoding does
- * it (gemv), whose share is that of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times are
- * the best of several runs.
+ * tmatmul-fwd y = x w^T and tmatmul-dx = dy w (both decode packed 2-bit weights) in f32, bf16 and int16, and
+ * matmul-dw = dy^T x in f32 and bf16, each as a share of the peak of such products. Up to four tokens also as
+ * decoding does it (gemv), as a share of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times
+ * are the best of several runs.
  * --json: one object a line: what, seconds, gflops or gb_per_s, peak_share (0 .. 1); run.sh says what they
  * mean. */
 #include "../../codegen/gemm.h"
@@ -15,7 +15,7 @@
 #include <omp.h>
 #include <time.h>
 
-enum { MAX_SHAPES = 32, MIN_RUNS = 3, PEAK_STEPS = 1 << 18 };
+enum { MAX_SHAPES = 32, MIN_RUNS = 3 };
 static const double min_seconds = 0.5;
 
 typedef struct Shape {
@@ -32,8 +32,8 @@ typedef struct Options {
 
 typedef struct Report {
     const Options *options;
-    double peak, peak_i16; /* FLOP/s of all threads: FMA; products of int16 added up in 32 bits */
-    double bandwidth;      /* bytes/s of all threads reading memory */
+    double peak[PANELS_I16 + 1]; /* FLOP/s of all threads, by type of products */
+    double bandwidth;            /* bytes/s of all threads reading memory */
 } Report;
 
 static double now(void) {
@@ -73,44 +73,21 @@ static void report(const Report *r, const char *what, bool bytes, double work, d
     fflush(stdout);
 }
 
-/* A kernel that does nothing but PEAK_STEPS fused multiply-adds on each of as many accumulators as the
- * micro-kernel has; or as many products of pairs of int16 and additions. */
-static void gen_peak(Gen *g, bool i16) {
-    int count = g->target->mr * g->target->nr / g->target->vl;
-    LLVMTypeRef elem = i16 ? g->i32 : g->f32, vec = gen_vec(g, elem, g->target->vl);
-    LLVMValueRef acc[64];
-    gen_kernel(g, "peak");
-    LLVMValueRef out = gen_buffer(g, 0), x = gen_load(g, vec, out);
-    for (int i = 0; i < count; i++) gen_store(g, x, acc[i] = gen_alloca(g, vec, "acc"));
-    Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, PEAK_STEPS), 1, "step");
-    for (int i = 0; i < count; i++) {
-        LLVMValueRef sum = gen_load(g, vec, acc[i]);
-        gen_store(g, i16 ? LLVMBuildAdd(g->b, sum, i16_multiply_pairs(g, sum, x), "") : gen_fma(g, x, x, sum),
-                  acc[i]);
-    }
-    gen_loop_end(g, &loop);
-    for (int i = 1; i < count; i++) {
-        LLVMValueRef a = gen_load(g, vec, acc[0]), b = gen_load(g, vec, acc[i]);
-        gen_store(g, i16 ? LLVMBuildAdd(g->b, a, b, "") : LLVMBuildFAdd(g->b, a, b, ""), acc[0]);
-    }
-    LLVMValueRef lane = gen_mul(g, gen_add(g, g->tile, gen_i64(g, 1)), g->target->vl);
-    gen_store(g, gen_load(g, vec, acc[0]), gen_at(g, elem, out, lane));
-    gen_end(g);
-}
-
 /* FLOP/s of all threads. */
-static double bench_peak(const Report *r, const Target *t, int threads, bool i16) {
+static double bench_peak(const Report *r, const Target *t, int threads, PanelType type) {
+    static const char *const name[] = {"f32", "bf16", "i16"};
+    const PeakDesc d = {type};
     Gen *g = gen_new(t, "bench");
-    gen_peak(g, i16);
+    gen_peak(g, "peak", &d);
     void *so = test_load(g);
-    TestArgs a = test_args(1 << 16);
-    test_arg(&a, (uint64_t)(4 * t->vl * (threads + 1)));
-    double seconds = time_launch(test_kernel(so, "peak"), &a, (uint32_t)threads, 0, threads);
+    TestArgs a = test_args(64);
+    double seconds =
+        time_launch(test_kernel(so, "peak"), &a, peak_tiles(&d, t), peak_scratch(&d, t), threads);
     test_args_free(&a);
     dlclose(so);
-    double flops = (i16 ? 4.0 : 2.0) * t->mr * t->nr * PEAK_STEPS * threads;
+    double flops = (double)peak_flops(&d, t);
     char what[32];
-    snprintf(what, sizeof what, "peak/%s/%d-thread%s", i16 ? "i16" : "f32", threads, threads > 1 ? "s" : "");
+    snprintf(what, sizeof what, "peak/%s/%d-thread%s", name[type], threads, threads > 1 ? "s" : "");
     report(r, what, false, flops, seconds, 0);
     return flops / seconds;
 }
@@ -148,9 +125,20 @@ static void add_matrix(TestArgs *a, int64_t rows, int64_t cols, int64_t group, u
     for (int64_t i = 0; i < rows * l.groups; i++) memcpy(at + l.scales_at + 2 * i, &half, 2);
 }
 
-static void bench_gemm(Report *r, const Target *t, const char *what, const GemmDesc *d, bool i16) {
+/* The three forms of a product. */
+static const struct {
+    const char *name;
+    void (*generate)(Gen *, const char *, const GemmDesc *);
+    uint32_t (*tiles)(const GemmDesc *, const Target *);
+    uint64_t (*scratch)(const GemmDesc *, const Target *);
+} forms[] = {[PANELS_F32] = {"f32", gen_gemm, gemm_tiles, gemm_scratch},
+             [PANELS_BF16] = {"bf16", gen_gemm_bf16, gemm_bf16_tiles, gemm_bf16_scratch},
+             [PANELS_I16] = {"i16", gen_gemm_i16, gemm_i16_tiles, gemm_i16_scratch}};
+
+static void bench_gemm(const Report *r, const Target *t, const char *what, const GemmDesc *d,
+                       PanelType type) {
     Gen *g = gen_new(t, "bench");
-    (i16 ? gen_gemm_i16 : gen_gemm)(g, "gemm", d);
+    forms[type].generate(g, "gemm", d);
     void *so = test_load(g);
     bool nk = d->b == GEMM_B_T2_NK;
     uint64_t state = 1;
@@ -158,13 +146,12 @@ static void bench_gemm(Report *r, const Target *t, const char *what, const GemmD
     add_matrix(&a, d->m, d->k, 0, &state);
     add_matrix(&a, nk ? d->n : d->k, nk ? d->k : d->n, d->group, &state);
     add_matrix(&a, d->m, d->n, 0, &state);
-    double seconds = time_launch(test_kernel(so, "gemm"), &a, (i16 ? gemm_i16_tiles : gemm_tiles)(d, t),
-                                 (i16 ? gemm_i16_scratch : gemm_scratch)(d, t), r->options->threads);
+    double seconds = time_launch(test_kernel(so, "gemm"), &a, forms[type].tiles(d, t),
+                                 forms[type].scratch(d, t), r->options->threads);
     char name[96];
-    snprintf(name, sizeof name, "%s/%s/%lldx%lldx%lld", what, i16 ? "i16" : "f32", (long long)d->m,
+    snprintf(name, sizeof name, "%s/%s/%lldx%lldx%lld", what, forms[type].name, (long long)d->m,
              (long long)d->k, (long long)d->n);
-    report(r, name, false, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds,
-           i16 ? r->peak_i16 : r->peak);
+    report(r, name, false, 2.0 * (double)d->m * (double)d->n * (double)d->k, seconds, r->peak[type]);
     test_args_free(&a);
     dlclose(so);
 }
@@ -194,11 +181,12 @@ static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, 
     if (gemv_fits(&few)) bench_gemv(r, t, &few);
     GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false};
     GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false};
-    bench_gemm(r, t, "tmatmul-fwd", &forward, false);
-    bench_gemm(r, t, "tmatmul-fwd", &forward, true);
-    bench_gemm(r, t, "tmatmul-dx", &backward, false);
-    bench_gemm(r, t, "tmatmul-dx", &backward, true);
-    bench_gemm(r, t, "matmul-dw", &(GemmDesc){out, in, tokens, true, GEMM_B_KN, 0, false}, false);
+    const GemmDesc weights = {out, in, tokens, true, GEMM_B_KN, 0, false};
+    for (PanelType type = PANELS_F32; type <= PANELS_I16; type++) {
+        bench_gemm(r, t, "tmatmul-fwd", &forward, type);
+        bench_gemm(r, t, "tmatmul-dx", &backward, type);
+        if (type != PANELS_I16) bench_gemm(r, t, "matmul-dw", &weights, type);
+    }
 }
 
 /* Causal attention: half of the scores, two products forward, five backward. */
@@ -225,7 +213,7 @@ static void bench_attention(Report *r, const Target *t, const AttnDesc *d) {
         uint64_t scratch = (i ? attention_grad_scratch : attention_scratch)(d, t);
         double seconds = time_launch(test_kernel(so, i ? "grad" : "forward"), i ? &grad : &forward, tiles,
                                      scratch, r->options->threads);
-        report(r, name, false, (i ? 5 : 2) * product, seconds, r->peak);
+        report(r, name, false, (i ? 5 : 2) * product, seconds, r->peak[PANELS_F32]);
     }
     test_args_free(&forward);
     test_args_free(&grad);
@@ -283,9 +271,9 @@ int main(int argc, char **argv) {
     const Target *t = test_target(NULL);
     Report r = {.options = &o};
     if (!o.json) printf("%s (%s), %d threads\n", t->cpu, t->level, o.threads);
-    if (o.threads > 1) bench_peak(&r, t, 1, false);
-    r.peak = bench_peak(&r, t, o.threads, false);
-    r.peak_i16 = bench_peak(&r, t, o.threads, true);
+    if (o.threads > 1) bench_peak(&r, t, 1, PANELS_F32);
+    for (PanelType type = PANELS_F32; type <= PANELS_I16; type++)
+        r.peak[type] = bench_peak(&r, t, o.threads, type);
     r.bandwidth = bench_bandwidth(&r, o.threads);
     for (int i = 0; i < o.shapes; i++) {
         const int64_t *v = o.shape[i].v;
