@@ -124,10 +124,6 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
     case KERNEL_fill:
         buf_printf(b, "fill_%lld_%.9g", (long long)d->fill.count, d->fill.c);
         break;
-    }
-}
-
-/* Names are symbols, and PTX wants identifiers: 0.9 becomes 0p9, 1e-08 1em08. */
     case KERNEL_peak: {
         static const char *const type[] = {"f32", "bf16", "i16"};
         buf_printf(b, "peak_%s", type[d->peak.type]);
@@ -136,6 +132,10 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
     case KERNEL_stream:
         buf_printf(b, "stream_%lld", (long long)d->stream.bytes);
         break;
+    }
+}
+
+/* Names are symbols, and PTX wants identifiers: 0.9 becomes 0p9, 1e-08 1em08. */
 static const char *identifier(const char *name, Arena *arena) {
     char *out = arena_strdup(arena, name), *to = out;
     for (const char *c = name; *c; c++)
@@ -144,10 +144,6 @@ static const char *identifier(const char *name, Arena *arena) {
     return out;
 }
 
-/* The kernel of that descriptor, made on first use. */
-static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
-    Buf key = {0}, name = {0};
-    if (d->kind == KERNEL_rows) region_key(d->rows.body, &key);
 /* The arithmetic that a kernel does most of. */
 static enum tbc_math math_of(const KernelDesc *d) {
     switch (d->kind) {
@@ -162,6 +158,10 @@ static enum tbc_math math_of(const KernelDesc *d) {
     }
 }
 
+/* The kernel of that descriptor, made on first use. */
+static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
+    Buf key = {0}, name = {0};
+    if (d->kind == KERNEL_rows) region_key(d->rows.body, &key);
     kernel_name(d, key.at, &name);
     if (!key.n) buf_printf(&key, "%s", name.at);
     Lowered *o = l->out;
@@ -171,11 +171,11 @@ static enum tbc_math math_of(const KernelDesc *d) {
         Kernel kernel = {.name = identifier(name.at, l->arena),
                          .key = arena_strdup(l->arena, key.at),
                          .desc = *d,
+                         .math = math_of(d),
                          .size = kernel_size(d, l->target)};
         if (kernel.size.scratch > o->scratch_bytes) o->scratch_bytes = kernel.size.scratch;
         vec_push(&o->kernels, kernel);
     }
-                         .math = math_of(d),
     buf_free(&key), buf_free(&name);
     return k;
 }
@@ -562,11 +562,6 @@ static void add_local(Lower *l, int32_t table, const uint32_t *start) {
     }
 }
 
-void lower_module(const Module *m, const Target *target, Arena *arena, Lowered *out) {
-    *out = (Lowered){0};
-    Lower l = {.m = m, .target = target, .arena = arena, .out = out};
-    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_param);
-    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_state);
 /* ---- the table roofline */
 
 /* The peak of each kind of arithmetic that kernels of the module do, and reading its largest parameter. */
@@ -597,6 +592,11 @@ static void add_roofline(Lower *l) {
     vec_push(&o->tables, table);
 }
 
+void lower_module(const Module *m, const Target *target, Arena *arena, Lowered *out) {
+    *out = (Lowered){0};
+    Lower l = {.m = m, .target = target, .arena = arena, .out = out};
+    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_param);
+    for (uint32_t t = 0; t < m->graphs.n; t++) l.g = m->graphs.at[t], add_shared(&l, OP_state);
     for (uint32_t t = 0; t < m->graphs.n; t++) {
         l.g = m->graphs.at[t];
         uint32_t first = out->launches.n, *start = arena_array(arena, uint32_t, l.g->nodes.n);
@@ -609,12 +609,12 @@ static void add_roofline(Lower *l) {
         vec_push(&out->tables, table);
         add_local(&l, (int32_t)t, start);
     }
+    if (!target->sm) add_roofline(&l);
 }
 
 void lowered_free(Lowered *o) {
     vec_free(&o->kernels);
     vec_free(&o->launches);
-    if (!target->sm) add_roofline(&l);
     vec_free(&o->args);
     vec_free(&o->tables);
     vec_free(&o->tensors);
