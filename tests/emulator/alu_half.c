@@ -1,5 +1,5 @@
-/* .f16, .bf16 and their pairs (PTX ISA 9.7.4): computed in double, or rounded to odd where that is not enough, and
- * rounded once. One function of 16-bit values serves the scalar and the packed form. */
+/* .f16, .bf16 and their pairs (PTX ISA 9.7.4): computed in double, or rounded to odd where that is not
+ * enough, and rounded once. One function of 16-bit values serves the scalar and the packed form. */
 #include "alu.h"
 #include "real.h"
 #include <math.h>
@@ -15,25 +15,40 @@ static u32 put(double v, const Format *f, const Ins *i) {
     u32 r = narrow(v, f, R_RN, false);
     return i->ftz && (r & (f->sign - 1)) < 1u << f->mantissa ? r & f->sign : r;
 }
-static u32 relu(u32 v, const Format *f) { return v == f->nan ? v : v & f->sign ? 0 : v; }
+static u32 relu(u32 v, const Format *f) {
+    return v == f->nan ? v : v & f->sign ? 0 : v;
+}
 
 #define A get(a, f, i)
 #define B get(b, f, i)
 #define C get(c, f, i)
-#define HALF(name, expr)                                                                                                \
-    static u32 name(u32 a, u32 b, u32 c, const Format *f, const Ins *i) { (void)b, (void)c, (void)i; return (expr); }
+#define HALF(name, expr)                                                                                     \
+    static u32 name(u32 a, u32 b, u32 c, const Format *f, const Ins *i) {                                    \
+        (void)b, (void)c, (void)i;                                                                           \
+        return (expr);                                                                                       \
+    }
 HALF(h_add, put(A + B, f, i))
 HALF(h_sub, put(A - B, f, i))
-HALF(h_mul, put(A * B, f, i))
+HALF(h_mul, put(A *B, f, i))
 HALF(h_fma, put(fma_odd(A, B, C), f, i))
 HALF(h_fma_relu, relu(put(fma_odd(A, B, C), f, i), f))
 HALF(h_neg, put(A, f, &(Ins){.ftz = i->ftz}) ^ f->sign)
 HALF(h_abs, put(A, f, &(Ins){.ftz = i->ftz}) & (f->sign - 1))
-static double least(double x, double y) { return x != x ? y : y != y ? x : x < y || (x == y && signbit(x)) ? x : y; }
-static double most(double x, double y) { return x != x ? y : y != y ? x : x > y || (x == y && signbit(y)) ? x : y; }
-static double least_nan(double x, double y) { return x != x || y != y ? NAN : least(x, y); }
-static double most_nan(double x, double y) { return x != x || y != y ? NAN : most(x, y); }
-static double cross(double r, u32 a, u32 b) { return copysign(fabs(r), (a ^ b) & 0x8000 ? -1 : 1); }
+static double least(double x, double y) {
+    return x != x ? y : y != y ? x : x < y || (x == y && signbit(x)) ? x : y;
+}
+static double most(double x, double y) {
+    return x != x ? y : y != y ? x : x > y || (x == y && signbit(y)) ? x : y;
+}
+static double least_nan(double x, double y) {
+    return x != x || y != y ? NAN : least(x, y);
+}
+static double most_nan(double x, double y) {
+    return x != x || y != y ? NAN : most(x, y);
+}
+static double cross(double r, u32 a, u32 b) {
+    return copysign(fabs(r), (a ^ b) & 0x8000 ? -1 : 1);
+}
 HALF(h_min, put(least(A, B), f, i))
 HALF(h_max, put(most(A, B), f, i))
 HALF(h_min_nan, put(least_nan(A, B), f, i))
@@ -45,7 +60,8 @@ HALF(h_max_nan_xor, put(cross(most_nan(fabs(A), fabs(B)), a, b), f, i))
 HALF(h_ex2, put(approximate(exp2(A), f->mantissa == 10 ? 0x1p-10 : 0x1p-7, 0, a), f, i))
 HALF(h_tanh, put(approximate(tanh(A), f->mantissa == 10 ? 0x1p-11 : 0x1p-9, 0, a), f, i))
 
-static void run(void *D, const void *A_, const void *B_, const void *C_, const Ins *ins, Half *op, const Format *f, bool pair) {
+static void run(void *D, const void *A_, const void *B_, const void *C_, const Ins *ins, Half *op,
+                const Format *f, bool pair) {
     static const u32 none[LANES];
     u32 *d = D;
     const u32 *a = A_, *b = B_ ? B_ : none, *c = C_ ? C_ : none;
@@ -55,25 +71,44 @@ static void run(void *D, const void *A_, const void *B_, const void *C_, const I
         d[l] = r;
     }
 }
-#define KERNELS(op)                                                                                                     \
-    KERNEL(op##_f16) { run(D, A_, B_, C_, ins, op, &f16_format, false); }                                               \
-    KERNEL(op##_f16x2) { run(D, A_, B_, C_, ins, op, &f16_format, true); }                                              \
-    KERNEL(op##_bf16) { run(D, A_, B_, C_, ins, op, &bf16_format, false); }                                             \
-    KERNEL(op##_bf16x2) { run(D, A_, B_, C_, ins, op, &bf16_format, true); }
-KERNELS(h_add) KERNELS(h_sub) KERNELS(h_mul) KERNELS(h_fma) KERNELS(h_fma_relu) KERNELS(h_neg) KERNELS(h_abs)
-KERNELS(h_min) KERNELS(h_max) KERNELS(h_min_nan) KERNELS(h_max_nan) KERNELS(h_min_xor) KERNELS(h_max_xor)
-KERNELS(h_min_nan_xor) KERNELS(h_max_nan_xor) KERNELS(h_ex2) KERNELS(h_tanh)
+#define KERNELS(op)                                                                                          \
+    KERNEL(op##_f16) {                                                                                       \
+        run(D, A_, B_, C_, ins, op, &f16_format, false);                                                     \
+    }                                                                                                        \
+    KERNEL(op##_f16x2) {                                                                                     \
+        run(D, A_, B_, C_, ins, op, &f16_format, true);                                                      \
+    }                                                                                                        \
+    KERNEL(op##_bf16) {                                                                                      \
+        run(D, A_, B_, C_, ins, op, &bf16_format, false);                                                    \
+    }                                                                                                        \
+    KERNEL(op##_bf16x2) {                                                                                    \
+        run(D, A_, B_, C_, ins, op, &bf16_format, true);                                                     \
+    }
+KERNELS(h_add)
+KERNELS(h_sub) KERNELS(h_mul) KERNELS(h_fma) KERNELS(h_fma_relu) KERNELS(h_neg) KERNELS(h_abs) KERNELS(h_min)
+    KERNELS(h_max) KERNELS(h_min_nan) KERNELS(h_max_nan) KERNELS(h_min_xor) KERNELS(h_max_xor)
+        KERNELS(h_min_nan_xor) KERNELS(h_max_nan_xor) KERNELS(h_ex2) KERNELS(h_tanh)
 
-#define ROWS(name, f16, bf16, sig, op)                                                                                  \
-    {name, f16, T_F16, sig, op##_f16}, {name, f16, T_F16X2, sig, op##_f16x2}, {name, bf16, T_BF16, sig, op##_bf16},     \
-        {name, bf16, T_BF16X2, sig, op##_bf16x2}
-const Row rows_half[] = {
-    ROWS("add", "nfs", "n", "dxy", h_add), ROWS("sub", "nfs", "n", "dxy", h_sub), ROWS("mul", "nfs", "n", "dxy", h_mul),
-    ROWS("fma", "Nfs", "N", "dxyz", h_fma), ROWS("fma.relu", "Nf", "N", "dxyz", h_fma_relu),
-    ROWS("neg", "f", "", "dx", h_neg), ROWS("abs", "f", "", "dx", h_abs),
-    ROWS("min", "f", "", "dxy", h_min), ROWS("max", "f", "", "dxy", h_max),
-    ROWS("min.NaN", "f", "", "dxy", h_min_nan), ROWS("max.NaN", "f", "", "dxy", h_max_nan),
-    ROWS("min.xorsign.abs", "f", "", "dxy", h_min_xor), ROWS("max.xorsign.abs", "f", "", "dxy", h_max_xor),
-    ROWS("min.NaN.xorsign.abs", "f", "", "dxy", h_min_nan_xor), ROWS("max.NaN.xorsign.abs", "f", "", "dxy", h_max_nan_xor),
-    ROWS("ex2.approx", "f", "f", "dx", h_ex2), ROWS("tanh.approx", "", "", "dx", h_tanh),
-    {0}};
+#define ROWS(name, f16, bf16, sig, op)                                                                       \
+    {name, f16, T_F16, sig, op##_f16}, {name, f16, T_F16X2, sig, op##_f16x2},                                \
+        {name, bf16, T_BF16, sig, op##_bf16}, {                                                              \
+        name, bf16, T_BF16X2, sig, op##_bf16x2                                                               \
+    }
+            const Row rows_half[] = {ROWS("add", "nfs", "n", "dxy", h_add),
+                                     ROWS("sub", "nfs", "n", "dxy", h_sub),
+                                     ROWS("mul", "nfs", "n", "dxy", h_mul),
+                                     ROWS("fma", "Nfs", "N", "dxyz", h_fma),
+                                     ROWS("fma.relu", "Nf", "N", "dxyz", h_fma_relu),
+                                     ROWS("neg", "f", "", "dx", h_neg),
+                                     ROWS("abs", "f", "", "dx", h_abs),
+                                     ROWS("min", "f", "", "dxy", h_min),
+                                     ROWS("max", "f", "", "dxy", h_max),
+                                     ROWS("min.NaN", "f", "", "dxy", h_min_nan),
+                                     ROWS("max.NaN", "f", "", "dxy", h_max_nan),
+                                     ROWS("min.xorsign.abs", "f", "", "dxy", h_min_xor),
+                                     ROWS("max.xorsign.abs", "f", "", "dxy", h_max_xor),
+                                     ROWS("min.NaN.xorsign.abs", "f", "", "dxy", h_min_nan_xor),
+                                     ROWS("max.NaN.xorsign.abs", "f", "", "dxy", h_max_nan_xor),
+                                     ROWS("ex2.approx", "f", "f", "dx", h_ex2),
+                                     ROWS("tanh.approx", "", "", "dx", h_tanh),
+                                     {0}};

@@ -1,10 +1,10 @@
 /* Logic and shifts (PTX ISA 9.7.8), byte permutation, selection. */
 #include "alu.h"
 
-K2(and_b, u32, u32, a & b)
+K2(and_b, u32, u32, a &b)
 K2(or_b, u32, u32, a | b)
 K2(xor_b, u32, u32, a ^ b)
-K2(and_b64, u64, u64, a & b)
+K2(and_b64, u64, u64, a &b)
 K2(or_b64, u64, u64, a | b)
 K2(xor_b64, u64, u64, a ^ b)
 K1(not_b16, u32, u32, ~a & 0xffff)
@@ -14,14 +14,14 @@ K1(cnot_b, u32, u32, a == 0)
 K1(cnot_b64, u64, u64, a == 0)
 
 /* predicates: one word for all lanes */
-#define PRED(name, expr)                                                                                                \
-    KERNEL(name) {                                                                                                      \
-        UNUSED_ARGS;                                                                                                    \
-        u32 a = *(const u32 *)A_, b = B_ ? *(const u32 *)B_ : 0;                                                        \
-        (void)b;                                                                                                        \
-        *(u32 *)D = (expr);                                                                                             \
+#define PRED(name, expr)                                                                                     \
+    KERNEL(name) {                                                                                           \
+        UNUSED_ARGS;                                                                                         \
+        u32 a = *(const u32 *)A_, b = B_ ? *(const u32 *)B_ : 0;                                             \
+        (void)b;                                                                                             \
+        *(u32 *)D = (expr);                                                                                  \
     }
-PRED(and_p, a & b)
+PRED(and_p, a &b)
 PRED(or_p, a | b)
 PRED(xor_p, a ^ b)
 PRED(not_p, ~a)
@@ -36,7 +36,9 @@ K2X(shr_u64, u64, u64, u32, b > 63 ? 0 : a >> b)
 K2(shr_s16, u32, u32, (u16)((i16)a >> (b > 15 ? 15 : b)))
 K2(shr_s32, u32, u32, (i32)a >> (b > 31 ? 31 : b))
 K2X(shr_s64, u64, u64, u32, (i64)a >> (b > 63 ? 63 : b))
-static u32 clamp32(u32 n) { return n > 32 ? 32 : n; }
+static u32 clamp32(u32 n) {
+    return n > 32 ? 32 : n;
+}
 K3(shf_l_wrap, u32, u32, ((u64)b << 32 | a) << (c & 31) >> 32)
 K3(shf_r_wrap, u32, u32, ((u64)b << 32 | a) >> (c & 31))
 K3(shf_l_clamp, u32, u32, clamp32(c) == 32 ? a : ((u64)b << 32 | a) << c >> 32)
@@ -78,13 +80,13 @@ K3(prmt_ecr, u32, u32, permute(a, b, ecr[c & 3]))
 K3(prmt_rc16, u32, u32, permute(a, b, rc16[c & 3]))
 
 /* ---- selp, slct ---- */
-#define SELP(name, T)                                                                                                   \
-    KERNEL(name) {                                                                                                      \
-        UNUSED_ARGS;                                                                                                    \
-        T *d = D;                                                                                                       \
-        const T *pa = A_, *pb = B_;                                                                                     \
-        u32 m = *(const u32 *)C_;                                                                                       \
-        LANE_LOOP d[l] = m >> l & 1 ? pa[l] : pb[l];                                                                    \
+#define SELP(name, T)                                                                                        \
+    KERNEL(name) {                                                                                           \
+        UNUSED_ARGS;                                                                                         \
+        T *d = D;                                                                                            \
+        const T *pa = A_, *pb = B_;                                                                          \
+        u32 m = *(const u32 *)C_;                                                                            \
+        LANE_LOOP d[l] = m >> l & 1 ? pa[l] : pb[l];                                                         \
     }
 SELP(selp_32, u32)
 SELP(selp_64, u64)
@@ -105,31 +107,54 @@ static u32 nth_bit(u32 mask, u32 base, i32 n) {
 }
 K3(fns, u32, u32, nth_bit(a, b, (i32)c))
 
-#define BITS(name, k, k64, kp)                                                                                          \
-    {name, "", T_B16, "dxy", k}, {name, "", T_B32, "dxy", k}, {name, "", T_B64, "dxy", k64}, {name, "", T_PRED, "dxy", kp}
-#define SELECT(name, k, k64, c)                                                                                         \
-    {name, "", T_B16, c, k}, {name, "", T_U16, c, k}, {name, "", T_S16, c, k}, {name, "", T_B32, c, k},     \
-        {name, "", T_U32, c, k}, {name, "", T_S32, c, k}, {name, "", T_F32, c, k}, {name, "", T_B64, c, k64}, \
-        {name, "", T_U64, c, k64}, {name, "", T_S64, c, k64}, {name, "", T_F64, c, k64}
+#define BITS(name, k, k64, kp)                                                                               \
+    {name, "", T_B16, "dxy", k}, {name, "", T_B32, "dxy", k}, {name, "", T_B64, "dxy", k64}, {               \
+        name, "", T_PRED, "dxy", kp                                                                          \
+    }
+#define SELECT(name, k, k64, c)                                                                              \
+    {name, "", T_B16, c, k}, {name, "", T_U16, c, k}, {name, "", T_S16, c, k}, {name, "", T_B32, c, k},      \
+        {name, "", T_U32, c, k}, {name, "", T_S32, c, k}, {name, "", T_F32, c, k},                           \
+        {name, "", T_B64, c, k64}, {name, "", T_U64, c, k64}, {name, "", T_S64, c, k64}, {                   \
+        name, "", T_F64, c, k64                                                                              \
+    }
 
-const Row rows_logic[] = {
-    BITS("and", and_b, and_b64, and_p), BITS("or", or_b, or_b64, or_p), BITS("xor", xor_b, xor_b64, xor_p),
-    {"not", "", T_B16, "dx", not_b16}, {"not", "", T_B32, "dx", not_b32}, {"not", "", T_B64, "dx", not_b64},
-    {"not", "", T_PRED, "dx", not_p},
-    {"cnot", "", T_B16, "dx", cnot_b}, {"cnot", "", T_B32, "dx", cnot_b}, {"cnot", "", T_B64, "dx", cnot_b64},
-    {"shl", "", T_B16, "dxu", shl_16}, {"shl", "", T_B32, "dxu", shl_32}, {"shl", "", T_B64, "dxu", shl_64},
-    {"shr", "", T_B16, "dxu", shr_u16}, {"shr", "", T_B32, "dxu", shr_u32}, {"shr", "", T_B64, "dxu", shr_u64},
-    {"shr", "", T_U16, "dxu", shr_u16}, {"shr", "", T_U32, "dxu", shr_u32}, {"shr", "", T_U64, "dxu", shr_u64},
-    {"shr", "", T_S16, "dxu", shr_s16}, {"shr", "", T_S32, "dxu", shr_s32}, {"shr", "", T_S64, "dxu", shr_s64},
-    {"shf.l.wrap", "", T_B32, "dxyu", shf_l_wrap}, {"shf.r.wrap", "", T_B32, "dxyu", shf_r_wrap},
-    {"shf.l.clamp", "", T_B32, "dxyu", shf_l_clamp}, {"shf.r.clamp", "", T_B32, "dxyu", shf_r_clamp},
-    {"lop3", "", T_B32, "dxyzi", lop3},
-    {"prmt", "", T_B32, "dxyu", prmt}, {"prmt.f4e", "", T_B32, "dxyu", prmt_f4e},
-    {"prmt.b4e", "", T_B32, "dxyu", prmt_b4e}, {"prmt.rc8", "", T_B32, "dxyu", prmt_rc8},
-    {"prmt.ecl", "", T_B32, "dxyu", prmt_ecl}, {"prmt.ecr", "", T_B32, "dxyu", prmt_ecr},
-    {"prmt.rc16", "", T_B32, "dxyu", prmt_rc16},
-    SELECT("selp", selp_32, selp_64, "dxyp"),
-    SELECT("slct.s32", slct_s32, slct_s64, "dxys"), SELECT("slct.f32", slct_f32, slct_f64, "dxyf"),
-    SELECT("slct.ftz.f32", slct_f32, slct_f64, "dxyf"),
-    {"fns", "", T_B32, "dxus", fns},
-    {0}};
+const Row rows_logic[] = {BITS("and", and_b, and_b64, and_p),
+                          BITS("or", or_b, or_b64, or_p),
+                          BITS("xor", xor_b, xor_b64, xor_p),
+                          {"not", "", T_B16, "dx", not_b16},
+                          {"not", "", T_B32, "dx", not_b32},
+                          {"not", "", T_B64, "dx", not_b64},
+                          {"not", "", T_PRED, "dx", not_p},
+                          {"cnot", "", T_B16, "dx", cnot_b},
+                          {"cnot", "", T_B32, "dx", cnot_b},
+                          {"cnot", "", T_B64, "dx", cnot_b64},
+                          {"shl", "", T_B16, "dxu", shl_16},
+                          {"shl", "", T_B32, "dxu", shl_32},
+                          {"shl", "", T_B64, "dxu", shl_64},
+                          {"shr", "", T_B16, "dxu", shr_u16},
+                          {"shr", "", T_B32, "dxu", shr_u32},
+                          {"shr", "", T_B64, "dxu", shr_u64},
+                          {"shr", "", T_U16, "dxu", shr_u16},
+                          {"shr", "", T_U32, "dxu", shr_u32},
+                          {"shr", "", T_U64, "dxu", shr_u64},
+                          {"shr", "", T_S16, "dxu", shr_s16},
+                          {"shr", "", T_S32, "dxu", shr_s32},
+                          {"shr", "", T_S64, "dxu", shr_s64},
+                          {"shf.l.wrap", "", T_B32, "dxyu", shf_l_wrap},
+                          {"shf.r.wrap", "", T_B32, "dxyu", shf_r_wrap},
+                          {"shf.l.clamp", "", T_B32, "dxyu", shf_l_clamp},
+                          {"shf.r.clamp", "", T_B32, "dxyu", shf_r_clamp},
+                          {"lop3", "", T_B32, "dxyzi", lop3},
+                          {"prmt", "", T_B32, "dxyu", prmt},
+                          {"prmt.f4e", "", T_B32, "dxyu", prmt_f4e},
+                          {"prmt.b4e", "", T_B32, "dxyu", prmt_b4e},
+                          {"prmt.rc8", "", T_B32, "dxyu", prmt_rc8},
+                          {"prmt.ecl", "", T_B32, "dxyu", prmt_ecl},
+                          {"prmt.ecr", "", T_B32, "dxyu", prmt_ecr},
+                          {"prmt.rc16", "", T_B32, "dxyu", prmt_rc16},
+                          SELECT("selp", selp_32, selp_64, "dxyp"),
+                          SELECT("slct.s32", slct_s32, slct_s64, "dxys"),
+                          SELECT("slct.f32", slct_f32, slct_f64, "dxyf"),
+                          SELECT("slct.ftz.f32", slct_f32, slct_f64, "dxyf"),
+                          {"fns", "", T_B32, "dxus", fns},
+                          {0}};

@@ -13,16 +13,22 @@ static void exec_copy(Warp *w, const Ins *i, u32 mask) {
     }
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        u64 dst = src_lane(w, &i->s[0], l) + (u64)i->imm, from = src_lane(w, &i->s[1], l) + (u64)*(const i64 *)i->targets, offset = dst;
+        u64 dst = src_lane(w, &i->s[0], l) + (u64)i->imm,
+            from = src_lane(w, &i->s[1], l) + (u64) * (const i64 *)i->targets, offset = dst;
         u32 size = i->size, copied = size;
         if (i->op == 1) copied = (u32)src_lane(w, &i->s[2], l);
         if (i->op == 2 && src_pred(w, &i->s[2]) >> l & 1) copied = 0; /* ignore-src */
-        if (copied > size) fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "cp.async: src-size %u is more than cp-size %u", copied, size);
-        if (i->space == S_GENERIC && window_of(dst, &offset) != S_SHARED) fault(w, i, l, ERR_ADDRESS_SPACE, "cp.async to an address that is not shared");
+        if (copied > size)
+            fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "cp.async: src-size %u is more than cp-size %u", copied,
+                  size);
+        if (i->space == S_GENERIC && window_of(dst, &offset) != S_SHARED)
+            fault(w, i, l, ERR_ADDRESS_SPACE, "cp.async to an address that is not shared");
         u8 *state;
         touch(w, i, l, S_SHARED, offset, size, START_COPY, false, &state);
         for (u32 k = 0; k < size; k++) state[k] |= ST_FLIGHT;
-        if (from & (size - 1)) fault(w, i, l, ERR_MISALIGNED, "misaligned cp.async of %u bytes from 0x%llx", size, (unsigned long long)from);
+        if (from & (size - 1))
+            fault(w, i, l, ERR_MISALIGNED, "misaligned cp.async of %u bytes from 0x%llx", size,
+                  (unsigned long long)from);
         for (u32 k = 0; k < copied;) {
             u32 part = copied - k >= 4 ? 4 : 1;
             touch(w, i, l, S_GLOBAL, from + k, part, READ, false, &state);
@@ -55,8 +61,10 @@ static void complete(Warp *w, const Ins *i, u32 mask, const u32 *before) {
     w->now = NULL;
     for (u32 k = 0; k < w->ncopies; k++) {
         Copy c = w->copies[k];
-        if (mask >> c.lane & 1 && c.group < before[c.lane]) arrive(w, i, &c);
-        else w->copies[kept++] = c;
+        if (mask >> c.lane & 1 && c.group < before[c.lane])
+            arrive(w, i, &c);
+        else
+            w->copies[kept++] = c;
     }
     w->ncopies = kept;
 }
@@ -68,7 +76,8 @@ static void exec_commit(Warp *w, const Ins *i, u32 mask) {
 
 static void exec_wait(Warp *w, const Ins *i, u32 mask) {
     u32 before[LANES];
-    for (int l = 0; l < LANES; l++) before[l] = i->op ? FULL : w->group[l] > (u32)i->imm ? w->group[l] - (u32)i->imm : 0;
+    for (int l = 0; l < LANES; l++)
+        before[l] = i->op ? FULL : w->group[l] > (u32)i->imm ? w->group[l] - (u32)i->imm : 0;
     complete(w, i, mask, before);
 }
 
@@ -98,11 +107,13 @@ static void decode_copy(Parser *p, Stmt *s) {
     }
     bool cg = mod(s, "cg"), ca = mod(s, "ca"), policy = mod(s, "L2::cache_hint");
     mod_of(s, hints);
-    if (cg == ca || !(mod(s, "shared") || mod(s, "shared::cta")) || !mod(s, "global")) ptx_fail(p, s->line, "cp.async.{ca,cg}.shared.global is meant");
+    if (cg == ca || !(mod(s, "shared") || mod(s, "shared::cta")) || !mod(s, "global"))
+        ptx_fail(p, s->line, "cp.async.{ca,cg}.shared.global is meant");
     operands_are(p, s, 3 + policy, 4 + policy);
     Space to = S_SHARED, from = S_GLOBAL;
     i64 to_at, *from_at = pool_alloc(&p->m->pool, sizeof *from_at), size = integer(p, s, &s->operands[2]);
-    if (size != 16 && (cg || (size != 4 && size != 8))) ptx_fail(p, s->line, "cp.async of %lld bytes", (long long)size);
+    if (size != 16 && (cg || (size != 4 && size != 8)))
+        ptx_fail(p, s->line, "cp.async of %lld bytes", (long long)size);
     Opnd a[3] = {address(p, s, &s->operands[0], &to, &to_at), address(p, s, &s->operands[1], &from, from_at)};
     u8 op = 0;
     if (s->noperands == 4u + policy) {
@@ -143,15 +154,20 @@ static void exec_mbarrier(Warp *w, const Ins *i, u32 mask) {
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
         u64 at = src_lane(w, &i->s[0], l) + (u64)i->imm, offset = at;
-        if (i->space == S_GENERIC && window_of(at, &offset) != S_SHARED) fault(w, i, l, ERR_ADDRESS_SPACE, "an mbarrier that is not in shared memory");
+        if (i->space == S_GENERIC && window_of(at, &offset) != S_SHARED)
+            fault(w, i, l, ERR_ADDRESS_SPACE, "an mbarrier that is not in shared memory");
         bool begin = i->op == M_INIT || i->op == M_INVAL;
         u8 *state, *data = touch(w, i, l, S_SHARED, offset, 8, begin ? WRITE : ATOMIC, !begin, &state);
-        if (i->op != M_INIT && !(state[0] & ST_INIT)) fault(w, i, l, ERR_LAUNCH_FAILED, "an mbarrier that was not initialised");
+        if (i->op != M_INIT && !(state[0] & ST_INIT))
+            fault(w, i, l, ERR_LAUNCH_FAILED, "an mbarrier that was not initialised");
         u64 v = get(data), n = i->ns > 1 ? src_lane(w, &i->s[1], l) : 1;
         if (i->op == M_INIT) {
-            if (!n || n > COUNT_MASK) fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "an mbarrier of %llu arrivals", (unsigned long long)n);
+            if (!n || n > COUNT_MASK)
+                fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "an mbarrier of %llu arrivals",
+                      (unsigned long long)n);
             v = n | n << COUNT_BITS;
-        } else if (i->op == M_INVAL) v = 0;
+        } else if (i->op == M_INVAL)
+            v = 0;
         else if (i->op == M_WAIT) {
             bool done = i->bits ? ((v >> 40) & 1) != (n & 1) : (v >> 40) != (n >> 40);
             if (done) sync_strong(w, READ);
@@ -159,7 +175,8 @@ static void exec_mbarrier(Warp *w, const Ins *i, u32 mask) {
             if (!done) w->stop = true, w->resume_min = 2;
             continue;
         } else {
-            if (n > (v & COUNT_MASK)) fault(w, i, l, ERR_LAUNCH_FAILED, "an mbarrier gets more arrivals than it expects");
+            if (n > (v & COUNT_MASK))
+                fault(w, i, l, ERR_LAUNCH_FAILED, "an mbarrier gets more arrivals than it expects");
             if (i->size) {
                 u32 all[LANES];
                 memset(all, 0xff, sizeof all);
@@ -176,7 +193,8 @@ static void exec_mbarrier(Warp *w, const Ins *i, u32 mask) {
     }
 }
 
-static Ins *mbarrier(Parser *p, Stmt *s, int op, const Operand *d, Type dt, const Operand *at, const Operand *n, Type nt) {
+static Ins *mbarrier(Parser *p, Stmt *s, int op, const Operand *d, Type dt, const Operand *at,
+                     const Operand *n, Type nt) {
     Space space = mod_space(s, S_GENERIC);
     if (!mod(s, "b64")) ptx_fail(p, s->line, "'%s' lacks .b64", s->op);
     Opnd to = {0}, a[2];
@@ -205,7 +223,8 @@ static void decode_mbarrier_arrive_copies(Parser *p, Stmt *s) {
 }
 
 static void decode_mbarrier(Parser *p, Stmt *s) {
-    static const char *const ops[] = {"init", "inval", "arrive", "arrive_drop", "test_wait", "try_wait", NULL};
+    static const char *const ops[] = {"init",      "inval",    "arrive", "arrive_drop",
+                                      "test_wait", "try_wait", NULL};
     static const char *const sems[] = {"release", "acquire", "relaxed", NULL};
     int op = mod_of(s, ops);
     mod_of(s, sems);
@@ -220,17 +239,21 @@ static void decode_mbarrier(Parser *p, Stmt *s) {
         operands_are(p, s, 1, 1);
         mbarrier(p, s, M_INVAL, NULL, T_NONE, &o[0], NULL, T_NONE);
         return;
-    case 2: case 3:
+    case 2:
+    case 3:
         operands_are(p, s, 2, 3);
-        mbarrier(p, s, op == 2 ? M_ARRIVE : M_DROP, &o[0], T_B64, &o[1], s->noperands > 2 ? &o[2] : NULL, T_U32);
+        mbarrier(p, s, op == 2 ? M_ARRIVE : M_DROP, &o[0], T_B64, &o[1], s->noperands > 2 ? &o[2] : NULL,
+                 T_U32);
         return;
-    case 4: case 5: {
+    case 4:
+    case 5: {
         bool parity = mod(s, "parity");
         operands_are(p, s, 3, op == 5 ? 4 : 3);
         mbarrier(p, s, M_WAIT, &o[0], T_PRED, &o[1], &o[2], parity ? T_U32 : T_B64)->bits = parity;
         return;
     }
-    default: ptx_fail(p, s->line, "this form of mbarrier is not supported");
+    default:
+        ptx_fail(p, s->line, "this form of mbarrier is not supported");
     }
 }
 

@@ -1,5 +1,5 @@
-/* bar and barrier: a warp arrives as a whole (all its lanes that have not exited), then waits for the other warps.
- * bar.warp.sync, and the orders of memory that all of them make. */
+/* bar and barrier: a warp arrives as a whole (all its lanes that have not exited), then waits for the other
+ * warps. bar.warp.sync, and the orders of memory that all of them make. */
 #include "ptx.h"
 #include "warp.h"
 #include <string.h>
@@ -22,7 +22,8 @@ static void release(Block *b, Barrier *bar) {
         u32 value = i->op == BAR_POPC ? bar->count : i->op == BAR_AND ? bar->all : bar->any;
         if (i->op == BAR_POPC)
             for (u32 m = w->barrier_mask; m; m &= m - 1) set_lane(w, i->d, __builtin_ctz(m), value, false);
-        else if (i->op >= BAR_AND) set_pred(w, i->d, w->barrier_mask, value ? FULL : 0, 0);
+        else if (i->op >= BAR_AND)
+            set_pred(w, i->d, w->barrier_mask, value ? FULL : 0, 0);
         w->at_barrier = -1;
     }
     *bar = (Barrier){0};
@@ -42,14 +43,19 @@ static void act_barrier(Warp *w, const Ins *i, u32 mask) {
     u32 expected = i->size ? threads / LANES : FULL;
     if (id >= BARRIERS) fault(w, i, lane, ERR_ILLEGAL_INSTRUCTION, "barrier %u: there are 16", id);
     if (i->size && (threads % LANES || !threads || expected > (b->nwarps + 0u)))
-        fault(w, i, lane, ERR_ILLEGAL_INSTRUCTION, "a barrier for %u threads: not a multiple of 32 in the block", threads);
+        fault(w, i, lane, ERR_ILLEGAL_INSTRUCTION,
+              "a barrier for %u threads: not a multiple of 32 in the block", threads);
     for (u32 m = mask; m; m &= m - 1)
-        if (src_lane(w, &i->s[0], __builtin_ctz(m)) != id || (i->size && src_lane(w, &i->s[1], __builtin_ctz(m)) != threads))
-            fault(w, i, __builtin_ctz(m), ERR_LAUNCH_FAILED, "barrier divergence: lanes of a warp name different barriers or counts");
+        if (src_lane(w, &i->s[0], __builtin_ctz(m)) != id ||
+            (i->size && src_lane(w, &i->s[1], __builtin_ctz(m)) != threads))
+            fault(w, i, __builtin_ctz(m), ERR_LAUNCH_FAILED,
+                  "barrier divergence: lanes of a warp name different barriers or counts");
     Barrier *bar = &b->barriers[id];
     if (bar->arrived && bar->expected != expected)
-        fault(w, i, lane, ERR_LAUNCH_FAILED, "barrier divergence: warps arrive at barrier %u with different thread counts", id);
-    if (bar->waiting >> w->index & 1) fault(w, i, lane, ERR_LAUNCH_FAILED, "barrier %u: the warp arrives twice", id);
+        fault(w, i, lane, ERR_LAUNCH_FAILED,
+              "barrier divergence: warps arrive at barrier %u with different thread counts", id);
+    if (bar->waiting >> w->index & 1)
+        fault(w, i, lane, ERR_LAUNCH_FAILED, "barrier %u: the warp arrives twice", id);
     bar->expected = expected;
     bar->arrived++;
     for (u32 v = 0; v < b->nwarps; v++)
@@ -57,7 +63,8 @@ static void act_barrier(Warp *w, const Ins *i, u32 mask) {
     bar->clocks[w->index] = clock_tick(w) + 1;
     if (i->op >= BAR_POPC) {
         u32 votes = src_pred(w, &i->s[2]) & mask;
-        if (src_poison(w, &i->s[2]) & mask) suspect(w, i, lane, "the predicate depends on a value that was never written");
+        if (src_poison(w, &i->s[2]) & mask)
+            suspect(w, i, lane, "the predicate depends on a value that was never written");
         bar->all = (bar->arrived > 1 ? bar->all : 1) && votes == mask;
         bar->any |= votes != 0;
         bar->count += (u32)__builtin_popcount(votes);
@@ -89,7 +96,8 @@ static void decode_warp_sync(Parser *p, Stmt *s) {
 }
 
 static void decode_bar(Parser *p, Stmt *s) {
-    static const char *const kinds[] = {"sync", "arrive", "red", NULL}, *const ops[] = {"popc", "and", "or", NULL};
+    static const char *const kinds[] = {"sync", "arrive", "red", NULL}, *const ops[] = {"popc", "and", "or",
+                                                                                        NULL};
     if (mod(s, "warp")) {
         decode_warp_sync(p, s);
         return;
@@ -103,11 +111,13 @@ static void decode_bar(Parser *p, Stmt *s) {
     Opnd d = {0}, src3[3];
     if (kind == 2) {
         int k = mod_of(s, ops);
-        if (k < 0 || !mod(s, k ? "pred" : "u32")) ptx_fail(p, s->line, "'%s.red' is .popc.u32, .and.pred or .or.pred", s->op);
+        if (k < 0 || !mod(s, k ? "pred" : "u32"))
+            ptx_fail(p, s->line, "'%s.red' is .popc.u32, .and.pred or .or.pred", s->op);
         op = BAR_POPC + k;
         operands_are(p, s, 3, 4);
         d = dest(p, s, &s->operands[at++], k ? T_PRED : T_U32, false);
-    } else operands_are(p, s, kind == 1 ? 2 : 1, 2);
+    } else
+        operands_are(p, s, kind == 1 ? 2 : 1, 2);
     u32 last = s->noperands - (kind == 2);
     bool counted = last - at == 2;
     src3[0] = source(p, s, &s->operands[at], T_U32);

@@ -6,27 +6,37 @@
 #include <string.h>
 
 enum Cmp { EQ, NE, LT, LE, GT, GE, LO, LS, HI, HS, EQU, NEU, LTU, LEU, GTU, GEU, NUM, NAN_ };
-static const char *const cmp_words[] = {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", NULL};
+static const char *const cmp_words[] = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",  "lo",  "ls",  "hi", "hs",
+                                        "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", NULL};
 
 /* ---- the 32 comparisons of one instruction as a mask ---- */
-#define MASK_LOOP(C, T, get, expr)                                                                                      \
-    {                                                                                                                   \
-        const C *pa = A_, *pb = B_;                                                                                     \
-        u32 r[LANES], mask = 0;                                                                                         \
-        LANE_LOOP { T a = get(pa[l]), b = get(pb[l]); r[l] = (u32)!!(expr) << l; }                                      \
-        for (int l = 0; l < LANES; l++) mask |= r[l];                                                                   \
-        return mask;                                                                                                    \
+#define MASK_LOOP(C, T, get, expr)                                                                           \
+    {                                                                                                        \
+        const C *pa = A_, *pb = B_;                                                                          \
+        u32 r[LANES], mask = 0;                                                                              \
+        LANE_LOOP {                                                                                          \
+            T a = get(pa[l]), b = get(pb[l]);                                                                \
+            r[l] = (u32) !!(expr) << l;                                                                      \
+        }                                                                                                    \
+        for (int l = 0; l < LANES; l++) mask |= r[l];                                                        \
+        return mask;                                                                                         \
     }
-#define INT_COMPARE(name, C, T)                                                                                         \
-    static u32 cmp_##name(const void *A_, const void *B_, int op) {                                                     \
-        switch (op) {                                                                                                   \
-        case EQ: MASK_LOOP(C, T, (T), a == b)                                                                           \
-        case NE: MASK_LOOP(C, T, (T), a != b)                                                                           \
-        case LT: MASK_LOOP(C, T, (T), a < b)                                                                            \
-        case LE: MASK_LOOP(C, T, (T), a <= b)                                                                           \
-        case GT: MASK_LOOP(C, T, (T), a > b)                                                                            \
-        default: MASK_LOOP(C, T, (T), a >= b)                                                                           \
-        }                                                                                                               \
+#define INT_COMPARE(name, C, T)                                                                              \
+    static u32 cmp_##name(const void *A_, const void *B_, int op) {                                          \
+        switch (op) {                                                                                        \
+        case EQ:                                                                                             \
+            MASK_LOOP(C, T, (T), a == b)                                                                     \
+        case NE:                                                                                             \
+            MASK_LOOP(C, T, (T), a != b)                                                                     \
+        case LT:                                                                                             \
+            MASK_LOOP(C, T, (T), a < b)                                                                      \
+        case LE:                                                                                             \
+            MASK_LOOP(C, T, (T), a <= b)                                                                     \
+        case GT:                                                                                             \
+            MASK_LOOP(C, T, (T), a > b)                                                                      \
+        default:                                                                                             \
+            MASK_LOOP(C, T, (T), a >= b)                                                                     \
+        }                                                                                                    \
     }
 INT_COMPARE(u16, u32, u16)
 INT_COMPARE(s16, u32, i16)
@@ -35,25 +45,39 @@ INT_COMPARE(s32, u32, i32)
 INT_COMPARE(u64, u64, u64)
 INT_COMPARE(s64, u64, i64)
 
-#define FLOAT_COMPARE(name, C, T, get)                                                                                  \
-    static u32 cmp_##name(const void *A_, const void *B_, int op, bool ftz) {                                           \
-        (void)ftz;                                                                                                      \
-        switch (op) {                                                                                                   \
-        case EQ: MASK_LOOP(C, T, get, a == b)                                                                           \
-        case NE: MASK_LOOP(C, T, get, a < b || a > b)                                                                   \
-        case LT: MASK_LOOP(C, T, get, a < b)                                                                            \
-        case LE: MASK_LOOP(C, T, get, a <= b)                                                                           \
-        case GT: MASK_LOOP(C, T, get, a > b)                                                                            \
-        case GE: MASK_LOOP(C, T, get, a >= b)                                                                           \
-        case EQU: MASK_LOOP(C, T, get, !(a < b || a > b))                                                               \
-        case NEU: MASK_LOOP(C, T, get, a != b)                                                                          \
-        case LTU: MASK_LOOP(C, T, get, !(a >= b))                                                                       \
-        case LEU: MASK_LOOP(C, T, get, !(a > b))                                                                        \
-        case GTU: MASK_LOOP(C, T, get, !(a <= b))                                                                       \
-        case GEU: MASK_LOOP(C, T, get, !(a < b))                                                                        \
-        case NUM: MASK_LOOP(C, T, get, a == a && b == b)                                                                \
-        default: MASK_LOOP(C, T, get, a != a || b != b)                                                                 \
-        }                                                                                                               \
+#define FLOAT_COMPARE(name, C, T, get)                                                                       \
+    static u32 cmp_##name(const void *A_, const void *B_, int op, bool ftz) {                                \
+        (void)ftz;                                                                                           \
+        switch (op) {                                                                                        \
+        case EQ:                                                                                             \
+            MASK_LOOP(C, T, get, a == b)                                                                     \
+        case NE:                                                                                             \
+            MASK_LOOP(C, T, get, a<b || a> b)                                                                \
+        case LT:                                                                                             \
+            MASK_LOOP(C, T, get, a < b)                                                                      \
+        case LE:                                                                                             \
+            MASK_LOOP(C, T, get, a <= b)                                                                     \
+        case GT:                                                                                             \
+            MASK_LOOP(C, T, get, a > b)                                                                      \
+        case GE:                                                                                             \
+            MASK_LOOP(C, T, get, a >= b)                                                                     \
+        case EQU:                                                                                            \
+            MASK_LOOP(C, T, get, !(a < b || a > b))                                                          \
+        case NEU:                                                                                            \
+            MASK_LOOP(C, T, get, a != b)                                                                     \
+        case LTU:                                                                                            \
+            MASK_LOOP(C, T, get, !(a >= b))                                                                  \
+        case LEU:                                                                                            \
+            MASK_LOOP(C, T, get, !(a > b))                                                                   \
+        case GTU:                                                                                            \
+            MASK_LOOP(C, T, get, !(a <= b))                                                                  \
+        case GEU:                                                                                            \
+            MASK_LOOP(C, T, get, !(a < b))                                                                   \
+        case NUM:                                                                                            \
+            MASK_LOOP(C, T, get, a == a && b == b)                                                           \
+        default:                                                                                             \
+            MASK_LOOP(C, T, get, a != a || b != b)                                                           \
+        }                                                                                                    \
     }
 #define FLUSHED(v) (ftz ? flush(v) : (v))
 FLOAT_COMPARE(f32, float, float, FLUSHED)
@@ -62,9 +86,9 @@ static double half(u32 v, bool ftz) {
     double d = f16_to_double(v);
     return ftz && fabs(d) < 0x1p-14 ? copysign(0, d) : d;
 }
-#define F16(v) half(v, ftz)
-#define F16_HIGH(v) half((v) >> 16, ftz)
-#define BF16(v) bf16_to_float((v) & 0xffff)
+#define F16(v)       half(v, ftz)
+#define F16_HIGH(v)  half((v) >> 16, ftz)
+#define BF16(v)      bf16_to_float((v)&0xffff)
 #define BF16_HIGH(v) bf16_to_float((v) >> 16)
 FLOAT_COMPARE(f16, u32, double, F16)
 FLOAT_COMPARE(f16_high, u32, double, F16_HIGH)
@@ -74,23 +98,39 @@ FLOAT_COMPARE(bf16_high, u32, float, BF16_HIGH)
 static u32 compare(const Ins *i, const void *a, const void *b, bool high) {
     int op = i->op;
     switch (i->type) {
-    case T_F32: return cmp_f32(a, b, op, i->ftz);
-    case T_F64: return cmp_f64(a, b, op, false);
-    case T_F16: return cmp_f16(a, b, op, i->ftz);
-    case T_BF16: return cmp_bf16(a, b, op, false);
-    case T_F16X2: return high ? cmp_f16_high(a, b, op, i->ftz) : cmp_f16(a, b, op, i->ftz);
-    case T_BF16X2: return high ? cmp_bf16_high(a, b, op, false) : cmp_bf16(a, b, op, false);
-    case T_S16: return cmp_s16(a, b, op);
-    case T_S32: return cmp_s32(a, b, op);
-    case T_S64: return cmp_s64(a, b, op);
-    case T_U16: case T_B16: return cmp_u16(a, b, op);
-    case T_U64: case T_B64: return cmp_u64(a, b, op);
-    default: return cmp_u32(a, b, op);
+    case T_F32:
+        return cmp_f32(a, b, op, i->ftz);
+    case T_F64:
+        return cmp_f64(a, b, op, false);
+    case T_F16:
+        return cmp_f16(a, b, op, i->ftz);
+    case T_BF16:
+        return cmp_bf16(a, b, op, false);
+    case T_F16X2:
+        return high ? cmp_f16_high(a, b, op, i->ftz) : cmp_f16(a, b, op, i->ftz);
+    case T_BF16X2:
+        return high ? cmp_bf16_high(a, b, op, false) : cmp_bf16(a, b, op, false);
+    case T_S16:
+        return cmp_s16(a, b, op);
+    case T_S32:
+        return cmp_s32(a, b, op);
+    case T_S64:
+        return cmp_s64(a, b, op);
+    case T_U16:
+    case T_B16:
+        return cmp_u16(a, b, op);
+    case T_U64:
+    case T_B64:
+        return cmp_u64(a, b, op);
+    default:
+        return cmp_u32(a, b, op);
     }
 }
 
 enum { NO_COMBINE, C_AND, C_OR, C_XOR };
-static u32 combine(const Ins *i, u32 r, u32 c) { return i->bits == C_AND ? r & c : i->bits == C_OR ? r | c : i->bits == C_XOR ? r ^ c : r; }
+static u32 combine(const Ins *i, u32 r, u32 c) {
+    return i->bits == C_AND ? r & c : i->bits == C_OR ? r | c : i->bits == C_XOR ? r ^ c : r;
+}
 
 static void exec_setp(Warp *w, const Ins *i, u32 mask) {
     const void *a = src(w, &i->s[0]), *b = src(w, &i->s[1]);
@@ -111,7 +151,12 @@ static void exec_set(Warp *w, const Ins *i, u32 mask) {
     u32 high = pair ? combine(i, compare(i, a, b, true), c) : 0;
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        u32 x = low >> l & 1, y = high >> l & 1, one = i->type2 == T_F32 ? 0x3f800000 : i->type2 == T_F16 || i->type2 == T_F16X2 ? 0x3c00 : i->type2 == T_BF16 || i->type2 == T_BF16X2 ? 0x3f80 : i->type2 == T_U16 || i->type2 == T_S16 ? 0xffff : FULL;
+        u32 x = low >> l & 1, y = high >> l & 1,
+            one = i->type2 == T_F32                            ? 0x3f800000
+                  : i->type2 == T_F16 || i->type2 == T_F16X2   ? 0x3c00
+                  : i->type2 == T_BF16 || i->type2 == T_BF16X2 ? 0x3f80
+                  : i->type2 == T_U16 || i->type2 == T_S16     ? 0xffff
+                                                               : FULL;
         u32 v = x ? one : 0;
         if (pair) v = (v & 0xffff) | (y ? one & 0xffff : 0) << 16;
         set_lane(w, i->d, l, v, poison >> l & 1);
@@ -141,7 +186,8 @@ static void decode_setp(Parser *p, Stmt *s) {
     check_cmp(p, s, op, t);
     bool pair = t == T_F16X2 || t == T_BF16X2;
     if (ftz && t != T_F32 && t != T_F16 && t != T_F16X2) ptx_fail(p, s->line, ".ftz of .%s", type_name(t));
-    if (set && type_size(to) != 4 && !(type_size(to) == 2 && type_size(t) == 2)) ptx_fail(p, s->line, "set.%s is not supported", type_name(to));
+    if (set && type_size(to) != 4 && !(type_size(to) == 2 && type_size(t) == 2))
+        ptx_fail(p, s->line, "set.%s is not supported", type_name(to));
     operands_are(p, s, with ? 4 : 3, with ? 4 : 3);
     Opnd d[2], a[3];
     const Operand *first = &s->operands[0];

@@ -1,5 +1,6 @@
-/* From statements to instructions: modifiers, operands, and which decoder an opcode has. A modifier that no decoder
- * takes, an operand of the wrong kind or width, an opcode that is not known: all refuse the module. */
+/* From statements to instructions: modifiers, operands, and which decoder an opcode has. A modifier that no
+ * decoder takes, an operand of the wrong kind or width, an opcode that is not known: all refuse the module.
+ */
 #include "ptx.h"
 #include "warp.h"
 #include <math.h>
@@ -42,22 +43,26 @@ int mod_rounding(Stmt *s) {
 
 void mods_done(Parser *p, Stmt *s) {
     for (u32 i = 0; i < s->nmods; i++)
-        if (!s->used[i]) ptx_fail(p, s->line, "unknown or unsupported modifier '.%s' of '%s'", s->mods[i], s->op);
+        if (!s->used[i])
+            ptx_fail(p, s->line, "unknown or unsupported modifier '.%s' of '%s'", s->mods[i], s->op);
 }
 
 void operands_are(Parser *p, Stmt *s, u32 least, u32 most) {
     if (s->noperands < least || s->noperands > most)
-        ptx_fail(p, s->line, "'%s' takes %u%s operands, not %u", s->op, least, least == most ? "" : " or more", s->noperands);
+        ptx_fail(p, s->line, "'%s' takes %u%s operands, not %u", s->op, least,
+                 least == most ? "" : " or more", s->noperands);
 }
 
 Space mod_space(Stmt *s, Space otherwise) {
-    static const char *const words[] = {"const", "global", "local", "param", "shared", "shared::cta", "param::entry", "param::func", NULL};
+    static const char *const words[] = {"const",       "global",       "local",       "param", "shared",
+                                        "shared::cta", "param::entry", "param::func", NULL};
     static const u8 spaces[] = {S_CONST, S_GLOBAL, S_LOCAL, S_PARAM, S_SHARED, S_SHARED, S_PARAM, S_PARAM};
     int k = mod_of(s, words);
     return k < 0 ? otherwise : (Space)spaces[k];
 }
 
-/* SSE's control word, all exceptions masked: rounding in bits 13-14; flush to zero (15) and denormals are zero (6). */
+/* SSE's control word, all exceptions masked: rounding in bits 13-14; flush to zero (15) and denormals are
+ * zero (6). */
 u16 csr_of(int rounding, bool ftz) {
     static const u16 bits[] = {[R_RM] = 0x2000, [R_RP] = 0x4000, [R_RZ] = 0x6000, [R_RPI] = 0};
     u16 csr = (u16)((ftz ? 0x8040 : 0) | bits[rounding]);
@@ -74,14 +79,17 @@ Opnd constant(Parser *p, Type type, u64 bits) {
     u32 size = type_size(type);
     void *values = pool_alloc(&p->m->pool, LANES * 8);
     for (int l = 0; l < LANES; l++) {
-        if (size == 8) ((u64 *)values)[l] = bits;
-        else ((u32 *)values)[l] = (u32)(size == 4 ? bits : size == 2 ? (u16)bits : (u8)bits);
+        if (size == 8)
+            ((u64 *)values)[l] = bits;
+        else
+            ((u32 *)values)[l] = (u32)(size == 4 ? bits : size == 2 ? (u16)bits : (u8)bits);
     }
     return (Opnd){.imm = values, .type = (u8)type};
 }
 
 static void count_shared(Parser *p, Var *v) {
-    if (v->space != S_SHARED || !v->module || v->external || !p->func || v->used_by == p->func->index + 1) return;
+    if (v->space != S_SHARED || !v->module || v->external || !p->func || v->used_by == p->func->index + 1)
+        return;
     v->used_by = p->func->index + 1;
     p->func->shared_bytes = (u32)((p->func->shared_bytes + v->align - 1) / v->align * v->align + v->size);
 }
@@ -94,24 +102,53 @@ static u64 symbol_address(Parser *p, Stmt *s, const Sym *y) {
 }
 
 static Opnd special_register(Parser *p, Stmt *s, const char *name, Type type) {
-    static const struct { const char *name; u8 slot, size; } table[] = {
-        {"%tid.x", SR_TID_X, 4}, {"%tid.y", SR_TID_Y, 4}, {"%tid.z", SR_TID_Z, 4}, {"%tid.w", SR_ZERO, 4},
-        {"%ntid.x", SR_NTID_X, 4}, {"%ntid.y", SR_NTID_Y, 4}, {"%ntid.z", SR_NTID_Z, 4}, {"%ntid.w", SR_ZERO, 4},
-        {"%ctaid.x", SR_CTAID_X, 4}, {"%ctaid.y", SR_CTAID_Y, 4}, {"%ctaid.z", SR_CTAID_Z, 4}, {"%ctaid.w", SR_ZERO, 4},
-        {"%nctaid.x", SR_NCTAID_X, 4}, {"%nctaid.y", SR_NCTAID_Y, 4}, {"%nctaid.z", SR_NCTAID_Z, 4}, {"%nctaid.w", SR_ZERO, 4},
-        {"%laneid", SR_LANEID, 4}, {"%warpid", SR_WARPID, 4}, {"%nwarpid", SR_NWARPID, 4}, {"%smid", SR_SMID, 4},
-        {"%nsmid", SR_NSMID, 4}, {"%gridid", SR_GRIDID64, 8}, {"%lanemask_eq", SR_LM_EQ, 4}, {"%lanemask_le", SR_LM_LE, 4},
-        {"%lanemask_lt", SR_LM_LT, 4}, {"%lanemask_ge", SR_LM_GE, 4}, {"%lanemask_gt", SR_LM_GT, 4},
-        {"%dynamic_smem_size", SR_DYNAMIC_SMEM, 4}, {"%total_smem_size", SR_TOTAL_SMEM, 4},
-        {"%clock", SR_CLOCK, 4}, {"%clock_hi", SR_CLOCK_HI, 4}, {"%clock64", SR_CLOCK64, 8}, {"%globaltimer", SR_GLOBALTIMER, 8},
-        {"%globaltimer_lo", SR_CLOCK, 4}, {"%globaltimer_hi", SR_CLOCK_HI, 4}};
+    static const struct {
+        const char *name;
+        u8 slot, size;
+    } table[] = {{"%tid.x", SR_TID_X, 4},
+                 {"%tid.y", SR_TID_Y, 4},
+                 {"%tid.z", SR_TID_Z, 4},
+                 {"%tid.w", SR_ZERO, 4},
+                 {"%ntid.x", SR_NTID_X, 4},
+                 {"%ntid.y", SR_NTID_Y, 4},
+                 {"%ntid.z", SR_NTID_Z, 4},
+                 {"%ntid.w", SR_ZERO, 4},
+                 {"%ctaid.x", SR_CTAID_X, 4},
+                 {"%ctaid.y", SR_CTAID_Y, 4},
+                 {"%ctaid.z", SR_CTAID_Z, 4},
+                 {"%ctaid.w", SR_ZERO, 4},
+                 {"%nctaid.x", SR_NCTAID_X, 4},
+                 {"%nctaid.y", SR_NCTAID_Y, 4},
+                 {"%nctaid.z", SR_NCTAID_Z, 4},
+                 {"%nctaid.w", SR_ZERO, 4},
+                 {"%laneid", SR_LANEID, 4},
+                 {"%warpid", SR_WARPID, 4},
+                 {"%nwarpid", SR_NWARPID, 4},
+                 {"%smid", SR_SMID, 4},
+                 {"%nsmid", SR_NSMID, 4},
+                 {"%gridid", SR_GRIDID64, 8},
+                 {"%lanemask_eq", SR_LM_EQ, 4},
+                 {"%lanemask_le", SR_LM_LE, 4},
+                 {"%lanemask_lt", SR_LM_LT, 4},
+                 {"%lanemask_ge", SR_LM_GE, 4},
+                 {"%lanemask_gt", SR_LM_GT, 4},
+                 {"%dynamic_smem_size", SR_DYNAMIC_SMEM, 4},
+                 {"%total_smem_size", SR_TOTAL_SMEM, 4},
+                 {"%clock", SR_CLOCK, 4},
+                 {"%clock_hi", SR_CLOCK_HI, 4},
+                 {"%clock64", SR_CLOCK64, 8},
+                 {"%globaltimer", SR_GLOBALTIMER, 8},
+                 {"%globaltimer_lo", SR_CLOCK, 4},
+                 {"%globaltimer_hi", SR_CLOCK_HI, 4}};
     for (u32 i = 0; i < sizeof table / sizeof *table; i++) {
         if (strcmp(name, table[i].name)) continue;
         u32 slot = table[i].slot;
         bool narrow = slot == SR_GRIDID64 && type_size(type) == 4;
-        if (narrow) slot = SR_GRIDID;
+        if (narrow)
+            slot = SR_GRIDID;
         else if (type_size(type) != table[i].size && !(type_size(type) == 2 && table[i].size == 4))
-            ptx_fail(p, s->line, "%s has %u bits, the instruction's type is .%s", name, table[i].size * 8, type_name(type));
+            ptx_fail(p, s->line, "%s has %u bits, the instruction's type is .%s", name, table[i].size * 8,
+                     type_name(type));
         if (slot >= SR_CLOCK) { /* these change: a step of its own fetches them */
             Ins *i2 = new_ins(p, &(Stmt){.line = s->line, .op = "clock"});
             i2->exec = exec_clock;
@@ -128,12 +165,14 @@ static void check_register(Parser *p, Stmt *s, const Operand *o, Type have, Type
     if (have == T_PRED || want == T_PRED) size = have == want, class = true;
     if (wider && h > w && !type_untyped(want)) class = !type_float(have) || type_float(want);
     if (!size || !class)
-        ptx_fail(p, s->line, "'%s' is a .%s register where '%s' takes .%s", o->name, type_name(have), s->op, type_name(want));
+        ptx_fail(p, s->line, "'%s' is a .%s register where '%s' takes .%s", o->name, type_name(have), s->op,
+                 type_name(want));
 }
 
 static u64 float_constant(Parser *p, Stmt *s, const Operand *o, Type type) {
     if (o->kind == O_F32) {
-        if (type != T_F32 && type != T_B32 && type != T_TF32) ptx_fail(p, s->line, "an f32 constant where '%s' takes .%s", s->op, type_name(type));
+        if (type != T_F32 && type != T_B32 && type != T_TF32)
+            ptx_fail(p, s->line, "an f32 constant where '%s' takes .%s", s->op, type_name(type));
         return o->value;
     }
     if (type_size(type) == 8) return o->value;
@@ -153,16 +192,23 @@ static Opnd any_source(Parser *p, Stmt *s, const Operand *o, Type type, bool wid
     switch (o->kind) {
     case O_INT:
         if (type == T_PRED) return constant(p, type, o->value);
-        if (type_float(type)) ptx_fail(p, s->line, "an integer constant where '%s' takes .%s", s->op, type_name(type));
+        if (type_float(type))
+            ptx_fail(p, s->line, "an integer constant where '%s' takes .%s", s->op, type_name(type));
         return constant(p, type, o->value);
-    case O_FLOAT: case O_F32: case O_F64: return constant(p, type, float_constant(p, s, o, type));
-    case O_NAME: break;
-    default: ptx_fail(p, s->line, "'%s' takes a register or a constant here", s->op);
+    case O_FLOAT:
+    case O_F32:
+    case O_F64:
+        return constant(p, type, float_constant(p, s, o, type));
+    case O_NAME:
+        break;
+    default:
+        ptx_fail(p, s->line, "'%s' takes a register or a constant here", s->op);
     }
     if (!o->sym && o->name[0] == '%') return special_register(p, s, o->name, type);
     if (!o->sym) ptx_fail(p, s->line, "unknown name '%s'", o->name);
     if (o->sym->kind != Y_REG) {
-        if (type_size(type) != 8 && !(type_size(type) == 4 && o->sym->kind == Y_VAR && o->sym->var->space != S_GLOBAL))
+        if (type_size(type) != 8 &&
+            !(type_size(type) == 4 && o->sym->kind == Y_VAR && o->sym->var->space != S_GLOBAL))
             ptx_fail(p, s->line, "the address of '%s' where '%s' takes .%s", o->name, s->op, type_name(type));
         return constant(p, type, symbol_address(p, s, o->sym) + o->value);
     }
@@ -173,9 +219,15 @@ static Opnd any_source(Parser *p, Stmt *s, const Operand *o, Type type, bool wid
     return r;
 }
 
-Opnd source(Parser *p, Stmt *s, const Operand *o, Type type) { return any_source(p, s, o, type, false); }
-Opnd source_any(Parser *p, Stmt *s, const Operand *o, Type type) { return any_source(p, s, o, type, true); }
-Opnd predicate(Parser *p, Stmt *s, const Operand *o) { return any_source(p, s, o, T_PRED, false); }
+Opnd source(Parser *p, Stmt *s, const Operand *o, Type type) {
+    return any_source(p, s, o, type, false);
+}
+Opnd source_any(Parser *p, Stmt *s, const Operand *o, Type type) {
+    return any_source(p, s, o, type, true);
+}
+Opnd predicate(Parser *p, Stmt *s, const Operand *o) {
+    return any_source(p, s, o, T_PRED, false);
+}
 
 Opnd dest(Parser *p, Stmt *s, const Operand *o, Type type, bool wider) {
     if (o->kind == O_SINK) return (Opnd){.sink = true, .type = (u8)type};
@@ -219,13 +271,15 @@ Opnd address(Parser *p, Stmt *s, const Operand *o, Space *space, i64 *displaceme
     if (!o->sym) ptx_fail(p, s->line, "unknown name '%s'", o->name);
     if (o->sym->kind == Y_REG) {
         Opnd r = o->sym->reg;
-        if (type_float((Type)r.type) || type_size((Type)r.type) < 4) ptx_fail(p, s->line, "'%s' cannot hold an address", o->name);
+        if (type_float((Type)r.type) || type_size((Type)r.type) < 4)
+            ptx_fail(p, s->line, "'%s' cannot hold an address", o->name);
         return r;
     }
     u64 a = symbol_address(p, s, o->sym);
     if (o->sym->kind == Y_VAR) {
         Space home = o->sym->var->space;
-        if (*space == S_PARAM && home == S_LOCAL) *space = S_LOCAL;
+        if (*space == S_PARAM && home == S_LOCAL)
+            *space = S_LOCAL;
         else if (*space == S_GENERIC) {
             if (home == S_PARAM || home == S_SHARED || home == S_LOCAL) *space = home;
         } else if (*space != home)
@@ -245,7 +299,8 @@ Ins *new_ins(Parser *p, const Stmt *s) {
     *i = (Ins){.line = s->line};
     if (s->guarded) {
         const Sym *y = s->guard.sym;
-        if (!y || y->kind != Y_REG || y->reg.type != T_PRED) ptx_fail(p, s->line, "'%s' is not a predicate", s->guard.name);
+        if (!y || y->kind != Y_REG || y->reg.type != T_PRED)
+            ptx_fail(p, s->line, "'%s' is not a predicate", s->guard.name);
         i->guarded = true;
         i->guard_neg = s->guard.neg;
         i->guard = y->reg.off;
@@ -255,8 +310,9 @@ Ins *new_ins(Parser *p, const Stmt *s) {
 }
 
 void decode(Parser *p, Stmt *s) {
-    static const Special *const tables[] = {decoders_move, decoders_flow, decoders_memory, decoders_warp, decoders_matrix,
-                                            decoders_compare, decoders_async, decoders_barrier, decoders_convert, decoders_atomic};
+    static const Special *const tables[] = {
+        decoders_move,    decoders_flow,  decoders_memory,  decoders_warp,    decoders_matrix,
+        decoders_compare, decoders_async, decoders_barrier, decoders_convert, decoders_atomic};
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)
             if (!strcmp(d->op, s->op)) {

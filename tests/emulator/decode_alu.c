@@ -1,11 +1,13 @@
-/* Finds the row (rows_*) that fits a pure instruction: its opcode and the modifiers in the row's name are there, its
- * type is the row's, and whatever else it carries the row's flags allow. */
+/* Finds the row (rows_*) that fits a pure instruction: its opcode and the modifiers in the row's name are
+ * there, its type is the row's, and whatever else it carries the row's flags allow. */
 #include "ptx.h"
 #include <string.h>
 
 static const Row *const tables[] = {rows_int, rows_logic, rows_float, rows_half, rows_approx};
 
-static bool has(const Row *r, char flag) { return strchr(r->flags, flag) != NULL; }
+static bool has(const Row *r, char flag) {
+    return strchr(r->flags, flag) != NULL;
+}
 
 /* The index of a modifier not taken yet, from `from` on; -1: it is not there. */
 static int find(const Stmt *s, const char *word, int from) {
@@ -14,8 +16,8 @@ static int find(const Stmt *s, const char *word, int from) {
     return -1;
 }
 
-/* Takes the modifiers of the name "mul.hi". Types in a name ("slct.s32", "dp4a.u32.s32") stand in this order, behind
- * the type of the row. */
+/* Takes the modifiers of the name "mul.hi". Types in a name ("slct.s32", "dp4a.u32.s32") stand in this order,
+ * behind the type of the row. */
 static bool take_name(Stmt *s, const Row *r) {
     int type_at = -1;
     if (r->type != T_NONE) {
@@ -37,14 +39,19 @@ static bool take_name(Stmt *s, const Row *r) {
     return true;
 }
 
-typedef struct Found { int rounding; bool ftz, sat; } Found;
+typedef struct Found {
+    int rounding;
+    bool ftz, sat;
+} Found;
 
 static bool fits(Stmt *s, const Row *r, Found *f) {
     memset(s->used, 0, sizeof s->used);
     *f = (Found){0};
     if (!take_name(s, r)) return false;
-    if (has(r, 'r') || has(r, 'R')) f->rounding = mod_rounding(s);
-    else if (has(r, 'n') || has(r, 'N')) f->rounding = mod(s, "rn");
+    if (has(r, 'r') || has(r, 'R'))
+        f->rounding = mod_rounding(s);
+    else if (has(r, 'n') || has(r, 'N'))
+        f->rounding = mod(s, "rn");
     if (f->rounding > R_RP) return false;
     if (!f->rounding && (has(r, 'R') || has(r, 'N'))) return false;
     if (has(r, 'f')) f->ftz = mod(s, "ftz");
@@ -61,15 +68,24 @@ static Type twice(Type t) {
 
 static Type sig_type(char c, Type t) {
     switch (c) {
-    case 'w': return twice(t);
-    case 'u': return T_U32;
-    case 's': return T_S32;
-    case 'b': return T_B32;
-    case 'q': return T_B64;
-    case 'h': return T_B16;
-    case 'f': return T_F32;
-    case 'p': return T_PRED;
-    default: return t;
+    case 'w':
+        return twice(t);
+    case 'u':
+        return T_U32;
+    case 's':
+        return T_S32;
+    case 'b':
+        return T_B32;
+    case 'q':
+        return T_B64;
+    case 'h':
+        return T_B16;
+    case 'f':
+        return T_F32;
+    case 'p':
+        return T_PRED;
+    default:
+        return t;
     }
 }
 
@@ -107,6 +123,8 @@ bool decode_alu(Parser *p, Stmt *s) {
         }
     if (!opcode) return false;
     char text[256] = "";
-    for (u32 i = 0; i < s->nmods && strlen(text) + strlen(s->mods[i]) + 2 < sizeof text; i++) strcat(strcat(text, "."), s->mods[i]);
-    ptx_fail(p, s->line, "unknown or unsupported form '%s%s': a modifier or type that '%s' does not take", s->op, text, s->op);
+    for (u32 i = 0; i < s->nmods && strlen(text) + strlen(s->mods[i]) + 2 < sizeof text; i++)
+        strcat(strcat(text, "."), s->mods[i]);
+    ptx_fail(p, s->line, "unknown or unsupported form '%s%s': a modifier or type that '%s' does not take",
+             s->op, text, s->op);
 }

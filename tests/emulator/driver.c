@@ -14,7 +14,9 @@ int ready(void) {
     if (!current || (current->primary && !current->references)) return INVALID_CONTEXT;
     return sticky;
 }
-Context *current_context(void) { return current; }
+Context *current_context(void) {
+    return current;
+}
 
 API cuInit(unsigned flags) {
     if (flags) return INVALID_VALUE;
@@ -31,7 +33,9 @@ API cuDriverGetVersion(int *v) {
 }
 
 /* ---- the device ---- */
-static int device_ok(CUdevice d) { return !initialised ? NOT_INITIALIZED : d ? INVALID_DEVICE : OK; }
+static int device_ok(CUdevice d) {
+    return !initialised ? NOT_INITIALIZED : d ? INVALID_DEVICE : OK;
+}
 
 API cuDeviceGetCount(int *n) {
     if (!n) return INVALID_VALUE;
@@ -57,27 +61,40 @@ API cuDeviceGetUuid_v2(char *uuid, CUdevice d) {
     memcpy(uuid, "tbc-emulated-gpu", 16);
     return device_ok(d);
 }
-API cuDeviceGetUuid(char *uuid, CUdevice d) { return cuDeviceGetUuid_v2(uuid, d); }
+API cuDeviceGetUuid(char *uuid, CUdevice d) {
+    return cuDeviceGetUuid_v2(uuid, d);
+}
 API cuDeviceComputeCapability(int *major, int *minor, CUdevice d) {
     if (!major || !minor) return INVALID_VALUE;
     *major = (int)settings.sm / 10, *minor = (int)settings.sm % 10;
     return device_ok(d);
 }
 API cuDeviceGetAttribute(int *out, int attribute, CUdevice d) {
-    static const struct { int attribute, value; } fixed[] = {
-        {1, 1024}, {2, 1024}, {3, 1024}, {4, 64}, {5, 0x7fffffff}, {6, 65535}, {7, 65535}, {8, 48 << 10}, {9, 64 << 10}, {10, 32},
-        {11, 0x7fffffff}, {12, 65536}, {13, 1410000}, {14, 512}, {15, 1}, {16, 108}, {17, 0}, {18, 0}, {19, 1}, {20, 0}, {31, 1}, {32, 0},
-        {33, 0}, {34, 0}, {35, 0}, {36, 1215000}, {37, 5120}, {38, 40 << 20}, {39, 2048}, {40, 3}, {41, 1}, {50, 0}, {78, 1}, {79, 1},
-        {80, 1}, {81, 0}, {82, 65536}, {83, 0}, {84, 0}, {85, 0}, {86, 1}, {87, 2}, {88, 0}, {89, 0}, {90, 0}, {91, 0}, {95, 1}, {96, 1},
-        {101, 0}, {106, 32}, {109, 0}, {111, 1024}, {115, 0}, {120, 0}};
+    static const struct {
+        int attribute, value;
+    } fixed[] = {{1, 1024},     {2, 1024},     {3, 1024},     {4, 64},        {5, 0x7fffffff},  {6, 65535},
+                 {7, 65535},    {8, 48 << 10}, {9, 64 << 10}, {10, 32},       {11, 0x7fffffff}, {12, 65536},
+                 {13, 1410000}, {14, 512},     {15, 1},       {16, 108},      {17, 0},          {18, 0},
+                 {19, 1},       {20, 0},       {31, 1},       {32, 0},        {33, 0},          {34, 0},
+                 {35, 0},       {36, 1215000}, {37, 5120},    {38, 40 << 20}, {39, 2048},       {40, 3},
+                 {41, 1},       {50, 0},       {78, 1},       {79, 1},        {80, 1},          {81, 0},
+                 {82, 65536},   {83, 0},       {84, 0},       {85, 0},        {86, 1},          {87, 2},
+                 {88, 0},       {89, 0},       {90, 0},       {91, 0},        {95, 1},          {96, 1},
+                 {101, 0},      {106, 32},     {109, 0},      {111, 1024},    {115, 0},         {120, 0}};
     int r = device_ok(d);
     if (r) return r;
     if (!out) return INVALID_VALUE;
-    u32 shared = settings.sm == 80 ? 164 << 10 : settings.sm >= 90 && settings.sm < 120 ? 228 << 10 : 100 << 10;
-    if (attribute == 75) *out = (int)settings.sm / 10;
-    else if (attribute == 76) *out = (int)settings.sm % 10;
-    else if (attribute == 81) *out = (int)shared;
-    else if (attribute == 97) *out = (int)shared - 1024;
+    u32 shared = settings.sm == 80                        ? 164 << 10
+                 : settings.sm >= 90 && settings.sm < 120 ? 228 << 10
+                                                          : 100 << 10;
+    if (attribute == 75)
+        *out = (int)settings.sm / 10;
+    else if (attribute == 76)
+        *out = (int)settings.sm % 10;
+    else if (attribute == 81)
+        *out = (int)shared;
+    else if (attribute == 97)
+        *out = (int)shared - 1024;
     else {
         for (u32 k = 0; k < sizeof fixed / sizeof *fixed; k++)
             if (fixed[k].attribute == attribute) {
@@ -123,7 +140,9 @@ API cuDevicePrimaryCtxReset_v2(CUdevice d) {
     streams_reset();
     return device_ok(d);
 }
-API cuDevicePrimaryCtxSetFlags_v2(CUdevice d, unsigned flags) { return flags > 63 ? INVALID_VALUE : device_ok(d); }
+API cuDevicePrimaryCtxSetFlags_v2(CUdevice d, unsigned flags) {
+    return flags > 63 ? INVALID_VALUE : device_ok(d);
+}
 API cuDevicePrimaryCtxGetState(CUdevice d, unsigned *flags, int *active) {
     if (flags) *flags = 0;
     if (active) *active = primary.references > 0;
@@ -140,8 +159,12 @@ API cuCtxCreate_v2(Context **out, unsigned flags, CUdevice d) {
     *out = current = c;
     return OK;
 }
-API cuCtxCreate_v3(Context **out, void *affinity, int n, unsigned flags, CUdevice d) { return affinity || n ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d); }
-API cuCtxCreate_v4(Context **out, void *params, unsigned flags, CUdevice d) { return params ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d); }
+API cuCtxCreate_v3(Context **out, void *affinity, int n, unsigned flags, CUdevice d) {
+    return affinity || n ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d);
+}
+API cuCtxCreate_v4(Context **out, void *params, unsigned flags, CUdevice d) {
+    return params ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d);
+}
 API cuCtxDestroy_v2(Context *c) {
     if (!c || c->magic != MAGIC_CONTEXT || c->primary) return INVALID_CONTEXT;
     finish_all();
@@ -209,10 +232,15 @@ API cuCtxGetStreamPriorityRange(int *least, int *greatest) {
     if (greatest) *greatest = 0;
     return ready();
 }
-API cuCtxSetCacheConfig(int config) { return config < 0 || config > 3 ? INVALID_VALUE : ready(); }
+API cuCtxSetCacheConfig(int config) {
+    return config < 0 || config > 3 ? INVALID_VALUE : ready();
+}
 
 /* ---- errors ---- */
-static const struct { int code; const char *name, *text; } errors[] = {
+static const struct {
+    int code;
+    const char *name, *text;
+} errors[] = {
     {OK, "CUDA_SUCCESS", "no error"},
     {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
@@ -222,30 +250,42 @@ static const struct { int code; const char *name, *text; } errors[] = {
     {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+    {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU",
+     "no kernel image is available for execution on the device"},
     {INVALID_PTX, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
-    {UNSUPPORTED_PTX_VERSION, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
+    {UNSUPPORTED_PTX_VERSION, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+     "the provided PTX was compiled with an unsupported toolchain."},
     {FILE_NOT_FOUND, "CUDA_ERROR_FILE_NOT_FOUND", "file not found"},
     {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {ERR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-    {LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
+    {LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+     "too many resources requested for launch"},
     {ERR_TIMEOUT, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
     {ERR_ASSERT, "CUDA_ERROR_ASSERT", "device-side assert triggered"},
-    {HOST_MEMORY_ALREADY_REGISTERED, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED", "part or all of the requested memory range is already mapped"},
-    {HOST_MEMORY_NOT_REGISTERED, "CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED", "pointer does not correspond to a registered memory region"},
+    {HOST_MEMORY_ALREADY_REGISTERED, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED",
+     "part or all of the requested memory range is already mapped"},
+    {HOST_MEMORY_NOT_REGISTERED, "CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED",
+     "pointer does not correspond to a registered memory region"},
     {ERR_ILLEGAL_INSTRUCTION, "CUDA_ERROR_ILLEGAL_INSTRUCTION", "an illegal instruction was encountered"},
     {ERR_MISALIGNED, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
-    {ERR_ADDRESS_SPACE, "CUDA_ERROR_INVALID_ADDRESS_SPACE", "operation not supported on global/shared address space"},
+    {ERR_ADDRESS_SPACE, "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+     "operation not supported on global/shared address space"},
     {ERR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
-    {COOPERATIVE_TOO_LARGE, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE", "too many blocks in cooperative launch"},
+    {COOPERATIVE_TOO_LARGE, "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE",
+     "too many blocks in cooperative launch"},
     {NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
-    {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
-    {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
-    {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not ended in the same stream as it began"},
-    {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"},
-    {CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
+    {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
+    {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
+    {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
+     "capture was not ended in the same stream as it began"},
+    {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
+     "dependency created on uncaptured work in another stream"},
+    {CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
     {UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 static int find_error(int code) {
@@ -285,6 +325,12 @@ API cuGetProcAddress_v2(const char *name, void **out, int version, u64 flags, in
     if (status) *status = *out ? 0 : 1;
     return *out ? OK : NOT_FOUND;
 }
-API cuGetProcAddress(const char *name, void **out, int version, u64 flags) { return cuGetProcAddress_v2(name, out, version, flags, NULL); }
-API cuProfilerStart(void) { return ready(); }
-API cuProfilerStop(void) { return ready(); }
+API cuGetProcAddress(const char *name, void **out, int version, u64 flags) {
+    return cuGetProcAddress_v2(name, out, version, flags, NULL);
+}
+API cuProfilerStart(void) {
+    return ready();
+}
+API cuProfilerStop(void) {
+    return ready();
+}

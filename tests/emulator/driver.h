@@ -1,4 +1,5 @@
-/* The driver API as far as it is there: types by value as in NVIDIA's cuda.h (12.x), and what the parts share. */
+/* The driver API as far as it is there: types by value as in NVIDIA's cuda.h (12.x), and what the parts
+ * share. */
 #ifndef DRIVER_H
 #define DRIVER_H
 #include "emu.h"
@@ -10,14 +11,40 @@ typedef int CUdevice;
 typedef u64 CUdeviceptr;
 
 enum {
-    OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, DEINITIALIZED = 4, NO_DEVICE = 100, INVALID_DEVICE = 101,
-    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY_FOR_GPU = 209, INVALID_PTX = 218, UNSUPPORTED_PTX_VERSION = 222,
-    FILE_NOT_FOUND = 301, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, LAUNCH_OUT_OF_RESOURCES = 701,
-    HOST_MEMORY_NOT_REGISTERED = 713, HOST_MEMORY_ALREADY_REGISTERED = 712, COOPERATIVE_TOO_LARGE = 720, NOT_SUPPORTED = 801,
-    CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_UNMATCHED = 903, CAPTURE_ISOLATION = 905, CAPTURE_IMPLICIT = 906, UNKNOWN = 999
+    OK = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NOT_INITIALIZED = 3,
+    DEINITIALIZED = 4,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    NO_BINARY_FOR_GPU = 209,
+    INVALID_PTX = 218,
+    UNSUPPORTED_PTX_VERSION = 222,
+    FILE_NOT_FOUND = 301,
+    INVALID_HANDLE = 400,
+    NOT_FOUND = 500,
+    NOT_READY = 600,
+    LAUNCH_OUT_OF_RESOURCES = 701,
+    HOST_MEMORY_NOT_REGISTERED = 713,
+    HOST_MEMORY_ALREADY_REGISTERED = 712,
+    COOPERATIVE_TOO_LARGE = 720,
+    NOT_SUPPORTED = 801,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
+    CAPTURE_UNMATCHED = 903,
+    CAPTURE_ISOLATION = 905,
+    CAPTURE_IMPLICIT = 906,
+    UNKNOWN = 999
 };
 
-typedef struct Context { u32 magic, references; bool primary; struct Context *below; } Context;
+typedef struct Context {
+    u32 magic, references;
+    bool primary;
+    struct Context *below;
+} Context;
 typedef struct Stream Stream;
 typedef struct Graph Graph;
 
@@ -44,25 +71,44 @@ typedef struct Queued { /* work that waits in a stream, or a node of a graph */
 
 struct Stream {
     u32 magic;
-    bool blocking;        /* synchronises with the NULL stream */
+    bool blocking; /* synchronises with the NULL stream */
     Queued *head, **tail;
-    Graph *capture;       /* work goes into a graph */
-    bool origin;          /* the capture began here */
+    Graph *capture; /* work goes into a graph */
+    bool origin;    /* the capture began here */
     Stream *next;
 };
-struct Graph { u32 magic; Queued *head, **tail; u32 nodes; bool invalid; Context *owner; };
-typedef struct Event { u32 magic; Stream *stream; u64 seq; bool recorded; Graph *graph; double time; } Event;
-enum { MAGIC_CONTEXT = 0x43747874, MAGIC_STREAM = 0x5374726d, MAGIC_GRAPH = 0x47726168, MAGIC_EXEC = 0x45786563, MAGIC_EVENT = 0x45766e74,
-       MAGIC_MODULE = 0x4d6f6475 };
+struct Graph {
+    u32 magic;
+    Queued *head, **tail;
+    u32 nodes;
+    bool invalid;
+    Context *owner;
+};
+typedef struct Event {
+    u32 magic;
+    Stream *stream;
+    u64 seq;
+    bool recorded;
+    Graph *graph;
+    double time;
+} Event;
+enum {
+    MAGIC_CONTEXT = 0x43747874,
+    MAGIC_STREAM = 0x5374726d,
+    MAGIC_GRAPH = 0x47726168,
+    MAGIC_EXEC = 0x45786563,
+    MAGIC_EVENT = 0x45766e74,
+    MAGIC_MODULE = 0x4d6f6475
+};
 
-extern int sticky;            /* the context is lost: every call returns this */
-int ready(void);              /* initialised, a context current, nothing sticky */
+extern int sticky; /* the context is lost: every call returns this */
+int ready(void);   /* initialised, a context current, nothing sticky */
 Context *current_context(void);
-Stream *stream_of(void *handle); /* NULL for something that is none */
+Stream *stream_of(void *handle);  /* NULL for something that is none */
 int enqueue(Stream *s, Queued q); /* copies q; takes over q.params */
 int finish(Stream *s, u64 seq);   /* runs what the stream holds up to seq, and what that waits for */
 int finish_all(void);
-int synchronous(Queued q);        /* on the NULL stream, done when it returns */
+int synchronous(Queued q); /* on the NULL stream, done when it returns */
 int run_queued(const Queued *q);
 bool pending(const Stream *s, u64 seq);
 extern u64 last_seq;

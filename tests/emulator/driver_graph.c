@@ -91,7 +91,9 @@ API cuGraphLaunch(Graph *e, void *handle) {
     if (!s || !e || e->magic != MAGIC_EXEC) return INVALID_VALUE;
     return enqueue(s, (Queued){.kind = OP_GRAPH, .graph = e});
 }
-API cuGraphUpload(Graph *e, void *handle) { return !e || e->magic != MAGIC_EXEC || !stream_of(handle) ? INVALID_VALUE : ready(); }
+API cuGraphUpload(Graph *e, void *handle) {
+    return !e || e->magic != MAGIC_EXEC || !stream_of(handle) ? INVALID_VALUE : ready();
+}
 API cuGraphGetNodes(Graph *g, void **nodes, size_t *count) {
     if (!g || !count || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
     if (nodes) return NOT_SUPPORTED;

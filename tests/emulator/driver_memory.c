@@ -30,8 +30,12 @@ API cuMemFree_v2(CUdeviceptr p) {
     if ((r = finish_all())) return r;
     return mem_free(p) ? OK : INVALID_VALUE;
 }
-API cuMemAllocAsync(CUdeviceptr *out, size_t bytes, void *stream) { return stream_of(stream) ? cuMemAlloc_v2(out, bytes) : INVALID_HANDLE; }
-API cuMemFreeAsync(CUdeviceptr p, void *stream) { return stream_of(stream) ? cuMemFree_v2(p) : INVALID_HANDLE; }
+API cuMemAllocAsync(CUdeviceptr *out, size_t bytes, void *stream) {
+    return stream_of(stream) ? cuMemAlloc_v2(out, bytes) : INVALID_HANDLE;
+}
+API cuMemFreeAsync(CUdeviceptr p, void *stream) {
+    return stream_of(stream) ? cuMemFree_v2(p) : INVALID_HANDLE;
+}
 API cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *size, CUdeviceptr p) {
     u64 b, n;
     int r = ready();
@@ -53,7 +57,9 @@ API cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
     host_register(*out, bytes);
     return OK;
 }
-API cuMemAllocHost_v2(void **out, size_t bytes) { return cuMemHostAlloc(out, bytes, 0); }
+API cuMemAllocHost_v2(void **out, size_t bytes) {
+    return cuMemHostAlloc(out, bytes, 0);
+}
 API cuMemFreeHost(void *p) {
     int r = ready();
     if (r) return r;
@@ -85,27 +91,55 @@ API cuMemHostGetDevicePointer_v2(CUdeviceptr *out, void *p, unsigned flags) {
 }
 
 /* ---- copies ---- */
-static bool device_range(u64 p, u64 bytes) { return mem_mapped(p, bytes) || host_bytes(p, bytes); }
+static bool device_range(u64 p, u64 bytes) {
+    return mem_mapped(p, bytes) || host_bytes(p, bytes);
+}
 
 static int copy(Stream *s, u64 dst, bool dst_host, u64 src_, bool src_host, u64 bytes) {
     int r = ready();
     if (r) return r;
     if (!bytes) return OK;
-    if ((dst_host && !dst) || (src_host && !src_) || (!dst_host && !device_range(dst, bytes)) || (!src_host && !device_range(src_, bytes))) return INVALID_VALUE;
-    Queued q = {.kind = OP_COPY, .dst = dst, .src = src_, .bytes = bytes, .rows = 1, .dst_host = dst_host, .src_host = src_host};
+    if ((dst_host && !dst) || (src_host && !src_) || (!dst_host && !device_range(dst, bytes)) ||
+        (!src_host && !device_range(src_, bytes)))
+        return INVALID_VALUE;
+    Queued q = {.kind = OP_COPY,
+                .dst = dst,
+                .src = src_,
+                .bytes = bytes,
+                .rows = 1,
+                .dst_host = dst_host,
+                .src_host = src_host};
     return s ? enqueue(s, q) : synchronous(q);
 }
-static bool on_device(u64 p) { return p >= GLOBAL_WINDOW && p < GLOBAL_WINDOW + mem_total() * 2 + (64 << 20); }
+static bool on_device(u64 p) {
+    return p >= GLOBAL_WINDOW && p < GLOBAL_WINDOW + mem_total() * 2 + (64 << 20);
+}
 #define HOST(p) (u64)(uintptr_t)(p)
-#define WITH_STREAM(s, call) Stream *s = stream_of(handle); return s ? (call) : INVALID_HANDLE
+#define WITH_STREAM(s, call)                                                                                 \
+    Stream *s = stream_of(handle);                                                                           \
+    return s ? (call) : INVALID_HANDLE
 
-API cuMemcpyHtoD_v2(CUdeviceptr dst, const void *p, size_t n) { return copy(NULL, dst, false, HOST(p), true, n); }
-API cuMemcpyDtoH_v2(void *p, CUdeviceptr from, size_t n) { return copy(NULL, HOST(p), true, from, false, n); }
-API cuMemcpyDtoD_v2(CUdeviceptr dst, CUdeviceptr from, size_t n) { return copy(stream_of(NULL), dst, false, from, false, n); }
-API cuMemcpy(CUdeviceptr dst, CUdeviceptr from, size_t n) { return copy(NULL, dst, !on_device(dst), from, !on_device(from), n); }
-API cuMemcpyHtoDAsync_v2(CUdeviceptr dst, const void *p, size_t n, void *handle) { WITH_STREAM(s, copy(s, dst, false, HOST(p), true, n)); }
-API cuMemcpyDtoHAsync_v2(void *p, CUdeviceptr from, size_t n, void *handle) { WITH_STREAM(s, copy(s, HOST(p), true, from, false, n)); }
-API cuMemcpyDtoDAsync_v2(CUdeviceptr dst, CUdeviceptr from, size_t n, void *handle) { WITH_STREAM(s, copy(s, dst, false, from, false, n)); }
+API cuMemcpyHtoD_v2(CUdeviceptr dst, const void *p, size_t n) {
+    return copy(NULL, dst, false, HOST(p), true, n);
+}
+API cuMemcpyDtoH_v2(void *p, CUdeviceptr from, size_t n) {
+    return copy(NULL, HOST(p), true, from, false, n);
+}
+API cuMemcpyDtoD_v2(CUdeviceptr dst, CUdeviceptr from, size_t n) {
+    return copy(stream_of(NULL), dst, false, from, false, n);
+}
+API cuMemcpy(CUdeviceptr dst, CUdeviceptr from, size_t n) {
+    return copy(NULL, dst, !on_device(dst), from, !on_device(from), n);
+}
+API cuMemcpyHtoDAsync_v2(CUdeviceptr dst, const void *p, size_t n, void *handle) {
+    WITH_STREAM(s, copy(s, dst, false, HOST(p), true, n));
+}
+API cuMemcpyDtoHAsync_v2(void *p, CUdeviceptr from, size_t n, void *handle) {
+    WITH_STREAM(s, copy(s, HOST(p), true, from, false, n));
+}
+API cuMemcpyDtoDAsync_v2(CUdeviceptr dst, CUdeviceptr from, size_t n, void *handle) {
+    WITH_STREAM(s, copy(s, dst, false, from, false, n));
+}
 API cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr from, size_t n, void *handle) {
     WITH_STREAM(s, copy(s, dst, !on_device(dst), from, !on_device(from), n));
 }
@@ -131,17 +165,29 @@ static int copy_2d(Stream *s, const Copy2D *c) {
     u64 sp = c->src_pitch ? c->src_pitch : c->width, dp = c->dst_pitch ? c->dst_pitch : c->width;
     if (sp < c->width || dp < c->width) return INVALID_VALUE;
     if (!c->width || !c->height) return OK;
-    Queued q = {.kind = OP_COPY, .bytes = c->width, .rows = c->height, .src_pitch = sp, .dst_pitch = dp,
-                .src_host = c->src_type == 1, .dst_host = c->dst_type == 1};
+    Queued q = {.kind = OP_COPY,
+                .bytes = c->width,
+                .rows = c->height,
+                .src_pitch = sp,
+                .dst_pitch = dp,
+                .src_host = c->src_type == 1,
+                .dst_host = c->dst_type == 1};
     q.src = (q.src_host ? HOST(c->src_host) : c->src_device) + c->src_y * sp + c->src_x;
     q.dst = (q.dst_host ? HOST(c->dst_host) : c->dst_device) + c->dst_y * dp + c->dst_x;
     u64 n = (c->height - 1) * sp + c->width, m = (c->height - 1) * dp + c->width;
-    if ((!q.src_host && !device_range(q.src, n)) || (!q.dst_host && !device_range(q.dst, m))) return INVALID_VALUE;
+    if ((!q.src_host && !device_range(q.src, n)) || (!q.dst_host && !device_range(q.dst, m)))
+        return INVALID_VALUE;
     return s ? enqueue(s, q) : synchronous(q);
 }
-API cuMemcpy2D_v2(const Copy2D *c) { return copy_2d(NULL, c); }
-API cuMemcpy2DUnaligned_v2(const Copy2D *c) { return copy_2d(NULL, c); }
-API cuMemcpy2DAsync_v2(const Copy2D *c, void *handle) { WITH_STREAM(s, copy_2d(s, c)); }
+API cuMemcpy2D_v2(const Copy2D *c) {
+    return copy_2d(NULL, c);
+}
+API cuMemcpy2DUnaligned_v2(const Copy2D *c) {
+    return copy_2d(NULL, c);
+}
+API cuMemcpy2DAsync_v2(const Copy2D *c, void *handle) {
+    WITH_STREAM(s, copy_2d(s, c));
+}
 
 /* ---- memset: asynchronous also without a stream ---- */
 static int set(void *handle, CUdeviceptr p, u64 pitch, u32 value, u32 element, u64 width, u64 height) {
@@ -151,16 +197,38 @@ static int set(void *handle, CUdeviceptr p, u64 pitch, u32 value, u32 element, u
     if (!s) return INVALID_HANDLE;
     if (!width || !height) return OK;
     if (p % element || !device_range(p, (height - 1) * pitch + width * element)) return INVALID_VALUE;
-    return enqueue(s, (Queued){.kind = OP_SET, .dst = p, .dst_pitch = pitch, .bytes = width * element, .rows = height, .value = value, .element = element});
+    return enqueue(s, (Queued){.kind = OP_SET,
+                               .dst = p,
+                               .dst_pitch = pitch,
+                               .bytes = width * element,
+                               .rows = height,
+                               .value = value,
+                               .element = element});
 }
-API cuMemsetD8_v2(CUdeviceptr p, unsigned char v, size_t n) { return set(NULL, p, 0, v, 1, n, 1); }
-API cuMemsetD16_v2(CUdeviceptr p, unsigned short v, size_t n) { return set(NULL, p, 0, v, 2, n, 1); }
-API cuMemsetD32_v2(CUdeviceptr p, unsigned v, size_t n) { return set(NULL, p, 0, v, 4, n, 1); }
-API cuMemsetD8Async(CUdeviceptr p, unsigned char v, size_t n, void *s) { return set(s, p, 0, v, 1, n, 1); }
-API cuMemsetD16Async(CUdeviceptr p, unsigned short v, size_t n, void *s) { return set(s, p, 0, v, 2, n, 1); }
-API cuMemsetD32Async(CUdeviceptr p, unsigned v, size_t n, void *s) { return set(s, p, 0, v, 4, n, 1); }
-API cuMemsetD2D8_v2(CUdeviceptr p, size_t pitch, unsigned char v, size_t w, size_t h) { return set(NULL, p, pitch, v, 1, w, h); }
-API cuMemsetD2D32_v2(CUdeviceptr p, size_t pitch, unsigned v, size_t w, size_t h) { return set(NULL, p, pitch, v, 4, w, h); }
+API cuMemsetD8_v2(CUdeviceptr p, unsigned char v, size_t n) {
+    return set(NULL, p, 0, v, 1, n, 1);
+}
+API cuMemsetD16_v2(CUdeviceptr p, unsigned short v, size_t n) {
+    return set(NULL, p, 0, v, 2, n, 1);
+}
+API cuMemsetD32_v2(CUdeviceptr p, unsigned v, size_t n) {
+    return set(NULL, p, 0, v, 4, n, 1);
+}
+API cuMemsetD8Async(CUdeviceptr p, unsigned char v, size_t n, void *s) {
+    return set(s, p, 0, v, 1, n, 1);
+}
+API cuMemsetD16Async(CUdeviceptr p, unsigned short v, size_t n, void *s) {
+    return set(s, p, 0, v, 2, n, 1);
+}
+API cuMemsetD32Async(CUdeviceptr p, unsigned v, size_t n, void *s) {
+    return set(s, p, 0, v, 4, n, 1);
+}
+API cuMemsetD2D8_v2(CUdeviceptr p, size_t pitch, unsigned char v, size_t w, size_t h) {
+    return set(NULL, p, pitch, v, 1, w, h);
+}
+API cuMemsetD2D32_v2(CUdeviceptr p, size_t pitch, unsigned v, size_t w, size_t h) {
+    return set(NULL, p, pitch, v, 4, w, h);
+}
 
 API cuPointerGetAttribute(void *data, int attribute, CUdeviceptr p) {
     int r = ready();
@@ -168,11 +236,22 @@ API cuPointerGetAttribute(void *data, int attribute, CUdeviceptr p) {
     bool device = on_device(p) && mem_mapped(p, 1), host = host_bytes(p, 1);
     if (!data || (!device && !host)) return INVALID_VALUE;
     switch (attribute) {
-    case 1: *(void **)data = current_context(); return OK;
-    case 2: *(unsigned *)data = device ? 2 : 1; return OK;
-    case 3: *(u64 *)data = p; return OK;
-    case 4: *(void **)data = host ? (void *)(uintptr_t)p : NULL; return host ? OK : INVALID_VALUE;
-    case 9: *(int *)data = 0; return OK;
-    default: return NOT_SUPPORTED;
+    case 1:
+        *(void **)data = current_context();
+        return OK;
+    case 2:
+        *(unsigned *)data = device ? 2 : 1;
+        return OK;
+    case 3:
+        *(u64 *)data = p;
+        return OK;
+    case 4:
+        *(void **)data = host ? (void *)(uintptr_t)p : NULL;
+        return host ? OK : INVALID_VALUE;
+    case 9:
+        *(int *)data = 0;
+        return OK;
+    default:
+        return NOT_SUPPORTED;
     }
 }

@@ -1,10 +1,15 @@
-/* Modules, functions, launches: PTX is compiled when it is loaded, with the JIT's log; limits are enforced. */
+/* Modules, functions, launches: PTX is compiled when it is loaded, with the JIT's log; limits are enforced.
+ */
 #include "driver.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct Loaded { u32 magic; Module *m; struct Loaded *next; } Loaded;
+typedef struct Loaded {
+    u32 magic;
+    Module *m;
+    struct Loaded *next;
+} Loaded;
 static Loaded *modules;
 
 static Loaded *module_of(const void *handle) {
@@ -57,7 +62,8 @@ static int load(Loaded **out, const void *image, unsigned n, const int *options,
     if (log_to && log_size) *log_to = 0;
     const u8 *bytes = image;
     if (!memcmp(bytes, "\177ELF", 4)) return NO_BINARY_FOR_GPU; /* a cubin */
-    if (bytes[0] == 0x50 && bytes[1] == 0xed && bytes[2] == 0x55 && bytes[3] == 0xba) return NO_BINARY_FOR_GPU; /* a fat binary */
+    if (bytes[0] == 0x50 && bytes[1] == 0xed && bytes[2] == 0x55 && bytes[3] == 0xba)
+        return NO_BINARY_FOR_GPU; /* a fat binary */
     Log *log = malloc(sizeof *log);
     if (!log) abort();
     Module *m = ptx_load(image, log);
@@ -85,9 +91,15 @@ static int load(Loaded **out, const void *image, unsigned n, const int *options,
     return OK;
 }
 
-API cuModuleLoadData(Loaded **out, const void *image) { return load(out, image, 0, NULL, NULL); }
-API cuModuleLoadDataEx(Loaded **out, const void *image, unsigned n, const int *options, void **values) { return load(out, image, n, options, values); }
-API cuModuleLoadFatBinary(Loaded **out, const void *image) { return load(out, image, 0, NULL, NULL); }
+API cuModuleLoadData(Loaded **out, const void *image) {
+    return load(out, image, 0, NULL, NULL);
+}
+API cuModuleLoadDataEx(Loaded **out, const void *image, unsigned n, const int *options, void **values) {
+    return load(out, image, n, options, values);
+}
+API cuModuleLoadFatBinary(Loaded **out, const void *image) {
+    return load(out, image, 0, NULL, NULL);
+}
 API cuModuleLoad(Loaded **out, const char *path) {
     int r = ready();
     if (r) return r;
@@ -145,7 +157,9 @@ API cuModuleGetGlobal_v2(CUdeviceptr *p, size_t *bytes, Loaded *l, const char *n
 
 /* ---- functions ---- */
 enum { STATIC_LIMIT = 48 << 10 };
-static u32 shared_limit(void) { return settings.sm == 80 ? 163 << 10 : settings.sm >= 90 && settings.sm < 120 ? 227 << 10 : 99 << 10; }
+static u32 shared_limit(void) {
+    return settings.sm == 80 ? 163 << 10 : settings.sm >= 90 && settings.sm < 120 ? 227 << 10 : 99 << 10;
+}
 static u32 block_limit(const Func *f) {
     u32 limit = f->max_threads && f->max_threads < 1024 ? f->max_threads : 1024;
     return limit;
@@ -158,16 +172,36 @@ API cuFuncGetAttribute(int *out, int attribute, const Func *handle) {
     if (!out) return INVALID_VALUE;
     if (!f) return INVALID_HANDLE;
     switch (attribute) {
-    case 0: *out = (int)block_limit(f); return OK;
-    case 1: *out = (int)f->shared_bytes; return OK;
-    case 2: *out = (int)f->module->const_bytes; return OK;
-    case 3: *out = (int)f->module->local_bytes; return OK;
-    case 4: *out = (int)f->live_regs; return OK;
-    case 5: case 6: *out = (int)(f->module->sm); return OK;
-    case 7: *out = 0; return OK;
-    case 8: *out = (int)(f->max_dynamic_shared ? f->max_dynamic_shared : STATIC_LIMIT - f->shared_bytes); return OK;
-    case 9: *out = -1; return OK;
-    default: return INVALID_VALUE;
+    case 0:
+        *out = (int)block_limit(f);
+        return OK;
+    case 1:
+        *out = (int)f->shared_bytes;
+        return OK;
+    case 2:
+        *out = (int)f->module->const_bytes;
+        return OK;
+    case 3:
+        *out = (int)f->module->local_bytes;
+        return OK;
+    case 4:
+        *out = (int)f->live_regs;
+        return OK;
+    case 5:
+    case 6:
+        *out = (int)(f->module->sm);
+        return OK;
+    case 7:
+        *out = 0;
+        return OK;
+    case 8:
+        *out = (int)(f->max_dynamic_shared ? f->max_dynamic_shared : STATIC_LIMIT - f->shared_bytes);
+        return OK;
+    case 9:
+        *out = -1;
+        return OK;
+    default:
+        return INVALID_VALUE;
     }
 }
 API cuFuncSetAttribute(Func *handle, int attribute, int value) {
@@ -180,7 +214,9 @@ API cuFuncSetAttribute(Func *handle, int attribute, int value) {
     f->max_dynamic_shared = (u32)value;
     return OK;
 }
-API cuFuncSetCacheConfig(const Func *f, int config) { return func_of(f) && config >= 0 && config < 4 ? ready() : INVALID_HANDLE; }
+API cuFuncSetCacheConfig(const Func *f, int config) {
+    return func_of(f) && config >= 0 && config < 4 ? ready() : INVALID_HANDLE;
+}
 API cuFuncGetModule(Loaded **out, const Func *f) {
     if (!out || !func_of(f)) return INVALID_HANDLE;
     for (*out = modules; (*out)->m != f->module;) *out = (*out)->next;
@@ -189,7 +225,8 @@ API cuFuncGetModule(Loaded **out, const Func *f) {
 
 static int blocks_per_sm(const Func *f, u32 threads, size_t dynamic) {
     u32 warps = (threads + LANES - 1) / LANES;
-    u64 regs = (u64)(f->live_regs + 7) / 8 * 8 * LANES * warps, shared = f->shared_bytes + dynamic + 1024, n = 64 / warps;
+    u64 regs = (u64)(f->live_regs + 7) / 8 * 8 * LANES * warps, shared = f->shared_bytes + dynamic + 1024,
+        n = 64 / warps;
     if (n > 65536 / (regs ? regs : 1)) n = 65536 / (regs ? regs : 1);
     u64 whole = (u64)shared_limit() + 1024;
     if (n > whole / shared) n = whole / shared;
@@ -202,11 +239,13 @@ API cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, const Func *f, int thr
     *out = threads > (int)block_limit(f) ? 0 : blocks_per_sm(f, (u32)threads, dynamic);
     return OK;
 }
-API cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *out, const Func *f, int threads, size_t dynamic, unsigned flags) {
+API cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *out, const Func *f, int threads, size_t dynamic,
+                                                         unsigned flags) {
     (void)flags;
     return cuOccupancyMaxActiveBlocksPerMultiprocessor(out, f, threads, dynamic);
 }
-API cuOccupancyMaxPotentialBlockSize(int *grid, int *block, const Func *f, size_t (*dynamic)(int), size_t fixed, int limit) {
+API cuOccupancyMaxPotentialBlockSize(int *grid, int *block, const Func *f, size_t (*dynamic)(int),
+                                     size_t fixed, int limit) {
     int r = ready();
     if (r) return r;
     if (!grid || !block || !func_of(f)) return INVALID_VALUE;
@@ -229,14 +268,22 @@ static int refuse(const Func *f, int code, const char *why) {
 static int check_launch(const Func *f, const unsigned g[3], const unsigned b[3], unsigned dynamic) {
     u64 threads = (u64)b[0] * b[1] * b[2];
     if (!g[0] || !g[1] || !g[2] || !threads) return refuse(f, INVALID_VALUE, "a dimension is 0");
-    if (g[0] > 0x7fffffff || g[1] > 65535 || g[2] > 65535) return refuse(f, INVALID_VALUE, "the grid is too large");
-    if (b[0] > 1024 || b[1] > 1024 || b[2] > 64 || threads > 1024) return refuse(f, INVALID_VALUE, "more than 1024 threads a block");
-    if (f->max_threads && threads > f->max_threads) return refuse(f, INVALID_VALUE, "more threads a block than .maxntid or .reqntid says");
-    if (f->req[0] && (b[0] != f->req[0] || b[1] != f->req[1] || b[2] != f->req[2])) return refuse(f, INVALID_VALUE, "the block is not .reqntid's");
-    if (f->shared_bytes > STATIC_LIMIT) return refuse(f, INVALID_VALUE, "more than 48 KiB of static shared memory");
-    u32 limit = f->max_dynamic_shared > STATIC_LIMIT - f->shared_bytes ? f->max_dynamic_shared : STATIC_LIMIT - f->shared_bytes;
-    if (dynamic > limit) return refuse(f, INVALID_VALUE, "more dynamic shared memory than cuFuncSetAttribute allowed");
-    if ((u64)f->live_regs * ((threads + 31) / 32 * 32) > 65536) return refuse(f, LAUNCH_OUT_OF_RESOURCES, "too many registers for this block");
+    if (g[0] > 0x7fffffff || g[1] > 65535 || g[2] > 65535)
+        return refuse(f, INVALID_VALUE, "the grid is too large");
+    if (b[0] > 1024 || b[1] > 1024 || b[2] > 64 || threads > 1024)
+        return refuse(f, INVALID_VALUE, "more than 1024 threads a block");
+    if (f->max_threads && threads > f->max_threads)
+        return refuse(f, INVALID_VALUE, "more threads a block than .maxntid or .reqntid says");
+    if (f->req[0] && (b[0] != f->req[0] || b[1] != f->req[1] || b[2] != f->req[2]))
+        return refuse(f, INVALID_VALUE, "the block is not .reqntid's");
+    if (f->shared_bytes > STATIC_LIMIT)
+        return refuse(f, INVALID_VALUE, "more than 48 KiB of static shared memory");
+    u32 limit = f->max_dynamic_shared > STATIC_LIMIT - f->shared_bytes ? f->max_dynamic_shared
+                                                                       : STATIC_LIMIT - f->shared_bytes;
+    if (dynamic > limit)
+        return refuse(f, INVALID_VALUE, "more dynamic shared memory than cuFuncSetAttribute allowed");
+    if ((u64)f->live_regs * ((threads + 31) / 32 * 32) > 65536)
+        return refuse(f, LAUNCH_OUT_OF_RESOURCES, "too many registers for this block");
     return OK;
 }
 
@@ -248,11 +295,15 @@ static int pack_params(const Func *f, void **params, void **extra, u8 **out) {
         const void *buffer = NULL;
         size_t size = 0;
         for (; *extra; extra += 2) {
-            if (*extra == (void *)1) buffer = extra[1];
-            else if (*extra == (void *)2) size = *(const size_t *)extra[1];
-            else return INVALID_VALUE;
+            if (*extra == (void *)1)
+                buffer = extra[1];
+            else if (*extra == (void *)2)
+                size = *(const size_t *)extra[1];
+            else
+                return INVALID_VALUE;
         }
-        if (size < f->param_bytes || size > (f->param_bytes + 15u)) return refuse(f, INVALID_VALUE, "the parameters' size is not the kernel's");
+        if (size < f->param_bytes || size > (f->param_bytes + 15u))
+            return refuse(f, INVALID_VALUE, "the parameters' size is not the kernel's");
         memcpy(bytes, buffer, f->param_bytes);
         return OK;
     }
@@ -264,7 +315,8 @@ static int pack_params(const Func *f, void **params, void **extra, u8 **out) {
     return OK;
 }
 
-static int launch(const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic, void *stream, void **params, void **extra, bool cooperative) {
+static int launch(const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,
+                  void *stream, void **params, void **extra, bool cooperative) {
     int r = ready();
     const Func *f = func_of(handle);
     Stream *s = stream_of(stream);
@@ -284,15 +336,20 @@ static int launch(const Func *handle, const unsigned g[3], const unsigned b[3], 
     return enqueue(s, q);
 }
 
-API cuLaunchKernel(const Func *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic, void *stream,
-                   void **params, void **extra) {
-    return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, dynamic, stream, params, extra, false);
+API cuLaunchKernel(const Func *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned dynamic, void *stream, void **params, void **extra) {
+    return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, dynamic, stream, params, extra,
+                  false);
 }
-API cuLaunchCooperativeKernel(const Func *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned dynamic,
-                              void *stream, void **params) {
+API cuLaunchCooperativeKernel(const Func *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                              unsigned bz, unsigned dynamic, void *stream, void **params) {
     return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, dynamic, stream, params, NULL, true);
 }
-typedef struct LaunchConfig { unsigned grid[3], block[3], dynamic; void *stream, *attributes; unsigned count; } LaunchConfig;
+typedef struct LaunchConfig {
+    unsigned grid[3], block[3], dynamic;
+    void *stream, *attributes;
+    unsigned count;
+} LaunchConfig;
 API cuLaunchKernelEx(const LaunchConfig *c, const Func *f, void **params, void **extra) {
     if (!c) return INVALID_VALUE;
     if (c->count) return NOT_SUPPORTED;

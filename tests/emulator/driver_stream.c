@@ -1,6 +1,6 @@
 /* Streams, events, and when work is done: as late as the API allows. Work waits in its stream until something
- * synchronises with it, then runs together with what it depends on: what came before it in its stream, the events it
- * waits for, and the NULL stream's work of before (for that stream: everybody's). */
+ * synchronises with it, then runs together with what it depends on: what came before it in its stream, the
+ * events it waits for, and the NULL stream's work of before (for that stream: everybody's). */
 #include "driver.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +57,9 @@ int enqueue(Stream *s, Queued q) {
     return settings.defer ? OK : finish(s, n->seq);
 }
 
-bool pending(const Stream *s, u64 seq) { return s->head && s->head->seq <= seq; }
+bool pending(const Stream *s, u64 seq) {
+    return s->head && s->head->seq <= seq;
+}
 
 static double now(void) {
     struct timespec t;
@@ -65,16 +67,23 @@ static double now(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-static u8 *place(u64 address, bool host) { return host ? (u8 *)(uintptr_t)address : host_bytes(address, 1) ? (u8 *)(uintptr_t)address : mem_bytes(address); }
+static u8 *place(u64 address, bool host) {
+    return host                     ? (u8 *)(uintptr_t)address
+           : host_bytes(address, 1) ? (u8 *)(uintptr_t)address
+                                    : mem_bytes(address);
+}
 
 static int run_copy(const Queued *q) {
     for (u64 r = 0; r < q->rows; r++) {
         u64 dst = q->dst + r * q->dst_pitch, from = q->src + r * q->src_pitch;
-        bool dst_device = !q->dst_host && !host_bytes(dst, 1), src_device = !q->src_host && !host_bytes(from, 1);
+        bool dst_device = !q->dst_host && !host_bytes(dst, 1),
+             src_device = !q->src_host && !host_bytes(from, 1);
         if ((dst_device && !mem_mapped(dst, q->bytes)) || (src_device && !mem_mapped(from, q->bytes))) {
             char text[160];
-            fprintf(stderr, "tbc-emulator: error: a copy of %llu bytes uses memory that is not allocated: %s\n", (unsigned long long)q->bytes,
-                    mem_whereabouts(dst_device && !mem_mapped(dst, q->bytes) ? dst : from, text, sizeof text));
+            fprintf(
+                stderr, "tbc-emulator: error: a copy of %llu bytes uses memory that is not allocated: %s\n",
+                (unsigned long long)q->bytes,
+                mem_whereabouts(dst_device && !mem_mapped(dst, q->bytes) ? dst : from, text, sizeof text));
             return ERR_ILLEGAL_ADDRESS;
         }
         memmove(place(dst, q->dst_host), place(from, q->src_host), q->bytes);
@@ -125,19 +134,29 @@ static int run_kernel(const Queued *q) {
     l->cooperative = q->cooperative;
     l->id = ++launches;
     int r = launch_run(l);
-    if (settings.trace) fprintf(stderr, "tbc-emulator: %s: %llu blocks, %llu warp instructions\n", func.name, (unsigned long long)l->blocks, (unsigned long long)l->executed);
+    if (settings.trace)
+        fprintf(stderr, "tbc-emulator: %s: %llu blocks, %llu warp instructions\n", func.name,
+                (unsigned long long)l->blocks, (unsigned long long)l->executed);
     free(l);
     return r;
 }
 
 int run_queued(const Queued *q) {
     switch (q->kind) {
-    case OP_KERNEL: return run_kernel(q);
-    case OP_COPY: return run_copy(q);
-    case OP_SET: return run_set(q);
-    case OP_RECORD: q->event->time = now(); return OK;
-    case OP_WAIT: return OK;
-    case OP_HOST: q->host(q->host_arg); return OK;
+    case OP_KERNEL:
+        return run_kernel(q);
+    case OP_COPY:
+        return run_copy(q);
+    case OP_SET:
+        return run_set(q);
+    case OP_RECORD:
+        q->event->time = now();
+        return OK;
+    case OP_WAIT:
+        return OK;
+    case OP_HOST:
+        q->host(q->host_arg);
+        return OK;
     case OP_GRAPH:
         for (const Queued *n = q->graph->head; n; n = n->next) {
             int r = run_queued(n);
@@ -154,7 +173,8 @@ int finish(Stream *s, u64 seq) {
         if (s == &null_stream) {
             for (Stream *t = streams; t; t = t->next)
                 if (t->blocking) finish(t, q->seq);
-        } else if (s->blocking) finish(&null_stream, q->seq);
+        } else if (s->blocking)
+            finish(&null_stream, q->seq);
         if (q->kind == OP_WAIT) finish(q->wait_stream, q->wait_seq);
         if (sticky || s->head != q) continue;
         if (!(s->head = q->next)) s->tail = &s->head;
@@ -333,9 +353,12 @@ API cuEventQuery(Event *e) {
 API cuEventElapsedTime(float *ms, Event *a, Event *b) {
     int r = ready();
     if (r) return r;
-    if (!ms || !a || !b || a->magic != MAGIC_EVENT || b->magic != MAGIC_EVENT || !a->recorded || !b->recorded) return INVALID_HANDLE;
+    if (!ms || !a || !b || a->magic != MAGIC_EVENT || b->magic != MAGIC_EVENT || !a->recorded || !b->recorded)
+        return INVALID_HANDLE;
     if (pending(a->stream, a->seq) || pending(b->stream, b->seq)) return NOT_READY;
     *ms = (float)(b->time - a->time);
     return OK;
 }
-API cuEventElapsedTime_v2(float *ms, Event *a, Event *b) { return cuEventElapsedTime(ms, a, b); }
+API cuEventElapsedTime_v2(float *ms, Event *a, Event *b) {
+    return cuEventElapsedTime(ms, a, b);
+}

@@ -1,7 +1,8 @@
-/* The emulated device: PTX text is parsed and decoded once into instructions whose operands are resolved (Ins), then run
- * warp by warp, each instruction over its 32 lanes. A register is an array of 32 values, [reg][lane]; values of up to
- * 32 bits take four bytes a lane (16-bit ones zero-extended), 64-bit ones eight; a predicate is one word, a bit a lane.
- * Beside each register lies one word of poison: the lanes whose value depends on something never written.
+/* The emulated device: PTX text is parsed and decoded once into instructions whose operands are resolved
+ * (Ins), then run warp by warp, each instruction over its 32 lanes. A register is an array of 32 values,
+ * [reg][lane]; values of up to 32 bits take four bytes a lane (16-bit ones zero-extended), 64-bit ones eight;
+ * a predicate is one word, a bit a lane. Beside each register lies one word of poison: the lanes whose value
+ * depends on something never written.
  *
  *     ptx_lex.c ptx_parse.c ptx_vars.c   text -> symbols and statements
  *     decode.c decode_*.c                statement -> Ins; every modifier is known or refused
@@ -31,10 +32,36 @@ enum { LANES = 32 };
 
 /* ---- types ---- */
 typedef enum Type {
-    T_NONE, T_PRED,
-    T_B8, T_U8, T_S8, T_B16, T_U16, T_S16, T_B32, T_U32, T_S32, T_B64, T_U64, T_S64, T_B128,
-    T_F16, T_BF16, T_F16X2, T_BF16X2, T_TF32, T_F32, T_F64,
-    T_E4M3, T_E5M2, T_E4M3X2, T_E5M2X2, T_U4, T_S4, T_B1, T_COUNT
+    T_NONE,
+    T_PRED,
+    T_B8,
+    T_U8,
+    T_S8,
+    T_B16,
+    T_U16,
+    T_S16,
+    T_B32,
+    T_U32,
+    T_S32,
+    T_B64,
+    T_U64,
+    T_S64,
+    T_B128,
+    T_F16,
+    T_BF16,
+    T_F16X2,
+    T_BF16X2,
+    T_TF32,
+    T_F32,
+    T_F64,
+    T_E4M3,
+    T_E5M2,
+    T_E4M3X2,
+    T_E5M2X2,
+    T_U4,
+    T_S4,
+    T_B1,
+    T_COUNT
 } Type;
 unsigned type_size(Type t); /* bytes; 0 for predicates and what is narrower than a byte */
 bool type_signed(Type t);
@@ -44,18 +71,20 @@ const char *type_name(Type t);
 Type type_of(const char *word); /* "f32"; T_NONE: not a type */
 
 typedef enum Space { S_NONE, S_GENERIC, S_REG, S_CONST, S_GLOBAL, S_LOCAL, S_PARAM, S_SHARED } Space;
-/* Where the windows of the generic address space begin. Global addresses are generic addresses; shared and local
- * ones count from 0 inside their windows. */
-#define GLOBAL_WINDOW 0x700000000000ull
-#define SHARED_WINDOW 0x710000000000ull
-#define LOCAL_WINDOW  0x720000000000ull
-#define PARAM_WINDOW  0x730000000000ull
-#define CODE_WINDOW   0x740000000000ull
+/* Where the windows of the generic address space begin. Global addresses are generic addresses; shared and
+ * local ones count from 0 inside their windows. */
+#define GLOBAL_WINDOW  0x700000000000ull
+#define SHARED_WINDOW  0x710000000000ull
+#define LOCAL_WINDOW   0x720000000000ull
+#define PARAM_WINDOW   0x730000000000ull
+#define CODE_WINDOW    0x740000000000ull
 #define DYNAMIC_SHARED 0x400u   /* dynamic shared memory begins here, whatever the kernel */
 #define STATIC_SHARED  0x40000u /* static shared variables from here on */
 
 /* ---- memory that lives as long as its owner ---- */
-typedef struct Pool { struct PoolBlock *blocks; } Pool;
+typedef struct Pool {
+    struct PoolBlock *blocks;
+} Pool;
 void *pool_alloc(Pool *pool, u64 bytes); /* zeroed, 64-byte aligned */
 char *pool_string(Pool *pool, const char *text, u64 length);
 void pool_free(Pool *pool);
@@ -70,8 +99,8 @@ typedef struct Opnd {
     u32 off;         /* of the register's values in the warp's register file */
     u32 poison;      /* its index in the warp's poison words */
     u8 type;
-    bool neg;        /* !p */
-    bool sink;       /* _ */
+    bool neg;  /* !p */
+    bool sink; /* _ */
 } Opnd;
 
 typedef void Kernel(void *d, const void *a, const void *b, const void *c, const Ins *i);
@@ -88,27 +117,32 @@ struct Ins {
     u8 nd, ns;
     bool guarded, guard_neg;
     u32 guard, guard_poison;
-    u16 csr;      /* control and status register while it runs (rounding, flush to zero); 0: the ordinary one */
+    u16 csr; /* control and status register while it runs (rounding, flush to zero); 0: the ordinary one */
     bool sat, ftz;
     u8 rnd, type, type2, space, space2, vec, size, op, strength, bits;
     bool aligned, anywhere; /* .sync: all lanes at this instruction; members may meet at different ones */
-    u32 target;   /* a branch's destination, an index into the code */
+    u32 target;             /* a branch's destination, an index into the code */
     const u32 *targets;
     u32 ntargets;
-    i64 imm;      /* displacement of an address, or a constant of the instruction's own */
+    i64 imm; /* displacement of an address, or a constant of the instruction's own */
     Func *callee;
     u32 line;
 };
 
-typedef struct Param { char *name; u32 offset, size, align; Type type; struct Sym *sym; } Param;
+typedef struct Param {
+    char *name;
+    u32 offset, size, align;
+    Type type;
+    struct Sym *sym;
+} Param;
 
 struct Func {
     char *name;
     bool entry, defined, external;
-    u32 begin, end;       /* its code in the module's */
-    u32 reg_bytes, regs;  /* register file and poison words it needs */
-    u32 shared_bytes;     /* static shared memory, as the driver counts it */
-    u32 shared_end;       /* end of its static shared addresses */
+    u32 begin, end;      /* its code in the module's */
+    u32 reg_bytes, regs; /* register file and poison words it needs */
+    u32 shared_bytes;    /* static shared memory, as the driver counts it */
+    u32 shared_end;      /* end of its static shared addresses */
     u32 param_bytes, nparams, nrets;
     Param *params, *rets; /* rets: of .func */
     u32 max_threads, req[3], max_regs, min_blocks;
@@ -116,8 +150,8 @@ struct Func {
     struct Module *module;
     u32 max_dynamic_shared; /* cuFuncSetAttribute */
     u32 index;
-    u32 live_regs;        /* estimate of the hardware registers a thread needs */
-    u32 *calls, ncalls;   /* functions it calls */
+    u32 live_regs;      /* estimate of the hardware registers a thread needs */
+    u32 *calls, ncalls; /* functions it calls */
 };
 
 typedef struct Var { /* a variable in memory */
@@ -125,42 +159,84 @@ typedef struct Var { /* a variable in memory */
     Space space;
     u64 address, size;
     u32 align;
-    u8 *init;          /* NULL: none */
+    u8 *init;              /* NULL: none */
     bool external, module; /* module: declared outside of functions */
+    const Func *owner;     /* of .shared: the entry it belongs to; NULL: all */
     u32 used_by;           /* the last function that counted it as shared memory */
-    struct Reloc { u64 at; struct Sym *sym; i64 add; bool generic; u32 line; struct Reloc *next; } *relocs;
+    struct Reloc {
+        u64 at;
+        struct Sym *sym;
+        i64 add;
+        bool generic;
+        u32 line;
+        struct Reloc *next;
+    } * relocs;
 } Var;
 
 typedef struct Module {
     Pool pool;
     Func **funcs;
     u32 nfuncs;
-    Var **vars;
-    u32 nvars;
+    Var **vars, **shared; /* .global and .const; .shared */
+    u32 nvars, nshared;
     Ins *code;
     u32 ncode, cap;
     u32 entry_reg_bytes, entry_regs; /* the largest entry's; registers of .func follow */
     u32 reg_bytes, regs;             /* in all */
     u32 local_bytes, shared_next;
-    u32 sm, version;                 /* 80, 708 */
+    u32 sm, version; /* 80, 708 */
     u64 const_bytes;
     struct Context *context;
 } Module;
 
 /* ---- parsing and decoding ---- */
 enum { LOG_BYTES = 8192 };
-typedef struct Log { char text[LOG_BYTES]; u32 length; } Log;
+typedef struct Log {
+    char text[LOG_BYTES];
+    u32 length;
+} Log;
 Module *ptx_load(const char *text, Log *log); /* NULL: log says why, with the line */
 void module_free(Module *m);
 u64 ptx_symbol_address(const struct Sym *s); /* a generic address, for initialisers */
 
 /* ---- special registers: slots at the start of every register file ---- */
 enum Sreg {
-    SR_TID_X, SR_TID_Y, SR_TID_Z, SR_NTID_X, SR_NTID_Y, SR_NTID_Z, SR_CTAID_X, SR_CTAID_Y, SR_CTAID_Z,
-    SR_NCTAID_X, SR_NCTAID_Y, SR_NCTAID_Z, SR_LANEID, SR_WARPID, SR_NWARPID, SR_SMID, SR_NSMID, SR_GRIDID,
-    SR_LM_EQ, SR_LM_LE, SR_LM_LT, SR_LM_GE, SR_LM_GT, SR_DYNAMIC_SMEM, SR_TOTAL_SMEM, SR_WARPSIZE, SR_ZERO,
+    SR_TID_X,
+    SR_TID_Y,
+    SR_TID_Z,
+    SR_NTID_X,
+    SR_NTID_Y,
+    SR_NTID_Z,
+    SR_CTAID_X,
+    SR_CTAID_Y,
+    SR_CTAID_Z,
+    SR_NCTAID_X,
+    SR_NCTAID_Y,
+    SR_NCTAID_Z,
+    SR_LANEID,
+    SR_WARPID,
+    SR_NWARPID,
+    SR_SMID,
+    SR_NSMID,
+    SR_GRIDID,
+    SR_LM_EQ,
+    SR_LM_LE,
+    SR_LM_LT,
+    SR_LM_GE,
+    SR_LM_GT,
+    SR_DYNAMIC_SMEM,
+    SR_TOTAL_SMEM,
+    SR_WARPSIZE,
+    SR_ZERO,
     SR_GRIDID64, /* eight bytes a lane: two slots */
-    SR_GRIDID64_HIGH, SR_CLOCK, SR_CLOCK_HI, SR_CLOCK64, SR_CLOCK64_HIGH, SR_GLOBALTIMER, SR_GLOBALTIMER_HIGH, SR_COUNT
+    SR_GRIDID64_HIGH,
+    SR_CLOCK,
+    SR_CLOCK_HI,
+    SR_CLOCK64,
+    SR_CLOCK64_HIGH,
+    SR_GLOBALTIMER,
+    SR_GLOBALTIMER_HIGH,
+    SR_COUNT
 };
 enum { SREG_BYTES = SR_COUNT * LANES * 4 };
 

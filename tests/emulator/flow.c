@@ -5,7 +5,9 @@
 #include <string.h>
 
 /* ---- branches ---- */
-static void exec_bra(Warp *w, const Ins *i, u32 mask) { warp_jump(w, mask, i->target); }
+static void exec_bra(Warp *w, const Ins *i, u32 mask) {
+    warp_jump(w, mask, i->target);
+}
 
 static void decode_bra(Parser *p, Stmt *s) {
     mod(s, "uni");
@@ -17,12 +19,14 @@ static void decode_bra(Parser *p, Stmt *s) {
 
 static void exec_brx(Warp *w, const Ins *i, u32 mask) {
     u32 bad = src_poison(w, i->s) & mask;
-    if (bad) suspect(w, i, __builtin_ctz(bad), "the index of a branch depends on a value that was never written");
+    if (bad)
+        suspect(w, i, __builtin_ctz(bad), "the index of a branch depends on a value that was never written");
     u32 where[LANES];
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
         u32 k = (u32)src_lane(w, i->s, l);
-        if (k >= i->ntargets) fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "branch index %u of %u targets", k, i->ntargets);
+        if (k >= i->ntargets)
+            fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "branch index %u of %u targets", k, i->ntargets);
         where[l] = i->targets[k];
     }
     w->mask &= ~mask;
@@ -42,7 +46,8 @@ static void decode_brx(Parser *p, Stmt *s) {
     set_sources(p, i, &index, 1);
     i->ntargets = y->nnames;
     i->targets = pool_alloc(&p->m->pool, y->nnames * sizeof(u32));
-    for (u32 k = 0; k < y->nnames; k++) branch_target(p, i, k, &(Operand){.kind = O_NAME, .name = y->names[k]}, s->line);
+    for (u32 k = 0; k < y->nnames; k++)
+        branch_target(p, i, k, &(Operand){.kind = O_NAME, .name = y->names[k]}, s->line);
 }
 
 static void exec_exit(Warp *w, const Ins *i, u32 mask) {
@@ -54,13 +59,17 @@ static void decode_exit(Parser *p, Stmt *s) {
     new_ins(p, s)->exec = exec_exit;
 }
 
-static void exec_trap(Warp *w, const Ins *i, u32 mask) { fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "trap"); }
+static void exec_trap(Warp *w, const Ins *i, u32 mask) {
+    fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "trap");
+}
 static void decode_trap(Parser *p, Stmt *s) {
     operands_are(p, s, 0, 0);
     new_ins(p, s)->exec = exec_trap;
 }
 
-static void exec_nothing(Warp *w, const Ins *i, u32 mask) { (void)w, (void)i, (void)mask; }
+static void exec_nothing(Warp *w, const Ins *i, u32 mask) {
+    (void)w, (void)i, (void)mask;
+}
 static void exec_pause(Warp *w, const Ins *i, u32 mask) {
     (void)i, (void)mask;
     w->resume_min = 1;
@@ -89,13 +98,16 @@ static void read_value(Warp *w, const Opnd *o, int lane, u8 *bytes, u8 *state) {
     memset(state, src_poison(w, o) >> lane & 1 ? ST_MAPPED : ST_MAPPED | ST_INIT, 8);
 }
 
-static void transfer(Warp *w, const Opnd *from, const Var *from_var, const Opnd *to, const Var *to_var, u32 size, u32 mask) {
+static void transfer(Warp *w, const Opnd *from, const Var *from_var, const Opnd *to, const Var *to_var,
+                     u32 size, u32 mask) {
     u32 bytes = w->block->launch->module->local_bytes;
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
         u8 value[8], state[8], *v = value, *st = state;
-        if (from_var) v = w->local + l * bytes + from_var->address, st = w->local_state + l * bytes + from_var->address;
-        else read_value(w, from, l, value, state);
+        if (from_var)
+            v = w->local + l * bytes + from_var->address, st = w->local_state + l * bytes + from_var->address;
+        else
+            read_value(w, from, l, value, state);
         if (to_var) {
             memcpy(w->local + l * bytes + to_var->address, v, size);
             memcpy(w->local_state + l * bytes + to_var->address, st, size);
@@ -109,19 +121,28 @@ static void transfer(Warp *w, const Opnd *from, const Var *from_var, const Opnd 
     }
 }
 
-/* i->s: the arguments; those that are variables have imm == NULL, sink, and their index in i->targets' place */
-typedef struct Passed { Opnd reg; const Var *var; } Passed;
+/* i->s: the arguments; those that are variables have imm == NULL, sink, and their index in i->targets' place
+ */
+typedef struct Passed {
+    Opnd reg;
+    const Var *var;
+} Passed;
 
 static void pass(Warp *w, const Passed *args, const Param *params, u32 n, u32 mask, bool back) {
     for (u32 k = 0; k < n; k++) {
         const Sym *y = params[k].sym;
         const Var *formal = y->kind == Y_VAR ? y->var : NULL;
-        if (back) transfer(w, &y->reg, formal, &args[k].reg, args[k].var, params[k].size, mask);
-        else transfer(w, &args[k].reg, args[k].var, &y->reg, formal, params[k].size, mask);
+        if (back)
+            transfer(w, &y->reg, formal, &args[k].reg, args[k].var, params[k].size, mask);
+        else
+            transfer(w, &args[k].reg, args[k].var, &y->reg, formal, params[k].size, mask);
     }
 }
 
-typedef struct Call { Passed *args, *rets; u32 nargs, nrets; } Call;
+typedef struct Call {
+    Passed *args, *rets;
+    u32 nargs, nrets;
+} Call;
 
 static void print_formatted(Warp *w, const Call *c, u32 mask) { /* vprintf(format, arguments) */
     u32 bytes = w->block->launch->module->local_bytes;
@@ -129,8 +150,10 @@ static void print_formatted(Warp *w, const Call *c, u32 mask) { /* vprintf(forma
         int l = __builtin_ctz(m);
         u64 p[2];
         for (int k = 0; k < 2; k++)
-            if (c->args[k].var) memcpy(&p[k], w->local + l * bytes + c->args[k].var->address, 8);
-            else p[k] = src_lane(w, &c->args[k].reg, l);
+            if (c->args[k].var)
+                memcpy(&p[k], w->local + l * bytes + c->args[k].var->address, 8);
+            else
+                p[k] = src_lane(w, &c->args[k].reg, l);
         u8 *state;
         char format[1024], one[64];
         u32 n = 0;
@@ -157,9 +180,12 @@ static void print_formatted(Warp *w, const Call *c, u32 mask) { /* vprintf(forma
             one[length] = 0;
             double d;
             memcpy(&d, &v, sizeof d);
-            if (strchr("feEgG", kind)) printf(one, d); /* NOLINT: the program's own format */
-            else if (kind == 's') printf("(string)");
-            else printf(one, v);
+            if (strchr("feEgG", kind))
+                printf(one, d); /* NOLINT: the program's own format */
+            else if (kind == 's')
+                printf("(string)");
+            else
+                printf(one, v);
             f += length;
         }
     }
@@ -175,12 +201,16 @@ static void exec_call(Warp *w, const Ins *i, u32 mask) {
     if (!f) { /* indirect: the lanes with the first one's target now, the others later */
         u32 same = 0;
         u64 target = src_lane(w, i->s, __builtin_ctz(mask));
-        if (src_poison(w, i->s) & mask) suspect(w, i, __builtin_ctz(mask), "a call through a pointer that was never written");
+        if (src_poison(w, i->s) & mask)
+            suspect(w, i, __builtin_ctz(mask), "a call through a pointer that was never written");
         u64 k = (target - CODE_WINDOW) / 16;
-        if (target < CODE_WINDOW || target % 16 || k >= m->nfuncs || !m->funcs[k]->defined || m->funcs[k]->entry)
-            fault(w, i, __builtin_ctz(mask), ERR_ILLEGAL_INSTRUCTION, "a call through a pointer to no function, 0x%llx", (unsigned long long)target);
+        if (target < CODE_WINDOW || target % 16 || k >= m->nfuncs || !m->funcs[k]->defined ||
+            m->funcs[k]->entry)
+            fault(w, i, __builtin_ctz(mask), ERR_ILLEGAL_INSTRUCTION,
+                  "a call through a pointer to no function, 0x%llx", (unsigned long long)target);
         f = m->funcs[k];
-        if (f->nparams != c->nargs || f->nrets != c->nrets) fault(w, i, __builtin_ctz(mask), ERR_ILLEGAL_INSTRUCTION, "'%s' takes other parameters", f->name);
+        if (f->nparams != c->nargs || f->nrets != c->nrets)
+            fault(w, i, __builtin_ctz(mask), ERR_ILLEGAL_INSTRUCTION, "'%s' takes other parameters", f->name);
         for (u32 r = mask; r; r &= r - 1)
             if (src_lane(w, i->s, __builtin_ctz(r)) == target) same |= r & -r;
         if (same != mask) {
@@ -194,7 +224,8 @@ static void exec_call(Warp *w, const Ins *i, u32 mask) {
         print_formatted(w, c, mask);
         return;
     }
-    if (!strcmp(f->name, "__assertfail")) fault(w, i, __builtin_ctz(mask), ERR_ASSERT, "a device-side assertion failed");
+    if (!strcmp(f->name, "__assertfail"))
+        fault(w, i, __builtin_ctz(mask), ERR_ASSERT, "a device-side assertion failed");
     pass(w, c->args, f->params, c->nargs, mask, false);
     for (u32 r = mask; r; r &= r - 1) {
         int l = __builtin_ctz(r);
@@ -224,8 +255,10 @@ static void exec_ret(Warp *w, const Ins *i, u32 mask) {
     u32 done = 0;
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        if (!w->depth[l]) done |= 1u << l;
-        else w->lane_pc[l] = w->stack[l][--w->depth[l]];
+        if (!w->depth[l])
+            done |= 1u << l;
+        else
+            w->lane_pc[l] = w->stack[l][--w->depth[l]];
     }
     if (done) warp_exit(w, done);
     if (w->live) warp_regroup(w);
@@ -239,7 +272,8 @@ static void decode_ret(Parser *p, Stmt *s) {
 static Passed passed(Parser *p, Stmt *s, const Operand *o, const Param *formal, bool result) {
     const Sym *y = o->kind == O_NAME ? o->sym : NULL;
     if (y && y->kind == Y_VAR && y->var->space == S_LOCAL) {
-        if (formal && y->var->size < formal->size) ptx_fail(p, s->line, "'%s' is smaller than the parameter", o->name);
+        if (formal && y->var->size < formal->size)
+            ptx_fail(p, s->line, "'%s' is smaller than the parameter", o->name);
         return (Passed){.var = y->var};
     }
     Type t = formal ? formal->type : y && y->kind == Y_REG ? (Type)y->reg.type : T_B64;
@@ -249,7 +283,8 @@ static Passed passed(Parser *p, Stmt *s, const Operand *o, const Param *formal, 
 
 static Passed *pass_list(Parser *p, Stmt *s, const Operand *list, const Func *f, bool result) {
     u32 n = list ? list->nitems : 0;
-    if (f && n != (result ? f->nrets : f->nparams)) ptx_fail(p, s->line, "'%s' takes another number of %s", f->name, result ? "results" : "arguments");
+    if (f && n != (result ? f->nrets : f->nparams))
+        ptx_fail(p, s->line, "'%s' takes another number of %s", f->name, result ? "results" : "arguments");
     Passed *all = pool_alloc(&p->m->pool, (n + 1) * sizeof *all);
     for (u32 k = 0; k < n; k++)
         all[k] = passed(p, s, &list->items[k], f ? (result ? &f->rets[k] : &f->params[k]) : NULL, result);
@@ -262,12 +297,15 @@ static void decode_call(Parser *p, Stmt *s) { /* call (rets), f, (args), prototy
     u32 k = 0;
     const Operand *rets = s->operands[0].kind == O_LIST ? &s->operands[k++] : NULL;
     if (k == s->noperands) ptx_fail(p, s->line, "a call of nothing");
-    const Operand *target = &s->operands[k++], *args = k < s->noperands && s->operands[k].kind == O_LIST ? &s->operands[k] : NULL;
+    const Operand *target = &s->operands[k++],
+                  *args = k < s->noperands && s->operands[k].kind == O_LIST ? &s->operands[k] : NULL;
     const Func *f = target->sym && target->sym->kind == Y_FUNC ? target->sym->func : NULL;
     if (f && f->entry) ptx_fail(p, s->line, "'%s' is a kernel", f->name);
-    if (!f && !(target->sym && target->sym->kind == Y_REG)) ptx_fail(p, s->line, "unknown function '%s'", target->name ? target->name : "?");
+    if (!f && !(target->sym && target->sym->kind == Y_REG))
+        ptx_fail(p, s->line, "unknown function '%s'", target->name ? target->name : "?");
     Call *c = pool_alloc(&p->m->pool, sizeof *c);
-    *c = (Call){pass_list(p, s, args, f, false), pass_list(p, s, rets, f, true), args ? args->nitems : 0, rets ? rets->nitems : 0};
+    *c = (Call){pass_list(p, s, args, f, false), pass_list(p, s, rets, f, true), args ? args->nitems : 0,
+                rets ? rets->nitems : 0};
     Opnd pointer = f ? (Opnd){0} : source(p, s, target, T_B64);
     for (int step = 0; step < (c->nrets ? 2 : 1); step++) {
         Ins *i = new_ins(p, s);
@@ -284,17 +322,27 @@ static void exec_fence(Warp *w, const Ins *i, u32 mask) {
     sync_fence(w, i->op);
 }
 static void decode_membar(Parser *p, Stmt *s) {
-    static const char *const sems[] = {"sc", "acq_rel", NULL}, *const scopes[] = {"cta", "cluster", "gpu", "sys", "gl", NULL};
+    static const char *const sems[] = {"sc", "acq_rel", NULL}, *const scopes[] = {"cta", "cluster", "gpu",
+                                                                                  "sys", "gl",      NULL};
     bool fence = !strcmp(s->op, "fence");
     if (fence) mod_of(s, sems);
     int scope = mod_of(s, scopes);
-    if (scope < 0 || (fence && scope == 4) || (!fence && (scope == 1 || scope == 2))) ptx_fail(p, s->line, "'%s' lacks its scope", s->op);
+    if (scope < 0 || (fence && scope == 4) || (!fence && (scope == 1 || scope == 2)))
+        ptx_fail(p, s->line, "'%s' lacks its scope", s->op);
     operands_are(p, s, 0, 0);
     Ins *i = new_ins(p, s);
     i->exec = exec_fence;
     i->op = scope > 1;
 }
 
-const Special decoders_flow[] = {{"bra", decode_bra}, {"brx", decode_brx}, {"exit", decode_exit}, {"ret", decode_ret},
-                                 {"call", decode_call}, {"trap", decode_trap}, {"nanosleep", decode_nanosleep},
-                                 {"pmevent", decode_pmevent}, {"membar", decode_membar}, {"fence", decode_membar}, {0}};
+const Special decoders_flow[] = {{"bra", decode_bra},
+                                 {"brx", decode_brx},
+                                 {"exit", decode_exit},
+                                 {"ret", decode_ret},
+                                 {"call", decode_call},
+                                 {"trap", decode_trap},
+                                 {"nanosleep", decode_nanosleep},
+                                 {"pmevent", decode_pmevent},
+                                 {"membar", decode_membar},
+                                 {"fence", decode_membar},
+                                 {0}};

@@ -6,13 +6,19 @@
 
 static u64 extend(u64 v, const Ins *i) { /* a signed type in a wider register */
     switch (i->type) {
-    case T_S8: return (u64)(i64)(int8_t)v;
-    case T_S16: return (u64)(i64)(i16)v;
-    case T_S32: return (u64)(i64)(i32)v;
-    default: return v;
+    case T_S8:
+        return (u64)(i64)(int8_t)v;
+    case T_S16:
+        return (u64)(i64)(i16)v;
+    case T_S32:
+        return (u64)(i64)(i32)v;
+    default:
+        return v;
     }
 }
-static u64 fit(u64 v, const Opnd *o) { return type_size((Type)o->type) == 2 ? (u16)v : type_size((Type)o->type) == 1 ? (u8)v : v; }
+static u64 fit(u64 v, const Opnd *o) {
+    return type_size((Type)o->type) == 2 ? (u16)v : type_size((Type)o->type) == 1 ? (u8)v : v;
+}
 
 static void addresses(Warp *w, const Ins *i, u32 mask) {
     const Opnd *o = i->s;
@@ -22,7 +28,8 @@ static void addresses(Warp *w, const Ins *i, u32 mask) {
     bool eight = wide(o);
     const void *v = src(w, o);
     for (int l = 0; l < LANES; l++)
-        w->addr[l] = mask >> l & 1 ? (eight ? ((const u64 *)v)[l] : ((const u32 *)v)[l]) + (u64)i->imm : UINT64_MAX;
+        w->addr[l] =
+            mask >> l & 1 ? (eight ? ((const u64 *)v)[l] : ((const u32 *)v)[l]) + (u64)i->imm : UINT64_MAX;
 }
 
 static bool written(const u8 *state, u32 size) {
@@ -38,7 +45,8 @@ static void load_param(Warp *w, const Ins *i, u32 mask) {
     for (u32 k = 0; k < i->vec; k++) {
         u64 v = 0;
         memcpy(&v, data + k * i->size, i->size);
-        for (u32 m = mask; m; m &= m - 1) set_lane(w, &i->d[k], __builtin_ctz(m), fit(extend(v, i), &i->d[k]), false);
+        for (u32 m = mask; m; m &= m - 1)
+            set_lane(w, &i->d[k], __builtin_ctz(m), fit(extend(v, i), &i->d[k]), false);
     }
 }
 
@@ -89,18 +97,38 @@ static void exec_st(Warp *w, const Ins *i, u32 mask) {
             u64 v = src_lane(w, o, l);
             memcpy(data + k * size, &v, size);
             bool poison = src_poison(w, o) >> l & 1;
-            if (poison && state >= mem_state(GLOBAL_WINDOW) && state < mem_state(GLOBAL_WINDOW) + mem_total() * 2)
-                suspect(w, i, l, "a value that was never written goes to global memory at 0x%llx", (unsigned long long)w->addr[l]);
-            for (u32 b = 0; b < size; b++) state[k * size + b] = poison ? state[k * size + b] & (u8)~ST_INIT : state[k * size + b] | ST_INIT;
+            if (poison && state >= mem_state(GLOBAL_WINDOW) &&
+                state < mem_state(GLOBAL_WINDOW) + mem_total() * 2)
+                suspect(w, i, l, "a value that was never written goes to global memory at 0x%llx",
+                        (unsigned long long)w->addr[l]);
+            for (u32 b = 0; b < size; b++)
+                state[k * size + b] =
+                    poison ? state[k * size + b] & (u8)~ST_INIT : state[k * size + b] | ST_INIT;
         }
     }
 }
 
 /* ---- decoding ---- */
 static void take_hints(Parser *p, Stmt *s, bool *policy) {
-    static const char *const hints[] = {
-        "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate", "L2::evict_normal",
-        "L2::evict_first", "L2::evict_last", "L2::64B", "L2::128B", "L2::256B", "ca", "cg", "cs", "lu", "cv", "wb", "wt", NULL};
+    static const char *const hints[] = {"L1::evict_normal",
+                                        "L1::evict_unchanged",
+                                        "L1::evict_first",
+                                        "L1::evict_last",
+                                        "L1::no_allocate",
+                                        "L2::evict_normal",
+                                        "L2::evict_first",
+                                        "L2::evict_last",
+                                        "L2::64B",
+                                        "L2::128B",
+                                        "L2::256B",
+                                        "ca",
+                                        "cg",
+                                        "cs",
+                                        "lu",
+                                        "cv",
+                                        "wb",
+                                        "wt",
+                                        NULL};
     (void)p;
     while (mod_of(s, hints) >= 0) continue;
     *policy = mod(s, "L2::cache_hint");
@@ -108,15 +136,18 @@ static void take_hints(Parser *p, Stmt *s, bool *policy) {
 
 static int take_strength(Parser *p, Stmt *s, bool store) {
     static const char *const words[] = {"weak", "relaxed", "volatile", "acquire", "release", NULL},
-                      *const scopes[] = {"cta", "cluster", "gpu", "sys", NULL};
+                             *const scopes[] = {"cta", "cluster", "gpu", "sys", NULL};
     int k = mod_of(s, words);
     int scope = k < 0 ? -1 : mod_of(s, scopes);
-    if ((k == RELAXED || k >= ACQUIRE) != (scope >= 0)) ptx_fail(p, s->line, "'%s': a scope belongs to .relaxed, .acquire and .release", s->op);
+    if ((k == RELAXED || k >= ACQUIRE) != (scope >= 0))
+        ptx_fail(p, s->line, "'%s': a scope belongs to .relaxed, .acquire and .release", s->op);
     if (k == (store ? ACQUIRE : RELEASE)) ptx_fail(p, s->line, "'%s' has no such order", s->op);
     return k < 0 ? WEAK : k;
 }
 
-static u32 take_vector(Stmt *s) { return mod(s, "v2") ? 2 : mod(s, "v4") ? 4 : 1; }
+static u32 take_vector(Stmt *s) {
+    return mod(s, "v2") ? 2 : mod(s, "v4") ? 4 : 1;
+}
 
 static void decode_memory(Parser *p, Stmt *s) {
     bool store = s->op[0] == 's', policy;
@@ -127,18 +158,22 @@ static void decode_memory(Parser *p, Stmt *s) {
     u32 n = take_vector(s);
     Type t = mod_type(p, s);
     u32 size = type_size(t);
-    if (!size || size > 8 || (type_float(t) && t != T_F32 && t != T_F64)) ptx_fail(p, s->line, "'%s' of .%s is not supported", s->op, type_name(t));
+    if (!size || size > 8 || (type_float(t) && t != T_F32 && t != T_F64))
+        ptx_fail(p, s->line, "'%s' of .%s is not supported", s->op, type_name(t));
     if (size * n > 16) ptx_fail(p, s->line, "a vector of %u bytes", size * n);
     operands_are(p, s, policy ? 3 : 2, policy ? 3 : 2);
     const Operand *value = &s->operands[store ? 1 : 0], *place = &s->operands[store ? 0 : 1];
     i64 displacement;
     Opnd all[5];
     all[0] = address(p, s, place, &space, &displacement);
-    if (store && (space == S_PARAM || space == S_CONST)) ptx_fail(p, s->line, "st to .%s", space == S_CONST ? "const" : "param");
+    if (store && (space == S_PARAM || space == S_CONST))
+        ptx_fail(p, s->line, "st to .%s", space == S_CONST ? "const" : "param");
     Operand *items;
     u32 elements = vector_of(p, s, value, &items);
-    if (elements != n || (n > 1) != (value->kind == O_VECTOR)) ptx_fail(p, s->line, "'%s' moves %u elements, the operand has %u", s->op, n, elements);
-    for (u32 k = 0; k < n; k++) all[1 + k] = store ? source_any(p, s, &items[k], t) : dest(p, s, &items[k], t, true);
+    if (elements != n || (n > 1) != (value->kind == O_VECTOR))
+        ptx_fail(p, s->line, "'%s' moves %u elements, the operand has %u", s->op, n, elements);
+    for (u32 k = 0; k < n; k++)
+        all[1 + k] = store ? source_any(p, s, &items[k], t) : dest(p, s, &items[k], t, true);
     if (policy) source(p, s, &s->operands[2], T_B64);
     Ins *i = new_ins(p, s);
     i->exec = store ? exec_st : exec_ld;
@@ -148,11 +183,15 @@ static void decode_memory(Parser *p, Stmt *s) {
     i->vec = (u8)n;
     i->imm = displacement;
     i->strength = (u8)strength;
-    if (store) set_sources(p, i, all, n + 1);
-    else set_sources(p, i, all, 1), set_dests(p, i, all + 1, n);
+    if (store)
+        set_sources(p, i, all, n + 1);
+    else
+        set_sources(p, i, all, 1), set_dests(p, i, all + 1, n);
 }
 
-static void exec_prefetch(Warp *w, const Ins *i, u32 mask) { (void)w, (void)i, (void)mask; }
+static void exec_prefetch(Warp *w, const Ins *i, u32 mask) {
+    (void)w, (void)i, (void)mask;
+}
 static void decode_prefetch(Parser *p, Stmt *s) {
     static const char *const levels[] = {"L1", "L2", "L2::evict_last", "L2::evict_normal", NULL};
     Space space = mod_space(s, S_GENERIC);
@@ -164,7 +203,8 @@ static void decode_prefetch(Parser *p, Stmt *s) {
 }
 
 static void decode_createpolicy(Parser *p, Stmt *s) { /* what it makes is a hint only */
-    static const char *const words[] = {"fractional", "L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged", NULL};
+    static const char *const words[] = {"fractional",      "L2::evict_last",      "L2::evict_normal",
+                                        "L2::evict_first", "L2::evict_unchanged", NULL};
     while (mod_of(s, words) >= 0) continue;
     if (mod_type(p, s) != T_B64) ptx_fail(p, s->line, "createpolicy.b64 is meant");
     operands_are(p, s, 1, 2);
@@ -175,5 +215,10 @@ static void decode_createpolicy(Parser *p, Stmt *s) { /* what it makes is a hint
     set_dests(p, i, &d, 1);
 }
 
-const Special decoders_memory[] = {{"ld", decode_memory}, {"ldu", decode_memory}, {"st", decode_memory}, {"prefetch", decode_prefetch},
-                                   {"prefetchu", decode_prefetch}, {"createpolicy", decode_createpolicy}, {0}};
+const Special decoders_memory[] = {{"ld", decode_memory},
+                                   {"ldu", decode_memory},
+                                   {"st", decode_memory},
+                                   {"prefetch", decode_prefetch},
+                                   {"prefetchu", decode_prefetch},
+                                   {"createpolicy", decode_createpolicy},
+                                   {0}};

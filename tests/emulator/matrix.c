@@ -1,6 +1,6 @@
-/* ldmatrix, stmatrix, mma.sync. Fragments as in PTX ISA 9.7.14: lane l is in group g = l / 4, thread t = l % 4 of it.
- * With E elements a register, register i of A holds row g + 8*(i%2), columns 4E*(i/2) + E*t + e; of B row 4E*i + E*t + e,
- * column g; of the accumulators row g + 8*(i/2), column 2*t + i%2. */
+/* ldmatrix, stmatrix, mma.sync. Fragments as in PTX ISA 9.7.14: lane l is in group g = l / 4, thread t = l %
+ * 4 of it. With E elements a register, register i of A holds row g + 8*(i%2), columns 4E*(i/2) + E*t + e; of
+ * B row 4E*i + E*t + e, column g; of the accumulators row g + 8*(i/2), column 2*t + i%2. */
 #include "ptx.h"
 #include "warp.h"
 #include "real.h"
@@ -9,14 +9,17 @@
 
 /* ---- ldmatrix ---- */
 static void act_ldmatrix(Warp *w, const Ins *i, u32 mask) {
-    if (mask != FULL) fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "ldmatrix by a warp of which lanes have exited");
+    if (mask != FULL)
+        fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "ldmatrix by a warp of which lanes have exited");
     u16 rows[4][8][8];
     u8 clean[4][8][8];
     w->now = NULL;
     for (int l = 0; l < 8 * i->vec; l++) {
-        if (src_poison(w, i->s) >> l & 1) suspect(w, i, l, "the address depends on a value that was never written");
+        if (src_poison(w, i->s) >> l & 1)
+            suspect(w, i, l, "the address depends on a value that was never written");
         u64 a = src_lane(w, i->s, l) + (u64)i->imm, offset = a;
-        if (i->space == S_GENERIC && window_of(a, &offset) != S_SHARED) fault(w, i, l, ERR_ADDRESS_SPACE, "ldmatrix from an address that is not shared");
+        if (i->space == S_GENERIC && window_of(a, &offset) != S_SHARED)
+            fault(w, i, l, ERR_ADDRESS_SPACE, "ldmatrix from an address that is not shared");
         u8 *state, *data = touch(w, i, l, S_SHARED, offset, 16, READ, false, &state);
         memcpy(rows[l / 8][l % 8], data, 16);
         for (int k = 0; k < 8; k++) clean[l / 8][l % 8][k] = state[2 * k] & state[2 * k + 1] & ST_INIT;
@@ -24,19 +27,21 @@ static void act_ldmatrix(Warp *w, const Ins *i, u32 mask) {
     for (int r = 0; r < i->vec; r++)
         for (int l = 0; l < LANES; l++) {
             int g = l / 4, t = 2 * (l % 4);
-            u16 (*m)[8] = rows[r];
-            u8 (*c)[8] = clean[r];
+            u16(*m)[8] = rows[r];
+            u8(*c)[8] = clean[r];
             u32 v = i->op ? m[t][g] | (u32)m[t + 1][g] << 16 : m[g][t] | (u32)m[g][t + 1] << 16;
             set_lane(w, &i->d[r], l, v, !(i->op ? c[t][g] && c[t + 1][g] : c[g][t] && c[g][t + 1]));
         }
 }
 
 static void act_stmatrix(Warp *w, const Ins *i, u32 mask) {
-    if (mask != FULL) fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "stmatrix by a warp of which lanes have exited");
+    if (mask != FULL)
+        fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "stmatrix by a warp of which lanes have exited");
     w->now = NULL;
     for (int l = 0; l < 8 * i->vec; l++) {
         u64 a = src_lane(w, i->s, l) + (u64)i->imm, offset = a;
-        if (i->space == S_GENERIC && window_of(a, &offset) != S_SHARED) fault(w, i, l, ERR_ADDRESS_SPACE, "stmatrix to an address that is not shared");
+        if (i->space == S_GENERIC && window_of(a, &offset) != S_SHARED)
+            fault(w, i, l, ERR_ADDRESS_SPACE, "stmatrix to an address that is not shared");
         u8 *state, *data = touch(w, i, l, S_SHARED, offset, 16, WRITE, false, &state);
         for (int k = 0; k < 8; k++) { /* element k of row l % 8 */
             int row = l % 8, lane = i->op ? k * 4 + row / 2 : row * 4 + k / 2, half = i->op ? row % 2 : k % 2;
@@ -51,19 +56,23 @@ static void act_stmatrix(Warp *w, const Ins *i, u32 mask) {
 
 static void decode_ldmatrix(Parser *p, Stmt *s) {
     bool store = s->op[0] == 's';
-    if (!mod(s, "sync") || !mod(s, "aligned") || !mod(s, "m8n8")) ptx_fail(p, s->line, "'%s.sync.aligned.m8n8' is meant", s->op);
+    if (!mod(s, "sync") || !mod(s, "aligned") || !mod(s, "m8n8"))
+        ptx_fail(p, s->line, "'%s.sync.aligned.m8n8' is meant", s->op);
     u32 n = mod(s, "x1") ? 1 : mod(s, "x2") ? 2 : mod(s, "x4") ? 4 : 0;
     bool trans = mod(s, "trans");
     Space space = mod_space(s, S_GENERIC);
-    if (!n || !mod(s, "b16") || (space != S_SHARED && space != S_GENERIC)) ptx_fail(p, s->line, "this form of %s is not supported", s->op);
+    if (!n || !mod(s, "b16") || (space != S_SHARED && space != S_GENERIC))
+        ptx_fail(p, s->line, "this form of %s is not supported", s->op);
     operands_are(p, s, 2, 2);
     Opnd all[5];
     i64 displacement;
     Operand *items;
     const Operand *value = &s->operands[store];
     all[0] = address(p, s, &s->operands[!store], &space, &displacement);
-    if (vector_of(p, s, value, &items) != n) ptx_fail(p, s->line, "'%s' with .x%u moves %u registers", s->op, n, n);
-    for (u32 k = 0; k < n; k++) all[1 + k] = store ? source(p, s, &items[k], T_B32) : dest(p, s, &items[k], T_B32, false);
+    if (vector_of(p, s, value, &items) != n)
+        ptx_fail(p, s->line, "'%s' with .x%u moves %u registers", s->op, n, n);
+    for (u32 k = 0; k < n; k++)
+        all[1 + k] = store ? source(p, s, &items[k], T_B32) : dest(p, s, &items[k], T_B32, false);
     Ins *i = new_ins(p, s);
     i->exec = exec_sync;
     i->act = store ? act_stmatrix : act_ldmatrix;
@@ -73,14 +82,20 @@ static void decode_ldmatrix(Parser *p, Stmt *s) {
     i->space = (u8)space;
     i->size = 16;
     i->imm = displacement;
-    if (store) set_sources(p, i, all, n + 1);
-    else set_sources(p, i, all, 1), set_dests(p, i, all + 1, n);
+    if (store)
+        set_sources(p, i, all, n + 1);
+    else
+        set_sources(p, i, all, 1), set_dests(p, i, all + 1, n);
 }
 
 /* ---- mma ---- */
-typedef struct Shape { const char *name; u8 m, n, k; } Shape;
-static const Shape shapes[] = {{"m16n8k4", 16, 8, 4},   {"m16n8k8", 16, 8, 8},   {"m16n8k16", 16, 8, 16}, {"m16n8k32", 16, 8, 32},
-                               {"m16n8k64", 16, 8, 64}, {"m8n8k4", 8, 8, 4},     {"m8n8k16", 8, 8, 16},   {"m8n8k32", 8, 8, 32}};
+typedef struct Shape {
+    const char *name;
+    u8 m, n, k;
+} Shape;
+static const Shape shapes[] = {{"m16n8k4", 16, 8, 4},   {"m16n8k8", 16, 8, 8},   {"m16n8k16", 16, 8, 16},
+                               {"m16n8k32", 16, 8, 32}, {"m16n8k64", 16, 8, 64}, {"m8n8k4", 8, 8, 4},
+                               {"m8n8k16", 8, 8, 16},   {"m8n8k32", 8, 8, 32}};
 enum { MAX_K = 64 };
 typedef struct Tiles {
     double a[16][MAX_K], b[MAX_K][8], c[16][8]; /* f64 */
@@ -92,26 +107,41 @@ typedef struct Tiles {
 
 static u32 elements(Type t) { /* a register */
     switch (t) {
-    case T_F64: case T_TF32: case T_F32: return 1;
-    case T_F16: case T_BF16: return 2;
-    case T_S8: case T_U8: return 4;
-    default: return 8;
+    case T_F64:
+    case T_TF32:
+    case T_F32:
+        return 1;
+    case T_F16:
+    case T_BF16:
+        return 2;
+    case T_S8:
+    case T_U8:
+        return 4;
+    default:
+        return 8;
     }
 }
 
 static float float_element(u64 v, u32 e, Type t) {
     switch (t) {
-    case T_F16: return (float)f16_to_double((u32)(v >> 16 * e));
-    case T_BF16: return bf16_to_float((u32)(v >> 16 * e) & 0xffff);
-    default: return bits_to_float((u32)v & 0xffffe000u); /* tf32: the low bits are not looked at */
+    case T_F16:
+        return (float)f16_to_double((u32)(v >> 16 * e));
+    case T_BF16:
+        return bf16_to_float((u32)(v >> 16 * e) & 0xffff);
+    default:
+        return bits_to_float((u32)v & 0xffffe000u); /* tf32: the low bits are not looked at */
     }
 }
 static i32 int_element(u64 v, u32 e, Type t) {
     switch (t) {
-    case T_S8: return (int8_t)(v >> 8 * e);
-    case T_U8: return (u8)(v >> 8 * e);
-    case T_S4: return (i32)((u32)(v >> 4 * e) << 28) >> 28;
-    default: return (i32)(v >> 4 * e & 15);
+    case T_S8:
+        return (int8_t)(v >> 8 * e);
+    case T_U8:
+        return (u8)(v >> 8 * e);
+    case T_S4:
+        return (i32)((u32)(v >> 4 * e) << 28) >> 28;
+    default:
+        return (i32)(v >> 4 * e & 15);
     }
 }
 
@@ -126,12 +156,16 @@ static void gather_inputs(Warp *w, const Ins *i, const Shape *sh, Tiles *x, u32 
         const void *values = src(w, o);
         Type t = is_a ? ta : tb;
         for (u32 l = 0; l < LANES; l++) {
-            u32 g = l / 4, th = l % 4, row = g + 8 * (sh->m == 16 ? n % 2 : 0), base = (is_a ? 4 * E * (sh->m == 16 ? n / 2 : n) : 4 * E * n) + E * th;
+            u32 g = l / 4, th = l % 4, row = g + 8 * (sh->m == 16 ? n % 2 : 0),
+                base = (is_a ? 4 * E * (sh->m == 16 ? n / 2 : n) : 4 * E * n) + E * th;
             u64 v = t == T_F64 ? ((const u64 *)values)[l] : ((const u32 *)values)[l];
             for (u32 e = 0; e < E; e++) {
-                if (t == T_F64) *(is_a ? &x->a[row][base + e] : &x->b[base + e][g]) = bits_to_double(v);
-                else if (integer) *(is_a ? &x->ia[row][base + e] : &x->ib[base + e][g]) = int_element(v, e, t);
-                else *(is_a ? &x->fa[row][base + e] : &x->fb[base + e][g]) = float_element(v, e, t);
+                if (t == T_F64)
+                    *(is_a ? &x->a[row][base + e] : &x->b[base + e][g]) = bits_to_double(v);
+                else if (integer)
+                    *(is_a ? &x->ia[row][base + e] : &x->ib[base + e][g]) = int_element(v, e, t);
+                else
+                    *(is_a ? &x->fa[row][base + e] : &x->fb[base + e][g]) = float_element(v, e, t);
             }
             if (poison >> l & 1) *(is_a ? &x->bad_rows : &x->bad_columns) |= 1u << (is_a ? row : g);
         }
@@ -153,9 +187,13 @@ static void gather_c(Warp *w, const Ins *i, Tiles *x, const Opnd *c, u32 n, Type
                 u32 row, column;
                 accumulator_at(r, e, per, l, &row, &column);
                 u64 v = src_lane(w, &c[r], (int)l);
-                if (t == T_F64) x->c[row][column] = bits_to_double(v);
-                else if (t == T_S32) x->ic[row][column] = (i32)v;
-                else x->fc[row][column] = t == T_F16 ? (float)f16_to_double((u32)(v >> 16 * e)) : bits_to_float((u32)v);
+                if (t == T_F64)
+                    x->c[row][column] = bits_to_double(v);
+                else if (t == T_S32)
+                    x->ic[row][column] = (i32)v;
+                else
+                    x->fc[row][column] =
+                        t == T_F16 ? (float)f16_to_double((u32)(v >> 16 * e)) : bits_to_float((u32)v);
                 x->bad_c[row][column] = src_poison(w, &c[r]) >> l & 1;
             }
     (void)i;
@@ -171,10 +209,14 @@ static void scatter_d(Warp *w, const Ins *i, const Tiles *x, u32 n, Type t) {
                 u32 row, column;
                 accumulator_at(r, e, per, l, &row, &column);
                 bad |= x->bad_c[row][column] || x->bad_rows >> row & 1 || x->bad_columns >> column & 1;
-                if (t == T_F64) v = double_to_bits(x->c[row][column]);
-                else if (t == T_S32) v = (u32)x->ic[row][column];
-                else if (t == T_F32) v = float_to_bits(canon(x->fc[row][column]));
-                else v |= (u64)double_to_f16(x->fc[row][column]) << 16 * e;
+                if (t == T_F64)
+                    v = double_to_bits(x->c[row][column]);
+                else if (t == T_S32)
+                    v = (u32)x->ic[row][column];
+                else if (t == T_F32)
+                    v = float_to_bits(canon(x->fc[row][column]));
+                else
+                    v |= (u64)double_to_f16(x->fc[row][column]) << 16 * e;
             }
             set_lane(w, &i->d[r], (int)l, v, bad);
         }
@@ -202,12 +244,15 @@ static void multiply_ints(Tiles *x, u32 m, u32 k, bool clamp) {
         for (u32 c = 0; c < 8; c++) {
             i64 sum = x->ic[r][c];
             for (u32 q = 0; q < k; q++) sum += x->ia[r][q] * x->ib[q][c];
-            x->ic[r][c] = clamp && sum > INT32_MAX ? INT32_MAX : clamp && sum < INT32_MIN ? INT32_MIN : (i32)(u32)(u64)sum;
+            x->ic[r][c] = clamp && sum > INT32_MAX   ? INT32_MAX
+                          : clamp && sum < INT32_MIN ? INT32_MIN
+                                                     : (i32)(u32)(u64)sum;
         }
 }
 
 static void act_mma(Warp *w, const Ins *i, u32 mask) {
-    if (mask != FULL) fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "mma by a warp of which lanes have exited");
+    if (mask != FULL)
+        fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "mma by a warp of which lanes have exited");
     static Tiles tiles;
     Tiles *x = &tiles;
     const Shape *sh = &shapes[i->op];
@@ -216,9 +261,12 @@ static void act_mma(Warp *w, const Ins *i, u32 mask) {
     x->bad_rows = x->bad_columns = 0;
     gather_inputs(w, i, sh, x, na, nb);
     gather_c(w, i, x, &i->s[na + nb], i->ns - na - nb, tc);
-    if (td == T_F64) multiply_doubles(x, sh->m, sh->k);
-    else if (td == T_S32) multiply_ints(x, sh->m, sh->k, i->sat);
-    else multiply_floats(x, sh->m, sh->k, settings.perturb && random_next(&w->block->launch->rng) & 1);
+    if (td == T_F64)
+        multiply_doubles(x, sh->m, sh->k);
+    else if (td == T_S32)
+        multiply_ints(x, sh->m, sh->k, i->sat);
+    else
+        multiply_floats(x, sh->m, sh->k, settings.perturb && random_next(&w->block->launch->rng) & 1);
     scatter_d(w, i, x, i->nd, td);
 }
 
@@ -226,14 +274,17 @@ static bool mma_known(const Shape *sh, Type td, Type ta, Type tb, Type tc) {
     if (!type_float(ta)) {
         u32 k16 = ta == T_S8 || ta == T_U8 ? 16 : 32;
         bool b = tb == T_S8 || tb == T_U8 ? k16 == 16 : (tb == T_S4 || tb == T_U4) && k16 == 32;
-        return b && td == T_S32 && tc == T_S32 && (sh->k == k16 || (sh->m == 16 && sh->k == 2 * k16)) && (ta == T_S8 || ta == T_U8 || ta == T_S4 || ta == T_U4);
+        return b && td == T_S32 && tc == T_S32 && (sh->k == k16 || (sh->m == 16 && sh->k == 2 * k16)) &&
+               (ta == T_S8 || ta == T_U8 || ta == T_S4 || ta == T_U4);
     }
     if (ta != tb) return false;
-    if (ta == T_F64) return td == T_F64 && tc == T_F64 && ((sh->m == 8 && sh->k == 4) || (sh->m == 16 && sh->k <= 16));
+    if (ta == T_F64)
+        return td == T_F64 && tc == T_F64 && ((sh->m == 8 && sh->k == 4) || (sh->m == 16 && sh->k <= 16));
     if (sh->m != 16) return false;
     if (ta == T_TF32) return td == T_F32 && tc == T_F32 && (sh->k == 4 || sh->k == 8);
     if (ta == T_BF16) return td == T_F32 && tc == T_F32 && (sh->k == 8 || sh->k == 16);
-    return ta == T_F16 && (td == T_F32 || td == T_F16) && (tc == T_F32 || tc == T_F16) && (sh->k == 8 || sh->k == 16);
+    return ta == T_F16 && (td == T_F32 || td == T_F16) && (tc == T_F32 || tc == T_F16) &&
+           (sh->k == 8 || sh->k == 16);
 }
 
 static u32 fragment(Parser *p, Stmt *s, const Operand *o, Opnd *to, u32 want, Type t, bool write) {
@@ -243,20 +294,25 @@ static u32 fragment(Parser *p, Stmt *s, const Operand *o, Opnd *to, u32 want, Ty
     for (u32 k = 0; k < n; k++) to[k] = write ? dest(p, s, &items[k], t, false) : source(p, s, &items[k], t);
     return n;
 }
-static Type register_type(Type t) { return t == T_F64 || t == T_F32 || t == T_S32 ? t : T_B32; }
+static Type register_type(Type t) {
+    return t == T_F64 || t == T_F32 || t == T_S32 ? t : T_B32;
+}
 
 static void decode_mma(Parser *p, Stmt *s) {
     if (!mod(s, "sync") || !mod(s, "aligned")) ptx_fail(p, s->line, "mma.sync.aligned is meant");
     int sh = -1;
     for (u32 k = 0; k < sizeof shapes / sizeof *shapes; k++)
         if (mod(s, shapes[k].name)) sh = (int)k;
-    if (sh < 0 || !mod(s, "row") || !mod(s, "col")) ptx_fail(p, s->line, "this shape or layout of mma is not supported");
+    if (sh < 0 || !mod(s, "row") || !mod(s, "col"))
+        ptx_fail(p, s->line, "this shape or layout of mma is not supported");
     bool sat = mod(s, "satfinite");
     Type td = mod_type(p, s), ta = mod_type(p, s), tb = mod_type(p, s), tc = mod_type(p, s);
     if (!mma_known(&shapes[sh], td, ta, tb, tc) || (sat && td != T_S32))
-        ptx_fail(p, s->line, "mma.%s.%s.%s.%s.%s is not supported", shapes[sh].name, type_name(td), type_name(ta), type_name(tb), type_name(tc));
+        ptx_fail(p, s->line, "mma.%s.%s.%s.%s.%s is not supported", shapes[sh].name, type_name(td),
+                 type_name(ta), type_name(tb), type_name(tc));
     operands_are(p, s, 4, 4);
-    u32 m = shapes[sh].m, k = shapes[sh].k, na = m * k / LANES / elements(ta), nb = k * 8 / LANES / elements(tb);
+    u32 m = shapes[sh].m, k = shapes[sh].k, na = m * k / LANES / elements(ta),
+        nb = k * 8 / LANES / elements(tb);
     u32 nc = m * 8 / LANES / (tc == T_F16 ? 2 : 1), ndst = m * 8 / LANES / (td == T_F16 ? 2 : 1);
     Opnd d[8], a[32];
     fragment(p, s, &s->operands[0], d, ndst, register_type(td), true);
@@ -275,4 +331,5 @@ static void decode_mma(Parser *p, Stmt *s) {
     set_sources(p, i, a, na + nb + nc);
 }
 
-const Special decoders_matrix[] = {{"ldmatrix", decode_ldmatrix}, {"stmatrix", decode_ldmatrix}, {"mma", decode_mma}, {0}};
+const Special decoders_matrix[] = {
+    {"ldmatrix", decode_ldmatrix}, {"stmatrix", decode_ldmatrix}, {"mma", decode_mma}, {0}};

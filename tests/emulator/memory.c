@@ -1,5 +1,6 @@
-/* The device's memory: one reserved range of the host's, where allocations lie with red zones between them, and a byte
- * of state for each byte (mapped, written, freed, ...). Pages are touched only when they are used. */
+/* The device's memory: one reserved range of the host's, where allocations lie with red zones between them,
+ * and a byte of state for each byte (mapped, written, freed, ...). Pages are touched only when they are used.
+ */
 #include "memory.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,9 @@
 #include <sys/mman.h>
 
 enum { RED_ZONE = 256, ALIGN = 256 };
-typedef struct Alloc { u64 at, bytes; } Alloc;
+typedef struct Alloc {
+    u64 at, bytes;
+} Alloc;
 
 static u8 *bytes_, *state_;
 static u64 total_, used_;
@@ -28,22 +31,34 @@ bool mem_open(u64 bytes) {
     return bytes_ && state_;
 }
 
-u64 mem_total(void) { return total_; }
-u64 mem_used(void) { return used_; }
-u8 *mem_bytes(u64 address) { return bytes_ + (address - GLOBAL_WINDOW); }
-u8 *mem_state(u64 address) { return state_ + (address - GLOBAL_WINDOW); }
+u64 mem_total(void) {
+    return total_;
+}
+u64 mem_used(void) {
+    return used_;
+}
+u8 *mem_bytes(u64 address) {
+    return bytes_ + (address - GLOBAL_WINDOW);
+}
+u8 *mem_state(u64 address) {
+    return state_ + (address - GLOBAL_WINDOW);
+}
 
 static u64 first_above(u64 at) { /* index of the first allocation that begins above */
     u64 low = 0, high = nallocs;
     while (low < high) {
         u64 mid = (low + high) / 2;
-        if (allocs[mid].at > at) high = mid;
-        else low = mid + 1;
+        if (allocs[mid].at > at)
+            high = mid;
+        else
+            low = mid + 1;
     }
     return low;
 }
 
-static u64 round_up(u64 v, u64 to) { return (v + to - 1) / to * to; }
+static u64 round_up(u64 v, u64 to) {
+    return (v + to - 1) / to * to;
+}
 
 /* First fit above where the last one was placed, so that freed memory is used again as late as possible. */
 static u64 find_gap(u64 bytes, u64 align, u64 from, u64 limit, u64 *index) {
@@ -121,21 +136,30 @@ void mem_const(u64 address, u64 bytes) {
 
 const char *mem_whereabouts(u64 address, char *text, u64 size) {
     u64 off = address - GLOBAL_WINDOW, k = first_above(off);
-    if (address < GLOBAL_WINDOW || off >= total_ * 2) snprintf(text, size, "no device memory lies there");
-    else if (state_[off] & ST_FREED) snprintf(text, size, "the memory there was freed");
-    else if (k && off - (allocs[k - 1].at + allocs[k - 1].bytes) <= (k < nallocs ? allocs[k].at - off : UINT64_MAX))
+    if (address < GLOBAL_WINDOW || off >= total_ * 2)
+        snprintf(text, size, "no device memory lies there");
+    else if (state_[off] & ST_FREED)
+        snprintf(text, size, "the memory there was freed");
+    else if (k && off - (allocs[k - 1].at + allocs[k - 1].bytes) <=
+                      (k < nallocs ? allocs[k].at - off : UINT64_MAX))
         snprintf(text, size, "%llu bytes behind an allocation of %llu bytes at 0x%llx",
-                 (unsigned long long)(off - (allocs[k - 1].at + allocs[k - 1].bytes)), (unsigned long long)allocs[k - 1].bytes,
+                 (unsigned long long)(off - (allocs[k - 1].at + allocs[k - 1].bytes)),
+                 (unsigned long long)allocs[k - 1].bytes,
                  (unsigned long long)(allocs[k - 1].at + GLOBAL_WINDOW));
     else if (k < nallocs)
-        snprintf(text, size, "%llu bytes before an allocation of %llu bytes at 0x%llx", (unsigned long long)(allocs[k].at - off),
-                 (unsigned long long)allocs[k].bytes, (unsigned long long)(allocs[k].at + GLOBAL_WINDOW));
-    else snprintf(text, size, "nothing is allocated");
+        snprintf(text, size, "%llu bytes before an allocation of %llu bytes at 0x%llx",
+                 (unsigned long long)(allocs[k].at - off), (unsigned long long)allocs[k].bytes,
+                 (unsigned long long)(allocs[k].at + GLOBAL_WINDOW));
+    else
+        snprintf(text, size, "nothing is allocated");
     return text;
 }
 
 /* ---- host memory that the device may use ---- */
-typedef struct Host { u8 *at; u64 bytes; } Host;
+typedef struct Host {
+    u8 *at;
+    u64 bytes;
+} Host;
 static Host *hosts;
 static u32 nhosts;
 
@@ -153,7 +177,9 @@ bool host_unregister(void *p) {
 }
 u8 *host_bytes(u64 address, u64 bytes) {
     for (u32 i = 0; i < nhosts; i++)
-        if (address >= (u64)(uintptr_t)hosts[i].at && address + bytes <= (u64)(uintptr_t)hosts[i].at + hosts[i].bytes) return (u8 *)(uintptr_t)address;
+        if (address >= (u64)(uintptr_t)hosts[i].at &&
+            address + bytes <= (u64)(uintptr_t)hosts[i].at + hosts[i].bytes)
+            return (u8 *)(uintptr_t)address;
     return NULL;
 }
 u64 host_size(void *p) {

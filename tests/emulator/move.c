@@ -1,4 +1,5 @@
-/* mov with packing and unpacking, cvta, isspacep, activemask, selections of a destination's parts; carry arithmetic. */
+/* mov with packing and unpacking, cvta, isspacep, activemask, selections of a destination's parts; carry
+ * arithmetic. */
 #include "alu.h"
 #include "warp.h"
 #include <string.h>
@@ -9,7 +10,9 @@ KERNEL(copy_pred) {
     UNUSED_ARGS;
     *(u32 *)D = *(const u32 *)A_;
 }
-static Kernel *copier(Type t) { return t == T_PRED ? copy_pred : type_size(t) == 8 ? copy_64 : copy_32; }
+static Kernel *copier(Type t) {
+    return t == T_PRED ? copy_pred : type_size(t) == 8 ? copy_64 : copy_32;
+}
 
 /* Elements into a word, the first one lowest; or a word into elements. */
 static void exec_pack(Warp *w, const Ins *i, u32 mask) {
@@ -42,7 +45,8 @@ static void exec_unpack(Warp *w, const Ins *i, u32 mask) {
 }
 
 static void check_parts(Parser *p, Stmt *s, u32 n, Type type) {
-    if (n < 2 || type_size(type) % n || (type_size(type) / n < 1)) ptx_fail(p, s->line, "a vector of %u for .%s", n, type_name(type));
+    if (n < 2 || type_size(type) % n || (type_size(type) / n < 1))
+        ptx_fail(p, s->line, "a vector of %u for .%s", n, type_name(type));
 }
 static Type part_type(Type type, u32 n) {
     static const u8 of_size[] = {[1] = T_B8, [2] = T_B16, [4] = T_B32};
@@ -53,7 +57,8 @@ static void decode_mov(Parser *p, Stmt *s) {
     Type t = mod_type(p, s);
     operands_are(p, s, 2, 2);
     const Operand *to = &s->operands[0], *from = &s->operands[1];
-    if (t == T_B128 || (t != T_PRED && type_size(t) < 2)) ptx_fail(p, s->line, "mov.%s is not supported", type_name(t));
+    if (t == T_B128 || (t != T_PRED && type_size(t) < 2))
+        ptx_fail(p, s->line, "mov.%s is not supported", type_name(t));
     Opnd many[8];
     Operand *items;
     if (to->kind == O_VECTOR) {
@@ -81,10 +86,14 @@ static void decode_mov(Parser *p, Stmt *s) {
     } else {
         Opnd d = dest(p, s, to, t, false), a;
         const Sym *y = from->kind == O_NAME ? from->sym : NULL;
-        a = y && y->kind == Y_REG ? source(p, s, from, type_untyped((Type)y->reg.type) || t == T_PRED ? t : (Type)y->reg.type)
-                                  : source(p, s, from, t);
-        if (type_size((Type)a.type) != type_size(t)) ptx_fail(p, s->line, "'%s' has another size than .%s", from->name ? from->name : "operand", type_name(t));
-        if (y && y->kind == Y_VAR && y->var->space == S_PARAM) /* the address of a kernel parameter is generic */
+        a = y && y->kind == Y_REG
+                ? source(p, s, from, type_untyped((Type)y->reg.type) || t == T_PRED ? t : (Type)y->reg.type)
+                : source(p, s, from, t);
+        if (type_size((Type)a.type) != type_size(t))
+            ptx_fail(p, s->line, "'%s' has another size than .%s", from->name ? from->name : "operand",
+                     type_name(t));
+        if (y && y->kind == Y_VAR &&
+            y->var->space == S_PARAM) /* the address of a kernel parameter is generic */
             a = constant(p, T_U64, PARAM_WINDOW + y->var->address + from->value);
         Ins *i = new_ins(p, s);
         i->kernel = copier(t);
@@ -101,7 +110,9 @@ KERNEL(add_window) {
     const u64 *a = A_;
     LANE_LOOP d[l] = a[l] + (u64)ins->imm;
 }
-static u64 window(Space s) { return s == S_SHARED ? SHARED_WINDOW : s == S_LOCAL ? LOCAL_WINDOW : s == S_PARAM ? PARAM_WINDOW : 0; }
+static u64 window(Space s) {
+    return s == S_SHARED ? SHARED_WINDOW : s == S_LOCAL ? LOCAL_WINDOW : s == S_PARAM ? PARAM_WINDOW : 0;
+}
 
 static void decode_cvta(Parser *p, Stmt *s) {
     bool to = mod(s, "to");
@@ -131,7 +142,8 @@ KERNEL(is_space) {
 }
 static void decode_isspacep(Parser *p, Stmt *s) {
     Space space = mod_space(s, S_NONE);
-    if (space == S_NONE || space == S_CONST) ptx_fail(p, s->line, "isspacep of this state space is not supported");
+    if (space == S_NONE || space == S_CONST)
+        ptx_fail(p, s->line, "isspacep of this state space is not supported");
     operands_are(p, s, 2, 2);
     Opnd d = dest(p, s, &s->operands[0], T_PRED, false), a = source(p, s, &s->operands[1], T_U64);
     Ins *i = new_ins(p, s);
@@ -160,13 +172,19 @@ static void exec_carry(Warp *w, const Ins *i, u32 mask) {
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
         u64 a = src_lane(w, &i->s[0], l), b = src_lane(w, &i->s[1], l), carry = in ? w->carry >> l & 1 : 0;
-        bool poison = (src_poison(w, &i->s[0]) | src_poison(w, &i->s[1]) | (in ? w->carry_poison : 0)) >> l & 1;
+        bool poison =
+            (src_poison(w, &i->s[0]) | src_poison(w, &i->s[1]) | (in ? w->carry_poison : 0)) >> l & 1;
         if (i->op >= C_MAD_LO) {
             bool sign = type_signed((Type)i->type);
             __extension__ typedef __int128 wide_int;
-            wide_int x = eight ? (sign ? (wide_int)(i64)a : (wide_int)a) : sign ? (wide_int)(i32)a : (wide_int)(u32)a;
-            wide_int y = eight ? (sign ? (wide_int)(i64)b : (wide_int)b) : sign ? (wide_int)(i32)b : (wide_int)(u32)b;
-            wide_int product = (wide_int)((__extension__(unsigned __int128)x) * (__extension__(unsigned __int128)y));
+            wide_int x = eight  ? (sign ? (wide_int)(i64)a : (wide_int)a)
+                         : sign ? (wide_int)(i32)a
+                                : (wide_int)(u32)a;
+            wide_int y = eight  ? (sign ? (wide_int)(i64)b : (wide_int)b)
+                         : sign ? (wide_int)(i32)b
+                                : (wide_int)(u32)b;
+            wide_int product =
+                (wide_int)((__extension__(unsigned __int128) x) * (__extension__(unsigned __int128) y));
             a = (u64)(i->op == C_MAD_LO ? product : product >> (eight ? 64 : 32));
             b = src_lane(w, &i->s[2], l);
             poison |= src_poison(w, &i->s[2]) >> l & 1;
@@ -194,7 +212,8 @@ static void decode_carry(Parser *p, Stmt *s) {
     int op = s->op[0] == 'a' ? C_ADD : C_SUB;
     if (mad) op = mod(s, "lo") ? C_MAD_LO : mod(s, "hi") ? C_MAD_HI : -1;
     Type t = mod_type(p, s);
-    if (op < 0 || type_float(t) || type_untyped(t) || type_size(t) < 4) ptx_fail(p, s->line, "this form of '%s' with carry is not known", s->op);
+    if (op < 0 || type_float(t) || type_untyped(t) || type_size(t) < 4)
+        ptx_fail(p, s->line, "this form of '%s' with carry is not known", s->op);
     operands_are(p, s, mad ? 4 : 3, mad ? 4 : 3);
     Opnd d = dest(p, s, &s->operands[0], t, false), a[3];
     for (u32 k = 1; k < s->noperands; k++) a[k - 1] = source(p, s, &s->operands[k], t);
@@ -207,6 +226,14 @@ static void decode_carry(Parser *p, Stmt *s) {
     set_sources(p, i, a, s->noperands - 1);
 }
 
-const Special decoders_move[] = {{"mov", decode_mov}, {"cvta", decode_cvta}, {"isspacep", decode_isspacep},
-                                 {"activemask", decode_activemask}, {"add", decode_carry}, {"addc", decode_carry},
-                                 {"sub", decode_carry}, {"subc", decode_carry}, {"mad", decode_carry}, {"madc", decode_carry}, {0}};
+const Special decoders_move[] = {{"mov", decode_mov},
+                                 {"cvta", decode_cvta},
+                                 {"isspacep", decode_isspacep},
+                                 {"activemask", decode_activemask},
+                                 {"add", decode_carry},
+                                 {"addc", decode_carry},
+                                 {"sub", decode_carry},
+                                 {"subc", decode_carry},
+                                 {"mad", decode_carry},
+                                 {"madc", decode_carry},
+                                 {0}};

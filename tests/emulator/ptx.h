@@ -8,12 +8,16 @@ typedef struct Tok {
     TokKind kind;
     const char *text; /* into the source, not terminated */
     u32 length, line;
-    u64 value;        /* an integer's value or a float's bits (K_FLOAT: of a double) */
+    u64 value; /* an integer's value or a float's bits (K_FLOAT: of a double) */
     bool is_unsigned;
-    bool spaced;      /* white space before it */
+    bool spaced; /* white space before it */
 } Tok;
 
-typedef struct Lexer { const char *at; u32 line; const char *error; } Lexer;
+typedef struct Lexer {
+    const char *at;
+    u32 line;
+    const char *error;
+} Lexer;
 Tok lex(Lexer *l); /* error set: the token is bad */
 
 typedef enum SymKind { Y_REG, Y_VAR, Y_LABEL, Y_FUNC, Y_PROTO, Y_TARGETS, Y_SREG } SymKind;
@@ -21,24 +25,24 @@ typedef struct Sym {
     struct Sym *next; /* in its bucket */
     const char *name;
     SymKind kind;
-    u32 depth;        /* of the scope that owns it */
+    u32 depth; /* of the scope that owns it */
     Type type;
     Opnd reg;
     Var *var;
     Func *func;
     u32 label;
-    char **names;     /* of .branchtargets */
+    char **names; /* of .branchtargets */
     u32 nnames;
 } Sym;
 
 typedef enum OpKind { O_NAME, O_INT, O_FLOAT, O_F32, O_F64, O_ADDRESS, O_VECTOR, O_LIST, O_SINK } OpKind;
 typedef struct Operand {
     OpKind kind;
-    bool neg;            /* ! */
+    bool neg; /* ! */
     bool is_unsigned;
-    u64 value;           /* constants; the displacement of an address */
-    const char *name;    /* O_NAME, O_ADDRESS (NULL: an absolute one) */
-    Sym *sym;            /* what the name is, if it is known already */
+    u64 value;             /* constants; the displacement of an address */
+    const char *name;      /* O_NAME, O_ADDRESS (NULL: an absolute one) */
+    Sym *sym;              /* what the name is, if it is known already */
     struct Operand *items; /* vector and list */
     u32 nitems;
     struct Operand *pair; /* p|q: q */
@@ -57,7 +61,13 @@ typedef struct Stmt {
     bool guarded;
 } Stmt;
 
-typedef struct Fixup { struct Fixup *next; const char *name; u32 ins; u32 slot; u32 depth, line; } Fixup;
+typedef struct Fixup {
+    struct Fixup *next;
+    const char *name;
+    u32 ins;
+    u32 slot;
+    u32 depth, line;
+} Fixup;
 enum { BUCKETS = 4096 };
 #define NO_SLOT 0xffffffffu
 typedef struct Parser {
@@ -68,8 +78,8 @@ typedef struct Parser {
     jmp_buf fail;
     Sym *buckets[BUCKETS];
     u32 depth;
-    Func *func;      /* being parsed, or NULL */
-    Fixup *fixups;   /* branches to labels not seen yet */
+    Func *func;    /* being parsed, or NULL */
+    Fixup *fixups; /* branches to labels not seen yet */
     u32 local_scope;
     char *scratch;
 } Parser;
@@ -77,7 +87,8 @@ typedef struct Parser {
 _Noreturn void ptx_fail(Parser *p, u32 line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 Sym *sym_find(Parser *p, const char *name);
 Sym *sym_add(Parser *p, const char *name, SymKind kind, u32 line);
-void parse_variable(Parser *p, Space space, bool external, bool visible);  /* ptx_vars.c: from after the space */
+void parse_variable(Parser *p, Space space, bool external,
+                    bool visible); /* ptx_vars.c: from after the space */
 void parse_registers(Parser *p);
 u64 parse_constant(Parser *p); /* a constant expression */
 Param parse_param(Parser *p, bool entry);
@@ -99,22 +110,22 @@ Ins *new_ins(Parser *p, const Stmt *s);
 
 /* what decoders use */
 typedef void Decoder(Parser *p, Stmt *s);
-bool mod(Stmt *s, const char *word);                                   /* takes it if it is there */
-int mod_of(Stmt *s, const char *const *words);                         /* index of the one that is there, or -1; NULL ends */
-Type mod_type(Parser *p, Stmt *s);                                     /* takes the next type; fails if there is none */
+bool mod(Stmt *s, const char *word);           /* takes it if it is there */
+int mod_of(Stmt *s, const char *const *words); /* index of the one that is there, or -1; NULL ends */
+Type mod_type(Parser *p, Stmt *s);             /* takes the next type; fails if there is none */
 Type mod_type_opt(Stmt *s);
 int mod_rounding(Stmt *s);
-void mods_done(Parser *p, Stmt *s);                                    /* fails on one nobody took */
+void mods_done(Parser *p, Stmt *s); /* fails on one nobody took */
 void operands_are(Parser *p, Stmt *s, u32 least, u32 most);
 Opnd source(Parser *p, Stmt *s, const Operand *o, Type type);
 Opnd source_any(Parser *p, Stmt *s, const Operand *o, Type type); /* a register may be wider */
 Opnd dest(Parser *p, Stmt *s, const Operand *o, Type type, bool wider);
 Opnd predicate(Parser *p, Stmt *s, const Operand *o);
 Opnd constant(Parser *p, Type type, u64 bits);
-i64 integer(Parser *p, Stmt *s, const Operand *o);                     /* an immediate */
+i64 integer(Parser *p, Stmt *s, const Operand *o); /* an immediate */
 void set_sources(Parser *p, Ins *i, const Opnd *s, u32 n);
 void set_dests(Parser *p, Ins *i, const Opnd *d, u32 n);
-u32 vector_of(Parser *p, Stmt *s, const Operand *o, Operand **items);  /* the elements; a scalar is one */
+u32 vector_of(Parser *p, Stmt *s, const Operand *o, Operand **items); /* the elements; a scalar is one */
 /* The base of an address becomes source operand (u64 or u32), the displacement i->imm. */
 Opnd address(Parser *p, Stmt *s, const Operand *o, Space *space, i64 *displacement);
 Space mod_space(Stmt *s, Space otherwise);
@@ -123,15 +134,19 @@ u16 csr_of(int rounding, bool ftz);
 
 /* Rows of pure instructions: decode_alu.c finds the one that fits. */
 typedef struct Row {
-    const char *name;   /* opcode and the modifiers that make it what it is, "mul.hi" */
-    const char *flags;  /* what else it may carry: r rounding, R must, n .rn, N must, f .ftz, s .sat, a .approx */
+    const char *name; /* opcode and the modifiers that make it what it is, "mul.hi" */
+    const char
+        *flags; /* what else it may carry: r rounding, R must, n .rn, N must, f .ftz, s .sat, a .approx */
     Type type;
-    const char *sig;    /* the destination, then the sources, "dxy": w twice the type, u .u32, s .s32, b .b32, q .b64,
-                         * h .b16, f .f32, p a predicate, i a constant, any other letter the type itself */
+    const char *sig; /* the destination, then the sources, "dxy": w twice the type, u .u32, s .s32, b .b32, q
+                      * .b64, h .b16, f .f32, p a predicate, i a constant, any other letter the type itself */
     Kernel *kernel;
 } Row;
 extern const Row rows_int[], rows_logic[], rows_float[], rows_half[], rows_approx[]; /* name NULL ends */
-typedef struct Special { const char *op; Decoder *decode; } Special;
+typedef struct Special {
+    const char *op;
+    Decoder *decode;
+} Special;
 extern const Special decoders_move[], decoders_flow[], decoders_memory[], decoders_warp[], decoders_matrix[],
     decoders_compare[], decoders_async[], decoders_barrier[], decoders_convert[], decoders_atomic[];
 bool decode_alu(Parser *p, Stmt *s); /* false: the opcode is not one of the tables' */

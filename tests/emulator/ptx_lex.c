@@ -3,21 +3,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool word_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c == '%'; }
-static bool digit(char c) { return c >= '0' && c <= '9'; }
-static bool word_char(char c) { return word_start(c) || digit(c); }
+static bool word_start(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' || c == '%';
+}
+static bool digit(char c) {
+    return c >= '0' && c <= '9';
+}
+static bool word_char(char c) {
+    return word_start(c) || digit(c);
+}
 
 static bool skip_space(Lexer *l) {
     const char *start = l->at;
     for (;;) {
-        if (*l->at == '\n') l->line++, l->at++;
-        else if (*l->at == ' ' || *l->at == '\t' || *l->at == '\r' || *l->at == '\f' || *l->at == '\v') l->at++;
-        else if (l->at[0] == '/' && l->at[1] == '/') l->at += strcspn(l->at, "\n");
+        if (*l->at == '\n')
+            l->line++, l->at++;
+        else if (*l->at == ' ' || *l->at == '\t' || *l->at == '\r' || *l->at == '\f' || *l->at == '\v')
+            l->at++;
+        else if (l->at[0] == '/' && l->at[1] == '/')
+            l->at += strcspn(l->at, "\n");
         else if (l->at[0] == '/' && l->at[1] == '*') {
-            for (l->at += 2; *l->at && !(l->at[0] == '*' && l->at[1] == '/'); l->at++) l->line += *l->at == '\n';
-            if (*l->at) l->at += 2;
-            else l->error = "a comment that does not end";
-        } else return l->at != start;
+            for (l->at += 2; *l->at && !(l->at[0] == '*' && l->at[1] == '/'); l->at++)
+                l->line += *l->at == '\n';
+            if (*l->at)
+                l->at += 2;
+            else
+                l->error = "a comment that does not end";
+        } else
+            return l->at != start;
     }
 }
 
@@ -43,12 +56,16 @@ static Tok number(Lexer *l, Tok t) {
     if (t.text[0] == '0' && second && strchr("fFdD", second) && hex(t.text[2]) < 16) return hex_float(l, t);
     int base = 10;
     const char *p = t.text;
-    if (p[0] == '0' && (second == 'x' || second == 'X')) base = 16, p += 2;
-    else if (p[0] == '0' && (second == 'b' || second == 'B')) base = 2, p += 2;
-    else if (p[0] == '0' && digit(second)) base = 8, p += 1;
+    if (p[0] == '0' && (second == 'x' || second == 'X'))
+        base = 16, p += 2;
+    else if (p[0] == '0' && (second == 'b' || second == 'B'))
+        base = 2, p += 2;
+    else if (p[0] == '0' && digit(second))
+        base = 8, p += 1;
     const char *first = p;
     for (; hex(*p) < base; p++) {
-        if (t.value > (UINT64_MAX - (u64)hex(*p)) / (u64)base) l->error = "a constant that does not fit 64 bits";
+        if (t.value > (UINT64_MAX - (u64)hex(*p)) / (u64)base)
+            l->error = "a constant that does not fit 64 bits";
         t.value = t.value * (u64)base + (u64)hex(*p);
     }
     t.kind = K_INT;
@@ -59,7 +76,8 @@ static Tok number(Lexer *l, Tok t) {
         memcpy(&t.value, &v, sizeof v);
         t.kind = K_FLOAT;
         p = end;
-    } else if (*p == 'U') t.is_unsigned = true, p++;
+    } else if (*p == 'U')
+        t.is_unsigned = true, p++;
     if (word_char(*p)) l->error = "a malformed number";
     l->at = p;
     return t;
@@ -69,24 +87,30 @@ Tok lex(Lexer *l) {
     bool spaced = skip_space(l);
     Tok t = {.kind = K_PUNCT, .text = l->at, .line = l->line, .spaced = spaced};
     char c = *l->at;
-    if (!c) t.kind = K_END;
+    if (!c)
+        t.kind = K_END;
     else if (word_start(c)) {
         t.kind = K_WORD;
         while (word_char(*l->at)) l->at++;
-    } else if (digit(c)) t = number(l, t);
+    } else if (digit(c))
+        t = number(l, t);
     else if (c == '.' && word_char(l->at[1])) {
         t.kind = K_DOT;
         t.text = ++l->at;
-        while (word_char(*l->at) || (l->at[0] == ':' && l->at[1] == ':' && word_char(l->at[2]))) l->at += *l->at == ':' ? 2 : 1;
+        while (word_char(*l->at) || (l->at[0] == ':' && l->at[1] == ':' && word_char(l->at[2])))
+            l->at += *l->at == ':' ? 2 : 1;
     } else if (c == '"') {
         t.kind = K_STRING;
         t.text = ++l->at;
         while (*l->at && *l->at != '"' && *l->at != '\n') l->at += l->at[0] == '\\' && l->at[1] ? 2 : 1;
         t.length = (u32)(l->at - t.text);
-        if (*l->at == '"') l->at++;
-        else l->error = "a string that does not end";
+        if (*l->at == '"')
+            l->at++;
+        else
+            l->error = "a string that does not end";
         return t;
-    } else l->at++;
+    } else
+        l->at++;
     t.length = (u32)(l->at - t.text);
     return t;
 }

@@ -1,5 +1,6 @@
-/* Parser of PTX text: directives, functions, statements. Names are resolved as they are read, in nested scopes; only
- * branches to labels further down wait (fixups) until their scope closes. Statements go to decode() one by one. */
+/* Parser of PTX text: directives, functions, statements. Names are resolved as they are read, in nested
+ * scopes; only branches to labels further down wait (fixups) until their scope closes. Statements go to
+ * decode() one by one. */
 #include "ptx.h"
 #include "memory.h"
 #include <stdarg.h>
@@ -23,7 +24,9 @@ void advance(Parser *p) {
     p->tok = lex(&p->lexer);
     if (p->lexer.error) ptx_fail(p, p->tok.line, "%s", p->lexer.error);
 }
-bool is_punct(const Parser *p, char c) { return p->tok.kind == K_PUNCT && *p->tok.text == c; }
+bool is_punct(const Parser *p, char c) {
+    return p->tok.kind == K_PUNCT && *p->tok.text == c;
+}
 bool accept(Parser *p, char c) {
     if (!is_punct(p, c)) return false;
     advance(p);
@@ -31,8 +34,8 @@ bool accept(Parser *p, char c) {
 }
 static _Noreturn void unexpected(Parser *p, const char *wanted) {
     if (p->tok.kind == K_END) ptx_fail(p, p->tok.line, "expected %s, found the end of the text", wanted);
-    ptx_fail(p, p->tok.line, "expected %s, found '%s%.*s'", wanted, p->tok.kind == K_DOT ? "." : "", (int)p->tok.length,
-             p->tok.text);
+    ptx_fail(p, p->tok.line, "expected %s, found '%s%.*s'", wanted, p->tok.kind == K_DOT ? "." : "",
+             (int)p->tok.length, p->tok.text);
 }
 void expect(Parser *p, char c) {
     char wanted[] = {'\'', c, '\'', 0};
@@ -41,13 +44,17 @@ void expect(Parser *p, char c) {
 static bool tok_is(Tok t, TokKind kind, const char *word) {
     return t.kind == kind && t.length == strlen(word) && !memcmp(t.text, word, t.length);
 }
-bool is_dot(const Parser *p, const char *word) { return tok_is(p->tok, K_DOT, word); }
+bool is_dot(const Parser *p, const char *word) {
+    return tok_is(p->tok, K_DOT, word);
+}
 bool accept_dot(Parser *p, const char *word) {
     if (!is_dot(p, word)) return false;
     advance(p);
     return true;
 }
-char *tok_string(Parser *p, Tok t) { return pool_string(&p->m->pool, t.text, t.length); }
+char *tok_string(Parser *p, Tok t) {
+    return pool_string(&p->m->pool, t.text, t.length);
+}
 char *expect_word(Parser *p) {
     if (p->tok.kind != K_WORD) unexpected(p, "a name");
     char *s = tok_string(p, p->tok);
@@ -84,8 +91,10 @@ Sym *sym_add(Parser *p, const char *name, SymKind kind, u32 line) {
 
 static void resolve(Parser *p, Fixup *f, const Sym *s) {
     if (s->kind != Y_LABEL) ptx_fail(p, f->line, "'%s' is not a label", f->name);
-    if (f->slot == NO_SLOT) p->m->code[f->ins].target = s->label;
-    else ((u32 *)p->m->code[f->ins].targets)[f->slot] = s->label;
+    if (f->slot == NO_SLOT)
+        p->m->code[f->ins].target = s->label;
+    else
+        ((u32 *)p->m->code[f->ins].targets)[f->slot] = s->label;
 }
 
 /* A scope closes: branches inside it find their labels or wait for the scope around it. */
@@ -110,7 +119,8 @@ static void close_scope(Parser *p) {
 
 void branch_target(Parser *p, Ins *i, u32 slot, const Operand *o, u32 line) {
     if (o->kind != O_NAME || o->neg || o->pair) ptx_fail(p, line, "a branch needs a label");
-    /* a label of an outer scope may be hidden by one further down in this scope: decided when the scope closes */
+    /* a label of an outer scope may be hidden by one further down in this scope: decided when the scope
+     * closes */
     Fixup *f = pool_alloc(&p->m->pool, sizeof *f);
     *f = (Fixup){p->fixups, o->name, (u32)(i - p->m->code), slot, p->depth, line};
     p->fixups = f;
@@ -128,9 +138,9 @@ static void parse_items(Parser *p, Operand *o, char end) {
     Operand items[64];
     u32 n = 0;
     if (!is_punct(p, end)) do {
-        if (n == 64) ptx_fail(p, p->tok.line, "too many operands in a list");
-        items[n++] = parse_operand(p);
-    } while (accept(p, ','));
+            if (n == 64) ptx_fail(p, p->tok.line, "too many operands in a list");
+            items[n++] = parse_operand(p);
+        } while (accept(p, ','));
     expect(p, end);
     o->items = new_operands(p, items, n);
     o->nitems = n;
@@ -154,10 +164,14 @@ static Operand named(Parser *p, OpKind kind) {
 
 static Operand parse_address(Parser *p) {
     Operand o = {.kind = O_ADDRESS};
-    if (p->tok.kind == K_WORD) o = named(p, O_ADDRESS);
-    else o.value = parse_constant(p);
-    if (o.name && accept(p, '+')) o.value = parse_constant(p);
-    else if (o.name && is_punct(p, '-')) o.value = parse_constant(p);
+    if (p->tok.kind == K_WORD)
+        o = named(p, O_ADDRESS);
+    else
+        o.value = parse_constant(p);
+    if (o.name && accept(p, '+'))
+        o.value = parse_constant(p);
+    else if (o.name && is_punct(p, '-'))
+        o.value = parse_constant(p);
     if (is_punct(p, ',')) ptx_fail(p, p->tok.line, "addresses with several coordinates are not supported");
     expect(p, ']');
     return o;
@@ -165,8 +179,10 @@ static Operand parse_address(Parser *p) {
 
 static Operand parse_float(Parser *p, bool minus) {
     Operand o = {.value = p->tok.value};
-    if (p->tok.kind == K_F32) o.kind = O_F32, o.value ^= (u64)minus << 31;
-    else o.kind = p->tok.kind == K_F64 ? O_F64 : O_FLOAT, o.value ^= (u64)minus << 63;
+    if (p->tok.kind == K_F32)
+        o.kind = O_F32, o.value ^= (u64)minus << 31;
+    else
+        o.kind = p->tok.kind == K_F64 ? O_F64 : O_FLOAT, o.value ^= (u64)minus << 63;
     advance(p);
     return o;
 }
@@ -200,7 +216,8 @@ static Operand parse_primary(Parser *p) {
     if (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT) return parse_float(p, false);
     Lexer before = p->lexer;
     Tok tok = p->tok;
-    if (accept(p, '-') && (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT)) return parse_float(p, true);
+    if (accept(p, '-') && (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT))
+        return parse_float(p, true);
     p->lexer = before;
     p->tok = tok;
     o.kind = O_INT;
@@ -241,14 +258,15 @@ static void parse_instruction(Parser *p, bool guarded, Operand guard) {
     }
     bool call = !strcmp(s.op, "call");
     if (!is_punct(p, ';')) do {
-        if (s.noperands == MAX_OPERANDS) ptx_fail(p, s.line, "too many operands");
-        if (call && is_punct(p, '(')) { /* (0f3F800000) is a list there */
-            advance(p);
-            Operand list = {.kind = O_LIST};
-            parse_items(p, &list, ')');
-            s.operands[s.noperands++] = list;
-        } else s.operands[s.noperands++] = parse_operand(p);
-    } while (accept(p, ','));
+            if (s.noperands == MAX_OPERANDS) ptx_fail(p, s.line, "too many operands");
+            if (call && is_punct(p, '(')) { /* (0f3F800000) is a list there */
+                advance(p);
+                Operand list = {.kind = O_LIST};
+                parse_items(p, &list, ')');
+                s.operands[s.noperands++] = list;
+            } else
+                s.operands[s.noperands++] = parse_operand(p);
+        } while (accept(p, ','));
     expect(p, ';');
     decode(p, &s);
 }
@@ -283,9 +301,12 @@ static bool parse_label(Parser *p) {
     }
     Sym *s = sym_add(p, tok_string(p, t), Y_LABEL, t.line);
     s->label = p->m->ncode;
-    if (accept_dot(p, "callprototype")) parse_proto(p, s);
-    else if (accept_dot(p, "branchtargets")) parse_targets(p, s);
-    else if (is_dot(p, "calltargets")) ptx_fail(p, t.line, ".calltargets is not supported");
+    if (accept_dot(p, "callprototype"))
+        parse_proto(p, s);
+    else if (accept_dot(p, "branchtargets"))
+        parse_targets(p, s);
+    else if (is_dot(p, "calltargets"))
+        ptx_fail(p, t.line, ".calltargets is not supported");
     return true;
 }
 
@@ -303,8 +324,14 @@ static void skip_pragma(Parser *p) {
 }
 
 static bool parse_space(Parser *p, Space *space) {
-    static const struct { const char *word; Space space; } spaces[] = {
-        {"local", S_LOCAL}, {"shared", S_SHARED}, {"param", S_PARAM}, {"global", S_GLOBAL}, {"const", S_CONST}};
+    static const struct {
+        const char *word;
+        Space space;
+    } spaces[] = {{"local", S_LOCAL},
+                  {"shared", S_SHARED},
+                  {"param", S_PARAM},
+                  {"global", S_GLOBAL},
+                  {"const", S_CONST}};
     for (u32 i = 0; i < sizeof spaces / sizeof *spaces; i++)
         if (accept_dot(p, spaces[i].word)) {
             *space = spaces[i].space;
@@ -322,19 +349,27 @@ static void parse_body(Parser *p) { /* from after its { */
             p->depth++;
             parse_body(p);
             close_scope(p);
-        } else if (accept_dot(p, "reg")) parse_registers(p);
-        else if (parse_space(p, &space)) parse_variable(p, space, external, false);
-        else if (is_dot(p, "loc")) skip_loc(p);
-        else if (accept_dot(p, "pragma")) skip_pragma(p);
+        } else if (accept_dot(p, "reg"))
+            parse_registers(p);
+        else if (parse_space(p, &space))
+            parse_variable(p, space, external, false);
+        else if (is_dot(p, "loc"))
+            skip_loc(p);
+        else if (accept_dot(p, "pragma"))
+            skip_pragma(p);
         else if (accept(p, '@')) {
             bool neg = accept(p, '!');
             Operand guard = named(p, O_NAME);
             guard.neg = neg;
             parse_instruction(p, true, guard);
-        } else if (accept(p, ';')) continue;
-        else if (parse_label(p)) continue;
-        else if (p->tok.kind == K_WORD) parse_instruction(p, false, (Operand){0});
-        else unexpected(p, "a statement");
+        } else if (accept(p, ';'))
+            continue;
+        else if (parse_label(p))
+            continue;
+        else if (p->tok.kind == K_WORD)
+            parse_instruction(p, false, (Operand){0});
+        else
+            unexpected(p, "a statement");
     }
 }
 
@@ -343,15 +378,15 @@ static void parse_params(Parser *p, Func *f, Param **list, u32 *n) { /* from aft
     Param params[256];
     u32 count = 0;
     if (!is_punct(p, ')')) do {
-        if (count == 256) ptx_fail(p, p->tok.line, "too many parameters");
-        Param q = parse_param(p, f->entry);
-        if (f->entry) {
-            q.offset = (f->param_bytes + q.align - 1) / q.align * q.align;
-            q.sym->var->address = q.offset;
-            f->param_bytes = q.offset + q.size;
-        }
-        params[count++] = q;
-    } while (accept(p, ','));
+            if (count == 256) ptx_fail(p, p->tok.line, "too many parameters");
+            Param q = parse_param(p, f->entry);
+            if (f->entry) {
+                q.offset = (f->param_bytes + q.align - 1) / q.align * q.align;
+                q.sym->var->address = q.offset;
+                f->param_bytes = q.offset + q.size;
+            }
+            params[count++] = q;
+        } while (accept(p, ','));
     expect(p, ')');
     *list = pool_alloc(&p->m->pool, (count + 1) * sizeof *params);
     memcpy(*list, params, count * sizeof *params);
@@ -370,12 +405,18 @@ static void parse_performance(Parser *p, Func *f) {
             }
             f->max_threads = n[0] * n[1] * n[2];
             if (req) memcpy(f->req, n, sizeof n);
-        } else if (accept_dot(p, "maxnreg")) f->max_regs = (u32)expect_int(p);
-        else if (accept_dot(p, "minnctapersm")) f->min_blocks = (u32)expect_int(p);
-        else if (accept_dot(p, "maxnctapersm")) expect_int(p);
-        else if (accept_dot(p, "noreturn")) continue;
-        else if (accept_dot(p, "pragma")) skip_pragma(p);
-        else ptx_fail(p, p->tok.line, "unknown directive '.%.*s'", (int)p->tok.length, p->tok.text);
+        } else if (accept_dot(p, "maxnreg"))
+            f->max_regs = (u32)expect_int(p);
+        else if (accept_dot(p, "minnctapersm"))
+            f->min_blocks = (u32)expect_int(p);
+        else if (accept_dot(p, "maxnctapersm"))
+            expect_int(p);
+        else if (accept_dot(p, "noreturn"))
+            continue;
+        else if (accept_dot(p, "pragma"))
+            skip_pragma(p);
+        else
+            ptx_fail(p, p->tok.line, "unknown directive '.%.*s'", (int)p->tok.length, p->tok.text);
     }
 }
 
@@ -416,7 +457,8 @@ static void parse_function(Parser *p, bool entry) {
     parse_performance(p, &prototype);
     p->depth = 0;
     Sym *known = sym_find(p, name);
-    if (known && (known->kind != Y_FUNC || known->func->entry != entry)) ptx_fail(p, line, "'%s' is declared twice", name);
+    if (known && (known->kind != Y_FUNC || known->func->entry != entry))
+        ptx_fail(p, line, "'%s' is declared twice", name);
     Func *f = known ? known->func : add_func(p, name, entry, line);
     p->depth = 1;
     if (f->defined && is_punct(p, '{')) ptx_fail(p, line, "'%s' is defined twice", name);
@@ -425,7 +467,8 @@ static void parse_function(Parser *p, bool entry) {
     prototype.name = f->name, prototype.line = line, prototype.module = p->m, prototype.index = f->index;
     *f = prototype;
     p->func = f;
-    if (accept(p, '{')) parse_function_body(p, f);
+    if (accept(p, '{'))
+        parse_function_body(p, f);
     else {
         expect(p, ';');
         close_scope(p);
@@ -439,7 +482,9 @@ static void parse_version(Parser *p) {
     if (p->tok.kind != K_FLOAT) unexpected(p, "a version number like 7.8");
     memcpy(&v, &p->tok.value, sizeof v);
     p->m->version = (u32)v * 100 + (u32)(v * 10 + 0.5) % 10;
-    if (p->m->version > 900) ptx_fail(p, p->tok.line, "PTX version %u.%u is newer than the 9.0 known here", p->m->version / 100, p->m->version % 100);
+    if (p->m->version > 900)
+        ptx_fail(p, p->tok.line, "PTX version %u.%u is newer than the 9.0 known here", p->m->version / 100,
+                 p->m->version % 100);
     advance(p);
 }
 
@@ -451,8 +496,10 @@ static void parse_target(Parser *p) {
         if (sscanf(word, "sm_%u", &sm) == 1) {
             p->m->sm = sm;
             char last = word[strlen(word) - 1];
-            if (last == 'a' || last == 'f') ptx_fail(p, line, "target %s: architecture-specific targets are not supported", word);
-        } else if (strcmp(word, "texmode_independent") && strcmp(word, "debug")) ptx_fail(p, line, "unknown target '%s'", word);
+            if (last == 'a' || last == 'f')
+                ptx_fail(p, line, "target %s: architecture-specific targets are not supported", word);
+        } else if (strcmp(word, "texmode_independent") && strcmp(word, "debug"))
+            ptx_fail(p, line, "unknown target '%s'", word);
     } while (accept(p, ','));
 }
 
@@ -471,22 +518,35 @@ static void parse_directive(Parser *p) {
     bool external = false, visible = false;
     Space space;
     for (;; advance(p)) {
-        if (is_dot(p, "extern")) external = true;
-        else if (is_dot(p, "visible") || is_dot(p, "weak") || is_dot(p, "common")) visible = true;
-        else break;
+        if (is_dot(p, "extern"))
+            external = true;
+        else if (is_dot(p, "visible") || is_dot(p, "weak") || is_dot(p, "common"))
+            visible = true;
+        else
+            break;
     }
-    if (accept_dot(p, "entry")) parse_function(p, true);
-    else if (accept_dot(p, "func")) parse_function(p, false);
-    else if (parse_space(p, &space)) parse_variable(p, space, external, visible);
-    else if (accept_dot(p, "version")) parse_version(p);
-    else if (accept_dot(p, "target")) parse_target(p);
+    if (accept_dot(p, "entry"))
+        parse_function(p, true);
+    else if (accept_dot(p, "func"))
+        parse_function(p, false);
+    else if (parse_space(p, &space))
+        parse_variable(p, space, external, visible);
+    else if (accept_dot(p, "version"))
+        parse_version(p);
+    else if (accept_dot(p, "target"))
+        parse_target(p);
     else if (accept_dot(p, "address_size")) {
         if (expect_int(p) != 64) ptx_fail(p, p->tok.line, "only .address_size 64 is supported");
-    } else if (is_dot(p, "file") || is_dot(p, "loc")) skip_loc(p);
-    else if (accept_dot(p, "section")) skip_section(p);
-    else if (accept_dot(p, "pragma")) skip_pragma(p);
-    else if (is_punct(p, ';')) advance(p);
-    else unexpected(p, "a directive");
+    } else if (is_dot(p, "file") || is_dot(p, "loc"))
+        skip_loc(p);
+    else if (accept_dot(p, "section"))
+        skip_section(p);
+    else if (accept_dot(p, "pragma"))
+        skip_pragma(p);
+    else if (is_punct(p, ';'))
+        advance(p);
+    else
+        unexpected(p, "a directive");
 }
 
 /* The registers of .func lie behind those of the largest entry. */
@@ -517,11 +577,15 @@ static void place_functions(Module *m) {
 static bool reaches(Module *m, Func *f, Func *goal, u32 depth) {
     if (depth > m->nfuncs) return false;
     for (u32 c = f->begin; f->defined && c < f->end; c++)
-        if (m->code[c].callee && (m->code[c].callee == goal || reaches(m, m->code[c].callee, goal, depth + 1))) return true;
+        if (m->code[c].callee &&
+            (m->code[c].callee == goal || reaches(m, m->code[c].callee, goal, depth + 1)))
+            return true;
     return false;
 }
 
-static bool builtin(const char *name) { return !strcmp(name, "vprintf") || !strcmp(name, "__assertfail"); }
+static bool builtin(const char *name) {
+    return !strcmp(name, "vprintf") || !strcmp(name, "__assertfail");
+}
 
 static void parse_module(Parser *p) {
     Module *m = p->m;
@@ -534,7 +598,8 @@ static void parse_module(Parser *p) {
             ptx_fail(p, m->code[c].line, "'%s' is called but not defined", m->code[c].callee->name);
     for (u32 i = 0; i < m->nfuncs; i++)
         if (!m->funcs[i]->entry && reaches(m, m->funcs[i], m->funcs[i], 0))
-            ptx_fail(p, m->funcs[i]->line, "'%s' calls itself: recursion is not supported", m->funcs[i]->name);
+            ptx_fail(p, m->funcs[i]->line, "'%s' calls itself: recursion is not supported",
+                     m->funcs[i]->name);
     place_functions(m);
 }
 

@@ -5,7 +5,10 @@
 #include <string.h>
 
 /* ---- constant expressions: C's, over 64 bits; unsigned where an operand is ---- */
-typedef struct Const { u64 v; bool uns; } Const;
+typedef struct Const {
+    u64 v;
+    bool uns;
+} Const;
 static Const parse_ternary(Parser *p);
 
 static Const parse_unary(Parser *p) {
@@ -35,15 +38,19 @@ static Const parse_unary(Parser *p) {
         advance(p);
         return (Const){LANES, false};
     }
-    if (p->tok.kind != K_INT) ptx_fail(p, p->tok.line, "expected an operand, found '%.*s'", (int)p->tok.length, p->tok.text);
+    if (p->tok.kind != K_INT)
+        ptx_fail(p, p->tok.line, "expected an operand, found '%.*s'", (int)p->tok.length, p->tok.text);
     Const c = {p->tok.value, p->tok.is_unsigned || p->tok.value >> 63};
     advance(p);
     return c;
 }
 
-static const struct { const char text[3]; int level; } binary[] = {
-    {"||", 1}, {"&&", 2}, {"==", 6}, {"!=", 6}, {"<=", 7}, {">=", 7}, {"<<", 8}, {">>", 8}, {"|", 3}, {"^", 4},
-    {"&", 5},  {"<", 7},  {">", 7},  {"+", 9},  {"-", 9},  {"*", 10}, {"/", 10}, {"%", 10}};
+static const struct {
+    const char text[3];
+    int level;
+} binary[] = {{"||", 1}, {"&&", 2}, {"==", 6}, {"!=", 6}, {"<=", 7}, {">=", 7},
+              {"<<", 8}, {">>", 8}, {"|", 3},  {"^", 4},  {"&", 5},  {"<", 7},
+              {">", 7},  {"+", 9},  {"-", 9},  {"*", 10}, {"/", 10}, {"%", 10}};
 enum { BINARY = sizeof binary / sizeof *binary };
 
 static int operator_here(Parser *p) {
@@ -60,26 +67,45 @@ static Const apply(Parser *p, int op, Const a, Const b) {
     u64 x = a.v, y = b.v;
     i64 sx = (i64)x, sy = (i64)y;
     bool divides = binary[op].text[0] == '/' || binary[op].text[0] == '%';
-    if (divides && (!y || (!uns && sy == -1 && sx == INT64_MIN))) ptx_fail(p, p->tok.line, "division by zero or overflow in a constant");
+    if (divides && (!y || (!uns && sy == -1 && sx == INT64_MIN)))
+        ptx_fail(p, p->tok.line, "division by zero or overflow in a constant");
     switch (op) {
-    case 0: return (Const){x || y, false};
-    case 1: return (Const){x && y, false};
-    case 2: return (Const){x == y, false};
-    case 3: return (Const){x != y, false};
-    case 4: return (Const){uns ? x <= y : sx <= sy, false};
-    case 5: return (Const){uns ? x >= y : sx >= sy, false};
-    case 6: return (Const){y < 64 ? x << y : 0, a.uns};
-    case 7: return (Const){a.uns ? (y < 64 ? x >> y : 0) : (u64)(sx >> (y < 64 ? y : 63)), a.uns};
-    case 8: return (Const){x | y, uns};
-    case 9: return (Const){x ^ y, uns};
-    case 10: return (Const){x & y, uns};
-    case 11: return (Const){uns ? x < y : sx < sy, false};
-    case 12: return (Const){uns ? x > y : sx > sy, false};
-    case 13: return (Const){x + y, uns};
-    case 14: return (Const){x - y, uns};
-    case 15: return (Const){x * y, uns};
-    case 16: return (Const){uns ? x / y : (u64)(sx / sy), uns};
-    default: return (Const){uns ? x % y : (u64)(sx % sy), uns};
+    case 0:
+        return (Const){x || y, false};
+    case 1:
+        return (Const){x && y, false};
+    case 2:
+        return (Const){x == y, false};
+    case 3:
+        return (Const){x != y, false};
+    case 4:
+        return (Const){uns ? x <= y : sx <= sy, false};
+    case 5:
+        return (Const){uns ? x >= y : sx >= sy, false};
+    case 6:
+        return (Const){y < 64 ? x << y : 0, a.uns};
+    case 7:
+        return (Const){a.uns ? (y < 64 ? x >> y : 0) : (u64)(sx >> (y < 64 ? y : 63)), a.uns};
+    case 8:
+        return (Const){x | y, uns};
+    case 9:
+        return (Const){x ^ y, uns};
+    case 10:
+        return (Const){x & y, uns};
+    case 11:
+        return (Const){uns ? x < y : sx < sy, false};
+    case 12:
+        return (Const){uns ? x > y : sx > sy, false};
+    case 13:
+        return (Const){x + y, uns};
+    case 14:
+        return (Const){x - y, uns};
+    case 15:
+        return (Const){x * y, uns};
+    case 16:
+        return (Const){uns ? x / y : (u64)(sx / sy), uns};
+    default:
+        return (Const){uns ? x % y : (u64)(sx % sy), uns};
     }
 }
 
@@ -103,7 +129,9 @@ static Const parse_ternary(Parser *p) {
 }
 
 /* `|` between operands means a pair of predicates, so that a constant outside of parentheses has no `|`. */
-u64 parse_constant(Parser *p) { return parse_binary(p, 4).v; }
+u64 parse_constant(Parser *p) {
+    return parse_binary(p, 4).v;
+}
 
 /* ---- registers ---- */
 Opnd new_register(Parser *p, Type type) {
@@ -129,17 +157,21 @@ static void add_register(Parser *p, const char *name, Type type, u32 vector, u32
 static Type parse_type(Parser *p) {
     Type t = T_NONE;
     if (p->tok.kind == K_DOT) t = type_of(tok_string(p, p->tok));
-    if (t == T_NONE) ptx_fail(p, p->tok.line, "expected a type, found '%.*s'", (int)p->tok.length, p->tok.text);
+    if (t == T_NONE)
+        ptx_fail(p, p->tok.line, "expected a type, found '%.*s'", (int)p->tok.length, p->tok.text);
     advance(p);
     return t;
 }
 
-static u32 parse_vector(Parser *p) { return accept_dot(p, "v2") ? 2 : accept_dot(p, "v4") ? 4 : 0; }
+static u32 parse_vector(Parser *p) {
+    return accept_dot(p, "v2") ? 2 : accept_dot(p, "v4") ? 4 : 0;
+}
 
 void parse_registers(Parser *p) { /* .reg [.v2] .f32 a, b<4>; */
     u32 vector = parse_vector(p);
     Type type = parse_type(p);
-    if (type == T_B128 || (type != T_PRED && !type_size(type))) ptx_fail(p, p->tok.line, "registers of type .%s are not supported", type_name(type));
+    if (type == T_B128 || (type != T_PRED && !type_size(type)))
+        ptx_fail(p, p->tok.line, "registers of type .%s are not supported", type_name(type));
     do {
         u32 line = p->tok.line;
         char *name = expect_word(p);
@@ -160,7 +192,13 @@ void parse_registers(Parser *p) { /* .reg [.v2] .f32 a, b<4>; */
 }
 
 /* ---- variables ---- */
-typedef struct Decl { u32 align, vector, line; Type type; char *name; u64 size; bool open; } Decl;
+typedef struct Decl {
+    u32 align, vector, line;
+    Type type;
+    char *name;
+    u64 size;
+    bool open;
+} Decl;
 
 static u64 parse_dimensions(Parser *p, Decl *d) {
     u64 n = 1;
@@ -184,7 +222,8 @@ static void parse_declaration(Parser *p, Decl *d) { /* [.align n] [.v2] .type */
     if (is_dot(p, "attribute")) ptx_fail(p, d->line, ".attribute is not supported");
     d->vector = parse_vector(p);
     d->type = parse_type(p);
-    if (!type_size(d->type)) ptx_fail(p, d->line, "variables of type .%s are not supported", type_name(d->type));
+    if (!type_size(d->type))
+        ptx_fail(p, d->line, "variables of type .%s are not supported", type_name(d->type));
 }
 
 static void parse_name(Parser *p, Decl *d) {
@@ -202,7 +241,8 @@ static void add_reloc(Parser *p, Var *v, u64 at, bool generic) {
     if (generic) expect(p, '(');
     char *name = expect_word(p);
     Sym *s = sym_find(p, name);
-    if (!s || (s->kind != Y_VAR && s->kind != Y_FUNC)) ptx_fail(p, line, "unknown name '%s' in an initialiser", name);
+    if (!s || (s->kind != Y_VAR && s->kind != Y_FUNC))
+        ptx_fail(p, line, "unknown name '%s' in an initialiser", name);
     struct Reloc *r = pool_alloc(&p->m->pool, sizeof *r);
     *r = (struct Reloc){.at = at, .sym = s, .generic = generic, .line = line, .next = v->relocs};
     if (generic) expect(p, ')');
@@ -212,7 +252,8 @@ static void add_reloc(Parser *p, Var *v, u64 at, bool generic) {
 
 static u64 float_bits(Parser *p, Type type, bool minus) {
     u64 bits = p->tok.value;
-    if (p->tok.kind == K_F32 && type != T_F32 && type != T_B32) ptx_fail(p, p->tok.line, "an f32 constant for a .%s", type_name(type));
+    if (p->tok.kind == K_F32 && type != T_F32 && type != T_B32)
+        ptx_fail(p, p->tok.line, "an f32 constant for a .%s", type_name(type));
     if (p->tok.kind != K_F32 && type == T_F32) {
         double d;
         memcpy(&d, &bits, sizeof d);
@@ -227,7 +268,8 @@ static u64 float_bits(Parser *p, Type type, bool minus) {
 
 static void parse_element(Parser *p, Var *v, Type type, u64 *at) {
     if (accept(p, '{')) {
-        if (!is_punct(p, '}')) do parse_element(p, v, type, at);
+        if (!is_punct(p, '}')) do
+                parse_element(p, v, type, at);
             while (accept(p, ','));
         expect(p, '}');
         return;
@@ -244,7 +286,8 @@ static void parse_element(Parser *p, Var *v, Type type, u64 *at) {
         Lexer before = p->lexer;
         Tok tok = p->tok;
         bool minus = accept(p, '-');
-        if (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT) bits = float_bits(p, type, minus);
+        if (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT)
+            bits = float_bits(p, type, minus);
         else {
             p->lexer = before;
             p->tok = tok;
@@ -268,20 +311,23 @@ static void place(Parser *p, Var *v) {
         if (f && f->entry && *next < m->shared_next) *next = m->shared_next;
         v->address = (*next + v->align - 1) / v->align * v->align;
         *next = (u32)(v->address + v->size + 16); /* a red zone */
+        v->owner = f && f->entry ? f : NULL;
         if (f) f->shared_bytes = (u32)((f->shared_bytes + v->align - 1) / v->align * v->align + v->size);
         return;
     case S_LOCAL:
         v->address = (m->local_bytes + 64 + v->align - 1) / v->align * v->align;
         m->local_bytes = (u32)(v->address + v->size);
         return;
-    case S_CONST: m->const_bytes += v->size; /* fall through */
+    case S_CONST:
+        m->const_bytes += v->size; /* fall through */
     case S_GLOBAL:
         if (v->external) return;
         if (m->const_bytes > 65536) ptx_fail(p, p->tok.line, "more than 64 KiB of .const");
         v->address = mem_alloc(v->size, v->align < 256 ? 256 : v->align);
         if (!v->address) ptx_fail(p, p->tok.line, "too little device memory for '%s'", v->name);
         return;
-    default: return;
+    default:
+        return;
     }
 }
 
@@ -293,6 +339,13 @@ static Var *add_var(Parser *p, Space space, const Decl *d) {
     s->var = v;
     s->type = d->type;
     return v;
+}
+
+static void remember(Parser *p, Var *v, Var ***list, u32 *n) {
+    Var **all = pool_alloc(&p->m->pool, (*n + 1) * sizeof v);
+    if (*n) memcpy(all, *list, *n * sizeof v);
+    all[(*n)++] = v;
+    *list = all;
 }
 
 void parse_variable(Parser *p, Space space, bool external, bool visible) {
@@ -307,27 +360,26 @@ void parse_variable(Parser *p, Space space, bool external, bool visible) {
         Space kept = space == S_PARAM ? S_LOCAL : space; /* arguments of calls */
         Var *v = add_var(p, kept, &d);
         v->external = external || (d.open && space == S_SHARED);
-        if (d.open && !external && space != S_GLOBAL && space != S_CONST) ptx_fail(p, d.line, "the size of '%s' is missing", d.name);
-        if (v->external && space != S_SHARED) ptx_fail(p, d.line, "'%s' is external: modules are not linked", d.name);
+        if (d.open && !external && space != S_GLOBAL && space != S_CONST)
+            ptx_fail(p, d.line, "the size of '%s' is missing", d.name);
+        if (v->external && space != S_SHARED)
+            ptx_fail(p, d.line, "'%s' is external: modules are not linked", d.name);
         if (accept(p, '=')) {
-            if (space != S_GLOBAL && space != S_CONST) ptx_fail(p, d.line, "only .global and .const variables have initialisers");
+            if (space != S_GLOBAL && space != S_CONST)
+                ptx_fail(p, d.line, "only .global and .const variables have initialisers");
             v->init = pool_alloc(&p->m->pool, v->size + 16);
             u64 at = 0;
             parse_element(p, v, d.type, &at);
         }
         place(p, v);
-        if (space == S_GLOBAL || space == S_CONST) {
-            Module *m = p->m;
-            Var **vars = pool_alloc(&m->pool, (m->nvars + 1) * sizeof v);
-            if (m->nvars) memcpy(vars, m->vars, m->nvars * sizeof v);
-            vars[m->nvars++] = v;
-            m->vars = vars;
-        }
+        if (space == S_GLOBAL || space == S_CONST) remember(p, v, &p->m->vars, &p->m->nvars);
+        if (space == S_SHARED && !v->external) remember(p, v, &p->m->shared, &p->m->nshared);
     } while (accept(p, ','));
     expect(p, ';');
 }
 
-/* .param .u64 name, .param .align 8 .b8 name[16], .param .u64 .ptr .global .align 16 name; a .func may take .reg */
+/* .param .u64 name, .param .align 8 .b8 name[16], .param .u64 .ptr .global .align 16 name; a .func may take
+ * .reg */
 Param parse_param(Parser *p, bool entry) {
     Decl d;
     if (!entry && accept_dot(p, "reg")) {
@@ -341,7 +393,8 @@ Param parse_param(Parser *p, bool entry) {
     if (!accept_dot(p, "param")) ptx_fail(p, p->tok.line, "expected .param");
     parse_declaration(p, &d);
     if (accept_dot(p, "ptr")) {
-        if (!(accept_dot(p, "global") || accept_dot(p, "shared") || accept_dot(p, "local"))) accept_dot(p, "const");
+        if (!(accept_dot(p, "global") || accept_dot(p, "shared") || accept_dot(p, "local")))
+            accept_dot(p, "const");
         if (accept_dot(p, "align")) expect_int(p);
     }
     parse_name(p, &d);

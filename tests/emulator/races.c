@@ -1,12 +1,14 @@
-/* Data races, by happens-before. Each warp has a clock that advances at every synchronisation; an access carries the
- * clock at which it was made. Another access of the same byte is ordered after it if the later thread has seen a higher
- * clock of that warp, by a barrier, a bar.warp.sync, or a fence, a strong write, and a strong read of it. Two accesses
- * that are not ordered, of which one writes, are a race unless both are strong (atomic, volatile, relaxed, ...).
- * Lanes of one warp are ordered only by synchronisation too, as independent thread scheduling has it: a shuffle or vote
- * orders nothing. Several lanes may write the same value to the same place in one instruction.
+/* Data races, by happens-before. Each warp has a clock that advances at every synchronisation; an access
+ * carries the clock at which it was made. Another access of the same byte is ordered after it if the later
+ * thread has seen a higher clock of that warp, by a barrier, a bar.warp.sync, or a fence, a strong write, and
+ * a strong read of it. Two accesses that are not ordered, of which one writes, are a race unless both are
+ * strong (atomic, volatile, relaxed, ...). Lanes of one warp are ordered only by synchronisation too, as
+ * independent thread scheduling has it: a shuffle or vote orders nothing. Several lanes may write the same
+ * value to the same place in one instruction.
  *
- * Shared memory has a cell a word, and one a byte where accesses are narrower. Global memory has a cell a word that
- * keeps the last write and the last read with their byte masks: never a false report, now and then a race unseen. */
+ * Shared memory has a cell a word, and one a byte where accesses are narrower. Global memory has a cell a
+ * word that keeps the last write and the last read with their byte masks: never a false report, now and then
+ * a race unseen. */
 #include "memory.h"
 #include "warp.h"
 #include <string.h>
@@ -34,29 +36,41 @@ static bool same_value(Warp *w, const Ins *i, u32 other, u64 address, u32 size) 
         if (w->addr[l] == w->addr[o] && (u32)l != o) lane = l;
     if (lane < 0) return false;
     for (int l = 0; l < LANES; l++)
-        if (w->addr[l] == w->addr[o] && src_lane(w, &i->s[1], l) != src_lane(w, &i->s[1], (int)o)) return false;
+        if (w->addr[l] == w->addr[o] && src_lane(w, &i->s[1], l) != src_lane(w, &i->s[1], (int)o))
+            return false;
     return true;
 }
 
-static void report(Warp *w, const Ins *i, int lane, const char *space, u64 address, Stamp s, bool other_writes, enum Touch how) {
+static void report(Warp *w, const Ins *i, int lane, const char *space, u64 address, Stamp s,
+                   bool other_writes, enum Touch how) {
     u32 t = s.thread, *n = w->block->launch->dim;
-    suspect(w, i, lane, "race: %s of %s address 0x%llx, %s by thread (%u,%u,%u) without synchronisation in between",
-            how == READ ? "read" : how == ATOMIC ? "atomic access" : "write", space, (unsigned long long)address,
-            other_writes ? "written" : "read", t % n[0], t / n[0] % n[1], t / n[0] / n[1]);
+    suspect(w, i, lane,
+            "race: %s of %s address 0x%llx, %s by thread (%u,%u,%u) without synchronisation in between",
+            how == READ     ? "read"
+            : how == ATOMIC ? "atomic access"
+                            : "write",
+            space, (unsigned long long)address, other_writes ? "written" : "read", t % n[0], t / n[0] % n[1],
+            t / n[0] / n[1]);
 }
 
-static void visit(Warp *w, const Ins *i, int lane, Cell *c, u32 address, u32 size, enum Touch how, bool strong) {
+static void visit(Warp *w, const Ins *i, int lane, Cell *c, u32 address, u32 size, enum Touch how,
+                  bool strong) {
     Stamp me = {w->clock, (u16)(w->index * LANES + (u32)lane), strong};
-    if (!ordered(w, lane, c->w) && !(strong && c->w.strong) && !(how == WRITE && same_value(w, i, c->w.thread, address, size)))
+    if (!ordered(w, lane, c->w) && !(strong && c->w.strong) &&
+        !(how == WRITE && same_value(w, i, c->w.thread, address, size)))
         report(w, i, lane, "shared", address, c->w, true, how);
     if (how == READ) {
-        if (c->r.thread == me.thread || ordered(w, lane, c->r)) c->r = me;
+        if (c->r.thread == me.thread || ordered(w, lane, c->r))
+            c->r = me;
         else if (c->r2.thread == me.thread || ordered(w, lane, c->r2) ||
-                 (c->r2.thread / LANES == c->r.thread / LANES && c->r.thread / LANES != w->index)) c->r2 = me;
+                 (c->r2.thread / LANES == c->r.thread / LANES && c->r.thread / LANES != w->index))
+            c->r2 = me;
         return;
     }
-    if (!ordered(w, lane, c->r) && !(strong && c->r.strong)) report(w, i, lane, "shared", address, c->r, false, how);
-    if (!ordered(w, lane, c->r2) && !(strong && c->r2.strong)) report(w, i, lane, "shared", address, c->r2, false, how);
+    if (!ordered(w, lane, c->r) && !(strong && c->r.strong))
+        report(w, i, lane, "shared", address, c->r, false, how);
+    if (!ordered(w, lane, c->r2) && !(strong && c->r2.strong))
+        report(w, i, lane, "shared", address, c->r2, false, how);
     *c = (Cell){.w = me};
     if (how == ATOMIC) c->r = me;
 }
@@ -82,16 +96,25 @@ void race_shared(Warp *w, const Ins *i, int lane, u32 address, u32 size, enum To
 }
 
 /* ---- global memory ---- */
-typedef struct Side { u32 time, block, clock; u16 thread; u8 mask, strong; } Side;
-typedef struct GlobalCell { Side w, r; } GlobalCell;
+typedef struct Side {
+    u32 time, block, clock;
+    u16 thread;
+    u8 mask, strong;
+} Side;
+typedef struct GlobalCell {
+    Side w, r;
+} GlobalCell;
 static GlobalCell *cells;
 static u32 now_ = 1; /* advances with every release and acquire; accesses carry it */
 
-u32 race_time(void) { return ++now_; }
+u32 race_time(void) {
+    return ++now_;
+}
 
 bool race_open(u64 bytes) {
     u64 range = (bytes * 2 + (64 << 20)) / 4 * sizeof *cells;
-    if (!cells) cells = mmap(NULL, range, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!cells)
+        cells = mmap(NULL, range, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return cells != MAP_FAILED;
 }
 
@@ -110,23 +133,34 @@ static bool side_ordered(const Warp *w, int lane, const Side *s) {
     return true;
 }
 
-static void race_word(Warp *w, const Ins *i, int lane, GlobalCell *c, u64 address, u8 mask, enum Touch how, bool strong) {
+static void race_word(Warp *w, const Ins *i, int lane, GlobalCell *c, u64 address, u8 mask, enum Touch how,
+                      bool strong) {
     Side me = {now_, w->block->index, w->clock, (u16)(w->index * LANES + (u32)lane), mask, strong};
     if (c->w.mask & mask && !(strong && c->w.strong) && !side_ordered(w, lane, &c->w) &&
         !(how == WRITE && c->w.block == me.block && same_value(w, i, c->w.thread, address, 4))) {
-        if (c->w.block == me.block) report(w, i, lane, "global", address, (Stamp){c->w.clock, c->w.thread, 0}, true, how);
-        else suspect(w, i, lane, "race: %s of global address 0x%llx, written by block %u in the same launch", how == READ ? "read" : "write", (unsigned long long)address, c->w.block);
+        if (c->w.block == me.block)
+            report(w, i, lane, "global", address, (Stamp){c->w.clock, c->w.thread, 0}, true, how);
+        else
+            suspect(w, i, lane, "race: %s of global address 0x%llx, written by block %u in the same launch",
+                    how == READ ? "read" : "write", (unsigned long long)address, c->w.block);
     }
     if (how == READ) {
-        if (c->r.block == me.block && c->r.thread == me.thread && c->r.clock == me.clock && c->r.time >= w->block->launch->start_time) me.mask |= c->r.mask;
+        if (c->r.block == me.block && c->r.thread == me.thread && c->r.clock == me.clock &&
+            c->r.time >= w->block->launch->start_time)
+            me.mask |= c->r.mask;
         c->r = me;
         return;
     }
     if (c->r.mask & mask && !(strong && c->r.strong) && !side_ordered(w, lane, &c->r)) {
-        if (c->r.block == me.block) report(w, i, lane, "global", address, (Stamp){c->r.clock, c->r.thread, 0}, false, how);
-        else suspect(w, i, lane, "race: write of global address 0x%llx, read by block %u in the same launch", (unsigned long long)address, c->r.block);
+        if (c->r.block == me.block)
+            report(w, i, lane, "global", address, (Stamp){c->r.clock, c->r.thread, 0}, false, how);
+        else
+            suspect(w, i, lane, "race: write of global address 0x%llx, read by block %u in the same launch",
+                    (unsigned long long)address, c->r.block);
     }
-    if (c->w.block == me.block && c->w.thread == me.thread && c->w.clock == me.clock && c->w.time >= w->block->launch->start_time) me.mask |= c->w.mask;
+    if (c->w.block == me.block && c->w.thread == me.thread && c->w.clock == me.clock &&
+        c->w.time >= w->block->launch->start_time)
+        me.mask |= c->w.mask;
     c->w = me;
 }
 

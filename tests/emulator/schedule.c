@@ -21,16 +21,23 @@ static u64 size_setting(const char *name, u64 otherwise) {
     if (!v || !*v) return otherwise;
     char *end;
     u64 n = strtoull(v, &end, 0);
-    return *end == 'G' || *end == 'g' ? n << 30 : *end == 'M' || *end == 'm' ? n << 20 : *end == 'K' || *end == 'k' ? n << 10 : n;
+    return *end == 'G' || *end == 'g'   ? n << 30
+           : *end == 'M' || *end == 'm' ? n << 20
+           : *end == 'K' || *end == 'k' ? n << 10
+                                        : n;
 }
 
 void settings_read(void) {
     const char *device = getenv("TBC_EMU_DEVICE");
-    settings = (Settings){
-        .strict = number("TBC_EMU_STRICT", 1), .perturb = number("TBC_EMU_PERTURB", 0), .defer = number("TBC_EMU_DEFER", 1),
-        .seed = number("TBC_EMU_SEED", 1), .slice = number("TBC_EMU_SLICE", 200), .resident = (u32)number("TBC_EMU_RESIDENT", 4),
-        .memory = size_setting("TBC_EMU_MEMORY", 4ull << 30), .timeout = number("TBC_EMU_TIMEOUT", 100000000000ull),
-        .sm = device && sscanf(device, "sm_%u", &settings.sm) == 1 ? settings.sm : 80};
+    settings = (Settings){.strict = number("TBC_EMU_STRICT", 1),
+                          .perturb = number("TBC_EMU_PERTURB", 0),
+                          .defer = number("TBC_EMU_DEFER", 1),
+                          .seed = number("TBC_EMU_SEED", 1),
+                          .slice = number("TBC_EMU_SLICE", 200),
+                          .resident = (u32)number("TBC_EMU_RESIDENT", 4),
+                          .memory = size_setting("TBC_EMU_MEMORY", 4ull << 30),
+                          .timeout = number("TBC_EMU_TIMEOUT", 100000000000ull),
+                          .sm = device && sscanf(device, "sm_%u", &settings.sm) == 1 ? settings.sm : 80};
     if (device) sscanf(device, "sm_%u", &settings.sm);
     if (settings.resident < 1) settings.resident = 1;
     if (settings.slice < 1) settings.slice = 1;
@@ -50,8 +57,9 @@ static void print_report(Warp *w, const Ins *i, int lane, const char *kind, cons
     const Launch *l = b->launch;
     u32 t = w->index * LANES + (u32)lane;
     fflush(stdout);
-    fprintf(stderr, "tbc-emulator: %s: %s\n    in %s, PTX line %u, block (%u,%u,%u), thread (%u,%u,%u)\n", kind, text, l->func->name,
-            i ? i->line : l->func->line, b->id[0], b->id[1], b->id[2], t % l->dim[0], t / l->dim[0] % l->dim[1], t / l->dim[0] / l->dim[1]);
+    fprintf(stderr, "tbc-emulator: %s: %s\n    in %s, PTX line %u, block (%u,%u,%u), thread (%u,%u,%u)\n",
+            kind, text, l->func->name, i ? i->line : l->func->line, b->id[0], b->id[1], b->id[2],
+            t % l->dim[0], t / l->dim[0] % l->dim[1], t / l->dim[0] / l->dim[1]);
 }
 
 _Noreturn void fault(Warp *w, const Ins *i, int lane, int code, const char *format, ...) {
@@ -124,8 +132,19 @@ static void start_warp(Block *b, u32 index) {
     u8 *regs = w->regs, *local = w->local, *local_state = w->local_state;
     u32 *poison = w->poison, cap = w->copies_cap;
     Copy *copies = w->copies;
-    *w = (Warp){.block = b, .regs = regs, .poison = poison, .index = index, .local = local, .local_state = local_state, .copies = copies,
-                .copies_cap = cap, .at_barrier = -1, .pc = l->func->begin, .other_pc = FULL, .clock = b->clock, .converged = b->clock,
+    *w = (Warp){.block = b,
+                .regs = regs,
+                .poison = poison,
+                .index = index,
+                .local = local,
+                .local_state = local_state,
+                .copies = copies,
+                .copies_cap = cap,
+                .at_barrier = -1,
+                .pc = l->func->begin,
+                .other_pc = FULL,
+                .clock = b->clock,
+                .converged = b->clock,
                 .resume_min = 4096};
     u32 lanes = l->threads - index * LANES;
     w->live = w->mask = lanes >= LANES ? FULL : (1u << lanes) - 1;
@@ -144,7 +163,8 @@ static void start_block(Block *b, u32 index) {
     Launch *l = b->launch;
     const Func *f = l->func;
     b->index = index;
-    b->id[0] = index % l->grid[0], b->id[1] = index / l->grid[0] % l->grid[1], b->id[2] = index / l->grid[0] / l->grid[1];
+    b->id[0] = index % l->grid[0], b->id[1] = index / l->grid[0] % l->grid[1],
+    b->id[2] = index / l->grid[0] / l->grid[1];
     b->busy = true;
     b->live_warps = b->nwarps;
     b->acquired = b->fence_time = b->release_time = 0;
@@ -157,7 +177,12 @@ static void start_block(Block *b, u32 index) {
     }
     if (f->shared_end > STATIC_SHARED) {
         memset(b->shared + STATIC_SHARED, 0xff, f->shared_end - STATIC_SHARED);
-        memset(b->shared_state + STATIC_SHARED, ST_MAPPED, f->shared_end - STATIC_SHARED);
+        memset(b->shared_state + STATIC_SHARED, 0, f->shared_end - STATIC_SHARED);
+        for (u32 k = 0; k < l->module->nshared; k++) { /* red zones lie between them */
+            const Var *v = l->module->shared[k];
+            if (!v->owner || v->owner->index == f->index)
+                memset(b->shared_state + v->address, ST_MAPPED, v->size);
+        }
     }
     for (u32 k = 0; k < b->nwarps; k++) start_warp(b, k);
 }
@@ -200,19 +225,23 @@ static void free_slot(Block *b) {
 }
 
 /* ---- the loop ---- */
-static bool runnable(const Warp *w) { return w->live && w->at_barrier < 0; }
+static bool runnable(const Warp *w) {
+    return w->live && w->at_barrier < 0;
+}
 
 static _Noreturn void deadlock(Block *b) {
     Warp *w = b->warps;
     while (!(w->live && w->at_barrier >= 0)) w++;
     u32 waiting = 0, elsewhere = 0;
     for (u32 k = 0; k < b->nwarps; k++) {
-        if (b->warps[k].at_barrier == w->at_barrier) waiting++;
-        else if (b->warps[k].live) elsewhere++;
+        if (b->warps[k].at_barrier == w->at_barrier)
+            waiting++;
+        else if (b->warps[k].live)
+            elsewhere++;
     }
     fault(w, w->barrier_ins, __builtin_ctz(w->barrier_mask), ERR_LAUNCH_FAILED,
-          "deadlock: %u warps wait at barrier %d, %u at other ones, %u have exited; nobody else comes", waiting, w->at_barrier, elsewhere,
-          b->nwarps - waiting - elsewhere);
+          "deadlock: %u warps wait at barrier %d, %u at other ones, %u have exited; nobody else comes",
+          waiting, w->at_barrier, elsewhere, b->nwarps - waiting - elsewhere);
 }
 
 /* One slice of one warp. */
@@ -224,11 +253,14 @@ static void step_block(Launch *l, Block *b) {
     Warp *w = b->warps;
     for (;; w++)
         if (runnable(w) && !pick--) break;
-    u64 slice = settings.seed ? 1 + random_next(&l->rng) % (2 * settings.slice) : UINT32_MAX, before = w->executed;
+    u64 slice = settings.seed ? 1 + random_next(&l->rng) % (2 * settings.slice) : UINT32_MAX,
+        before = w->executed;
     warp_run(w, slice);
     l->executed += w->executed - before;
     b->executed += w->executed - before;
-    if (l->executed > settings.timeout) fault(w, NULL, 0, ERR_TIMEOUT, "more than %llu instructions: the launch is taken to hang", (unsigned long long)settings.timeout);
+    if (l->executed > settings.timeout)
+        fault(w, NULL, 0, ERR_TIMEOUT, "more than %llu instructions: the launch is taken to hang",
+              (unsigned long long)settings.timeout);
 }
 
 /* Blocks start in random order. */
@@ -243,7 +275,9 @@ static u32 *block_order(Launch *l) {
     return order;
 }
 
-enum { PATIENCE = 5000000 }; /* instructions of the resident blocks until one more is let in: they may wait for it */
+enum {
+    PATIENCE = 5000000
+}; /* instructions of the resident blocks until one more is let in: they may wait for it */
 
 static u32 admit(Launch *l, const u32 *order, u64 *next) {
     for (u32 k = 0; k < l->nslots; k++) {
@@ -260,7 +294,8 @@ static void run_blocks(Launch *l, const u32 *order) {
     u64 next = 0, done = 0, patience = PATIENCE;
     u32 resident = 0, most = l->cooperative ? l->nslots : settings.resident;
     while (done < l->blocks) {
-        while (resident < most && resident < l->nslots && next < l->blocks) admit(l, order, &next), resident++;
+        while (resident < most && resident < l->nslots && next < l->blocks)
+            admit(l, order, &next), resident++;
         u32 pick = (u32)(random_next(&l->rng) % resident), k = 0;
         if (!settings.seed) pick = 0;
         for (;; k++)

@@ -1,6 +1,7 @@
-/* The inner loop: one warp, one instruction after the other, over the lanes that stand there. Divergence: lanes are
- * grouped by program counter; the group with the lowest runs until it reaches another one's, which it joins. That
- * reconverges structured code and is right for any graph; TBC_EMU_SEED also switches groups at random. */
+/* The inner loop: one warp, one instruction after the other, over the lanes that stand there. Divergence:
+ * lanes are grouped by program counter; the group with the lowest runs until it reaches another one's, which
+ * it joins. That reconverges structured code and is right for any graph; TBC_EMU_SEED also switches groups at
+ * random. */
 #include "warp.h"
 #include "real.h"
 #include <string.h>
@@ -8,8 +9,10 @@
 
 void set_lane(Warp *w, const Opnd *o, int lane, u64 value, bool poisoned) {
     if (o->sink) return;
-    if (wide(o)) ((u64 *)(w->regs + o->off))[lane] = value;
-    else ((u32 *)(w->regs + o->off))[lane] = (u32)value;
+    if (wide(o))
+        ((u64 *)(w->regs + o->off))[lane] = value;
+    else
+        ((u32 *)(w->regs + o->off))[lane] = (u32)value;
     u32 bit = 1u << lane, *p = &w->poison[o->poison];
     *p = poisoned ? *p | bit : *p & ~bit;
 }
@@ -60,7 +63,9 @@ static void run_pure(Warp *w, const Ins *i, u32 mask) {
 }
 
 /* ---- groups ---- */
-static u32 waiting_elsewhere(const Warp *w) { return w->live & ~w->parked & ~w->mask; }
+static u32 waiting_elsewhere(const Warp *w) {
+    return w->live & ~w->parked & ~w->mask;
+}
 
 /* Every lane that is left waits in a .sync instruction for one that does not come. */
 static _Noreturn void stuck(Warp *w) {
@@ -69,14 +74,19 @@ static _Noreturn void stuck(Warp *w) {
     u32 here = 0, other = 0;
     for (u32 m = w->parked; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        if (w->lane_pc[l] == w->lane_pc[first] && w->members[l] == w->members[first]) here |= 1u << l;
-        else if (!other) other = code[w->lane_pc[l]].line;
+        if (w->lane_pc[l] == w->lane_pc[first] && w->members[l] == w->members[first])
+            here |= 1u << l;
+        else if (!other)
+            other = code[w->lane_pc[l]].line;
     }
     u32 missing = w->members[first] & w->live & ~here;
     if (other)
-        fault(w, i, first, ERR_LAUNCH_FAILED, "deadlock: lanes 0x%08x wait here for lanes 0x%08x, of which some wait at line %u%s", here,
-              missing, other, i->aligned ? " (a barrier or .aligned instruction that the warp reaches divergently)" : "");
-    fault(w, i, first, ERR_LAUNCH_FAILED, "deadlock: lanes 0x%08x wait for lanes 0x%08x, which never come", here, missing);
+        fault(w, i, first, ERR_LAUNCH_FAILED,
+              "deadlock: lanes 0x%08x wait here for lanes 0x%08x, of which some wait at line %u%s", here,
+              missing, other,
+              i->aligned ? " (a barrier or .aligned instruction that the warp reaches divergently)" : "");
+    fault(w, i, first, ERR_LAUNCH_FAILED, "deadlock: lanes 0x%08x wait for lanes 0x%08x, which never come",
+          here, missing);
 }
 
 /* The group becomes the lanes at one of the program counters: the lowest, or a random one. */
@@ -101,8 +111,10 @@ void warp_regroup(Warp *w) {
     w->mask = 0;
     for (u32 m = ready; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        if (w->lane_pc[l] == pc) w->mask |= 1u << l;
-        else if (w->lane_pc[l] > pc && w->lane_pc[l] < next) next = w->lane_pc[l];
+        if (w->lane_pc[l] == pc)
+            w->mask |= 1u << l;
+        else if (w->lane_pc[l] > pc && w->lane_pc[l] < next)
+            next = w->lane_pc[l];
     }
     w->pc = pc;
     w->other_pc = w->mask == ready ? FULL : next;
@@ -130,8 +142,10 @@ static void others_turn(Warp *w) {
     w->mask = 0;
     for (u32 m = w->live & ~w->parked; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        if (w->lane_pc[l] == pc) w->mask |= 1u << l;
-        else if (w->lane_pc[l] > pc && w->lane_pc[l] < next) next = w->lane_pc[l];
+        if (w->lane_pc[l] == pc)
+            w->mask |= 1u << l;
+        else if (w->lane_pc[l] > pc && w->lane_pc[l] < next)
+            next = w->lane_pc[l];
     }
     w->pc = pc;
     w->other_pc = next;
@@ -144,15 +158,18 @@ void warp_run(Warp *w, u64 budget) {
     if (!w->mask) warp_regroup(w);
     for (; budget && !w->stop; budget--) {
         if (w->other_pc != FULL) {
-            if (w->pc >= w->other_pc) warp_regroup(w);
-            else if (!--w->resume_min) others_turn(w);
+            if (w->pc >= w->other_pc)
+                warp_regroup(w);
+            else if (!--w->resume_min)
+                others_turn(w);
         }
         const Ins *i = &code[w->pc];
         u32 mask = w->mask;
         w->executed++;
         if (i->guarded) {
             u32 g = *(const u32 *)(w->regs + i->guard), bad = w->poison[i->guard_poison] & mask;
-            if (bad) suspect(w, i, __builtin_ctz(bad), "the predicate depends on a value that was never written");
+            if (bad)
+                suspect(w, i, __builtin_ctz(bad), "the predicate depends on a value that was never written");
             mask &= i->guard_neg ? ~g : g;
             if (!mask) {
                 w->pc++;
@@ -160,8 +177,10 @@ void warp_run(Warp *w, u64 budget) {
             }
         }
         w->pc++;
-        if (i->kernel) run_pure(w, i, mask);
-        else i->exec(w, i, mask);
+        if (i->kernel)
+            run_pure(w, i, mask);
+        else
+            i->exec(w, i, mask);
     }
 }
 
@@ -177,7 +196,8 @@ static void try_meeting(Warp *w, int first) {
     u32 group = 0, need = w->members[first] & w->live;
     for (u32 m = w->parked & need; m; m &= m - 1) {
         int l = __builtin_ctz(m);
-        if (same_meeting(w, i, w->lane_pc[first], &code[w->lane_pc[l]], w->lane_pc[l], first, l)) group |= 1u << l;
+        if (same_meeting(w, i, w->lane_pc[first], &code[w->lane_pc[l]], w->lane_pc[l], first, l))
+            group |= 1u << l;
     }
     if (group != need) return;
     w->parked &= ~group;
@@ -197,7 +217,8 @@ void park(Warp *w, const Ins *i, u32 mask) {
     u32 want = FULL;
     if (!i->aligned) {
         const Opnd *o = &i->s[i->ns - 1];
-        if (src_poison(w, o) & mask) suspect(w, i, __builtin_ctz(mask), "the member mask depends on a value that was never written");
+        if (src_poison(w, o) & mask)
+            suspect(w, i, __builtin_ctz(mask), "the member mask depends on a value that was never written");
         want = (u32)src_lane(w, o, __builtin_ctz(mask));
         bool uniform = true;
         for (u32 m = mask; m; m &= m - 1) {
@@ -205,7 +226,9 @@ void park(Warp *w, const Ins *i, u32 mask) {
             u32 members = (u32)src_lane(w, o, l);
             uniform &= members == want;
             w->members[l] = members;
-            if (!(members >> l & 1)) fault(w, i, l, ERR_LAUNCH_FAILED, "the executing lane is not in the member mask 0x%08x", members);
+            if (!(members >> l & 1))
+                fault(w, i, l, ERR_LAUNCH_FAILED, "the executing lane is not in the member mask 0x%08x",
+                      members);
         }
         if (!uniform) want = 0;
     } else
@@ -224,7 +247,9 @@ void park(Warp *w, const Ins *i, u32 mask) {
     warp_regroup(w);
 }
 
-void exec_sync(Warp *w, const Ins *i, u32 mask) { park(w, i, mask); }
+void exec_sync(Warp *w, const Ins *i, u32 mask) {
+    park(w, i, mask);
+}
 
 void warp_exit(Warp *w, u32 mask) {
     w->live &= ~mask;

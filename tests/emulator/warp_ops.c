@@ -1,5 +1,6 @@
-/* Exchange between the lanes of a warp: shfl, vote, match, redux, elect. A member mask is met exactly (park). Lanes that
- * have exited count as met; reading one gives a value that was never written. These orders no memory. */
+/* Exchange between the lanes of a warp: shfl, vote, match, redux, elect. A member mask is met exactly (park).
+ * Lanes that have exited count as met; reading one gives a value that was never written. These orders no
+ * memory. */
 #include "ptx.h"
 #include "warp.h"
 #include <string.h>
@@ -12,20 +13,27 @@ static void sync_ins(Ins *i, Exec *act) {
 /* ---- shfl ---- */
 enum { UP, DOWN, BFLY, IDX };
 static void act_shfl(Warp *w, const Ins *i, u32 mask) {
-    u32 values[LANES], poison = src_poison(w, &i->s[0]), control = src_poison(w, &i->s[1]) | src_poison(w, &i->s[2]), p = 0;
+    u32 values[LANES], poison = src_poison(w, &i->s[0]),
+                       control = src_poison(w, &i->s[1]) | src_poison(w, &i->s[2]), p = 0;
     memcpy(values, src(w, &i->s[0]), sizeof values);
     u32 results[LANES], spoiled = 0;
     for (u32 m = mask; m; m &= m - 1) {
-        u32 l = (u32)__builtin_ctz(m), b = (u32)src_lane(w, &i->s[1], (int)l), c = (u32)src_lane(w, &i->s[2], (int)l);
-        u32 segment = c >> 8 & 31, bval = b & 31, cval = c & 31, most = (l & segment) | (cval & ~segment & 31), least = l & segment;
-        i32 j = i->op == UP ? (i32)l - (i32)bval : i->op == DOWN ? (i32)(l + bval) : i->op == BFLY ? (i32)(l ^ bval) : (i32)(least | (bval & ~segment & 31));
+        u32 l = (u32)__builtin_ctz(m), b = (u32)src_lane(w, &i->s[1], (int)l),
+            c = (u32)src_lane(w, &i->s[2], (int)l);
+        u32 segment = c >> 8 & 31, bval = b & 31, cval = c & 31,
+            most = (l & segment) | (cval & ~segment & 31), least = l & segment;
+        i32 j = i->op == UP     ? (i32)l - (i32)bval
+                : i->op == DOWN ? (i32)(l + bval)
+                : i->op == BFLY ? (i32)(l ^ bval)
+                                : (i32)(least | (bval & ~segment & 31));
         bool in = i->op == UP ? j >= (i32)most : j <= (i32)most;
         if (!in) j = (i32)l;
         p |= (u32)in << l;
         results[l] = values[j];
         if (!(mask >> j & 1) || poison >> j & 1 || control >> l & 1) spoiled |= 1u << l;
     }
-    for (u32 m = mask; m; m &= m - 1) set_lane(w, &i->d[0], __builtin_ctz(m), results[__builtin_ctz(m)], spoiled >> __builtin_ctz(m) & 1);
+    for (u32 m = mask; m; m &= m - 1)
+        set_lane(w, &i->d[0], __builtin_ctz(m), results[__builtin_ctz(m)], spoiled >> __builtin_ctz(m) & 1);
     if (i->nd > 1) set_pred(w, &i->d[1], mask, p, control);
 }
 
@@ -33,7 +41,8 @@ static void decode_shfl(Parser *p, Stmt *s) {
     static const char *const modes[] = {"up", "down", "bfly", "idx", NULL};
     if (!mod(s, "sync")) ptx_fail(p, s->line, "shfl without .sync does not exist on sm_70 and later");
     int mode = mod_of(s, modes);
-    if (mode < 0 || mod_type(p, s) != T_B32) ptx_fail(p, s->line, "shfl.sync.{up,down,bfly,idx}.b32 is meant");
+    if (mode < 0 || mod_type(p, s) != T_B32)
+        ptx_fail(p, s->line, "shfl.sync.{up,down,bfly,idx}.b32 is meant");
     operands_are(p, s, 5, 5);
     Opnd d[2], a[4];
     d[0] = dest(p, s, &s->operands[0], T_B32, false);
@@ -61,7 +70,8 @@ static void decode_vote(Parser *p, Stmt *s) {
     static const char *const modes[] = {"all", "any", "uni", "ballot", NULL};
     if (!mod(s, "sync")) ptx_fail(p, s->line, "vote without .sync does not exist on sm_70 and later");
     int mode = mod_of(s, modes);
-    if (mode < 0 || mod_type(p, s) != (mode == BALLOT ? T_B32 : T_PRED)) ptx_fail(p, s->line, "vote.sync.{all,any,uni}.pred or .ballot.b32 is meant");
+    if (mode < 0 || mod_type(p, s) != (mode == BALLOT ? T_B32 : T_PRED))
+        ptx_fail(p, s->line, "vote.sync.{all,any,uni}.pred or .ballot.b32 is meant");
     operands_are(p, s, 3, 3);
     Opnd d = dest(p, s, &s->operands[0], mode == BALLOT ? T_B32 : T_PRED, false);
     Opnd a[2] = {predicate(p, s, &s->operands[1]), source(p, s, &s->operands[2], T_U32)};
@@ -116,7 +126,12 @@ static void act_redux(Warp *w, const Ins *i, u32 mask) {
     for (u32 m = mask & (mask - 1); m; m &= m - 1) {
         u32 v = (u32)src_lane(w, &i->s[0], __builtin_ctz(m));
         bool less = i->type == T_S32 ? (i32)v < (i32)r : v < r;
-        r = i->op == R_ADD ? r + v : i->op == R_MIN ? (less ? v : r) : i->op == R_MAX ? (less ? r : v) : i->op == R_AND ? r & v : i->op == R_OR ? r | v : r ^ v;
+        r = i->op == R_ADD   ? r + v
+            : i->op == R_MIN ? (less ? v : r)
+            : i->op == R_MAX ? (less ? r : v)
+            : i->op == R_AND ? r & v
+            : i->op == R_OR  ? r | v
+                             : r ^ v;
     }
     for (u32 m = mask; m; m &= m - 1) set_lane(w, i->d, __builtin_ctz(m), r, poison);
 }
@@ -125,9 +140,11 @@ static void decode_redux(Parser *p, Stmt *s) {
     if (!mod(s, "sync")) ptx_fail(p, s->line, "redux.sync is meant");
     int op = mod_of(s, ops);
     Type t = mod_type(p, s);
-    if (op < 0 || (op >= R_AND ? t != T_B32 : t != T_U32 && t != T_S32)) ptx_fail(p, s->line, "this form of redux is not known");
+    if (op < 0 || (op >= R_AND ? t != T_B32 : t != T_U32 && t != T_S32))
+        ptx_fail(p, s->line, "this form of redux is not known");
     operands_are(p, s, 3, 3);
-    Opnd d = dest(p, s, &s->operands[0], t, false), a[2] = {source(p, s, &s->operands[1], t), source(p, s, &s->operands[2], T_U32)};
+    Opnd d = dest(p, s, &s->operands[0], t, false),
+         a[2] = {source(p, s, &s->operands[1], t), source(p, s, &s->operands[2], T_U32)};
     Ins *i = new_ins(p, s);
     sync_ins(i, act_redux);
     i->op = (u8)op;
@@ -142,7 +159,8 @@ static void act_elect(Warp *w, const Ins *i, u32 mask) {
     set_pred(w, &i->d[1], mask, 1u << leader, 0);
 }
 static void decode_elect(Parser *p, Stmt *s) {
-    if (!mod(s, "sync") || s->noperands != 2 || !s->operands[0].pair) ptx_fail(p, s->line, "elect.sync d|p, membermask is meant");
+    if (!mod(s, "sync") || s->noperands != 2 || !s->operands[0].pair)
+        ptx_fail(p, s->line, "elect.sync d|p, membermask is meant");
     Opnd d[2] = {dest(p, s, &s->operands[0], T_B32, false), dest(p, s, s->operands[0].pair, T_PRED, false)};
     Opnd a = source(p, s, &s->operands[1], T_U32);
     Ins *i = new_ins(p, s);
@@ -151,5 +169,5 @@ static void decode_elect(Parser *p, Stmt *s) {
     set_sources(p, i, &a, 1);
 }
 
-const Special decoders_warp[] = {{"shfl", decode_shfl}, {"vote", decode_vote}, {"match", decode_match}, {"redux", decode_redux},
-                                 {"elect", decode_elect}, {0}};
+const Special decoders_warp[] = {{"shfl", decode_shfl},   {"vote", decode_vote},   {"match", decode_match},
+                                 {"redux", decode_redux}, {"elect", decode_elect}, {0}};
