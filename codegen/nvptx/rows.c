@@ -408,6 +408,7 @@ void nv_gen_rows(Gen *g, const char *name, const RowsDesc *d) {
     uint32_t results = p->yield->nin;
     Walk w = {.shape = shape_of(p)};
     nv_kernel(g, name, p->operands + results, w.shape.threads);
+    nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     w.r = rows_begin(g, p);
     w.sums = arena_array(p->arena, LLVMValueRef, d->body->values.n);
     w.partial = arena_array(p->arena, LLVMValueRef, results * MAX_VECTORS * 2);
