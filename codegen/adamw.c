@@ -26,21 +26,33 @@ void gen_adamw_hyper(Gen *g, LLVMValueRef at, LLVMValueRef *hyper) {
     for (int i = 0; i < 4; i++) hyper[i] = gen_load(g, g->f32, gen_at(g, g->f32, at, gen_i64(g, i)));
 }
 
-typedef struct Update {
-    const AdamwDesc *desc;
-    LLVMValueRef w, grad, m, v, hyper[4];
-} Update;
+/* Asks for what stands `next` floats behind these lanes in w, m and v. */
+static void prefetch_next(Gen *g, const AdamwUpdate *u, const Lanes *at) {
+    const LLVMValueRef arrays[] = {u->w, u->m, u->v};
+    LLVMValueRef to = gen_add(g, at->col, gen_i64(g, u->next));
+    for (int i = 0; i < 3; i++) {
+        LLVMValueRef p = LLVMBuildGEP2(g->b, g->f32, arrays[i], &to, 1, "");    /* may lie past the end */
+        LLVMValueRef args[] = {p, gen_i32(g, 1), gen_i32(g, 3), gen_i32(g, 1)}; /* to write, keep, data */
+        gen_intrinsic(g, "llvm.prefetch", g->ptr, args, 4);
+    }
+}
 
 static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
-    const Update *u = context;
+    const AdamwUpdate *u = context;
+    const int line = 16; /* floats */
     for (int i = 0; i < count; i++) {
+        if (u->next && i * g->target->vl % line == 0) prefetch_next(g, u, &at[i]);
         AdamwState s = {lanes_load(g, u->w, &at[i]), lanes_load(g, u->grad, &at[i]),
                         lanes_load(g, u->m, &at[i]), lanes_load(g, u->v, &at[i])};
-        s = gen_adamw_step(g, u->desc, u->hyper, s);
+        s = gen_adamw_step(g, &u->desc, u->hyper, s);
         lanes_store(g, s.w, u->w, &at[i]);
         lanes_store(g, s.m, u->m, &at[i]);
         lanes_store(g, s.v, u->v, &at[i]);
     }
+}
+
+void gen_adamw_elements(Gen *g, const AdamwUpdate *u, LLVMValueRef lo, LLVMValueRef n) {
+    gen_lanes(g, lo, n, 2, update_lanes, (void *)u);
 }
 
 static Tiling element_tiling(const AdamwDesc *d) {
@@ -50,11 +62,11 @@ static Tiling element_tiling(const AdamwDesc *d) {
 void gen_adamw(Gen *g, const char *name, const AdamwDesc *d) {
     Tiling tiling = element_tiling(d);
     gen_kernel(g, name);
-    Update u = {d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}};
+    AdamwUpdate u = {*d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}, 0};
     LLVMValueRef lo, n;
     gen_adamw_hyper(g, gen_buffer(g, 4), u.hyper);
     gen_piece(g, &tiling, &lo, &n);
-    gen_lanes(g, lo, n, 2, update_lanes, &u);
+    gen_adamw_elements(g, &u, lo, n);
     gen_end(g);
 }
 

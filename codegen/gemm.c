@@ -23,7 +23,7 @@ int64_t gemm_part(int64_t n, int64_t parts, int64_t unit) {
     return gemm_ceil_div(gemm_ceil_div(n, parts), unit) * unit;
 }
 
-enum { MAX_ROWS = 1024, MAX_COLS = 1024 }; /* of C in a tile: bounds scratch */
+enum { MAX_ROWS = 1024, MAX_COLS = 1024 }; /* of C in a tile: bounds scratch, unless a unit is wider */
 
 /* Halves the block of a tile, its longer side first, until there are `tiles` of them or it is down to
  * min_rows x min_cols. */
@@ -41,7 +41,8 @@ static void split(const GemmDesc *d, Blocking *b, int64_t tiles, int64_t min_row
 }
 
 Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
-    Blocking b = {.row_tiles = gemm_ceil_div(d->m, MAX_ROWS), .col_tiles = gemm_ceil_div(d->n, MAX_COLS)};
+    int64_t cols = max64(MAX_COLS / unit * unit, unit), rows = min64(MAX_ROWS * MAX_COLS / cols, MAX_ROWS);
+    Blocking b = {.row_tiles = gemm_ceil_div(d->m, rows), .col_tiles = gemm_ceil_div(d->n, cols)};
     split(d, &b, 64, 192, 384);        /* packing costs a few per cent of the product */
     split(d, &b, 16, 96, 192);         /* more, but 16 cores share even a small product */
     split(d, &b, 16, d->m, 4 * t->nr); /* a few rows (decoding): packing B is all, and is shared by columns */
@@ -52,18 +53,12 @@ Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
     return b;
 }
 
-/* A product's blocking, and what it is packed into. */
-typedef struct Plan {
-    Blocking cut;
-    Panels panels;
-    int64_t a_depth, b_depth; /* words of a panel by its width */
-} Plan;
-
 /* kc is a multiple of 16 (a word of ternary codes) or of whole blocks, mc of mr. */
-static Plan plan(const GemmDesc *d, const Target *t, PanelType type) {
-    Plan p = {.cut = gemm_cut(d, t, t->nr), .panels = {.type = type}};
+GemmPlan gemm_plan(const GemmDesc *d, const Target *t, PanelType type, int64_t unit) {
+    GemmPlan p = {.cut = gemm_cut(d, t, unit), .panels = {.type = type}};
     if (type == PANELS_BF16 && d->b == GEMM_B_T2_NK) p.panels.block = pair_block(min64(d->group, d->k));
     int64_t words = min64(max64(t->l1 / 2 / (4 * t->nr), 256), 384); /* a panel of B: half of L1 */
+    if (p.cut.cols > MAX_COLS) words = max64(words * MAX_COLS / p.cut.cols, 16);
     int64_t steps = p.panels.block.steps, pairs = p.panels.block.pairs,
             kc = type == PANELS_F32 ? words : 2 * words;
     if (steps) kc = max64(words / (pairs + 1), 1) * steps;
@@ -75,18 +70,26 @@ static Plan plan(const GemmDesc *d, const Target *t, PanelType type) {
     return p;
 }
 
-static int64_t packed_a_bytes(const Plan *p) {
+static GemmPlan plan(const GemmDesc *d, const Target *t, PanelType type) {
+    return gemm_plan(d, t, type, t->nr);
+}
+
+static int64_t packed_a_bytes(const GemmPlan *p) {
     return gemm_ceil_div(p->cut.mc * p->a_depth * 4, 64) * 64;
 }
 
+int64_t gemm_packed_bytes(const GemmPlan *p) {
+    return packed_a_bytes(p) + p->b_depth * p->cut.cols * 4;
+}
+
 static uint32_t tiles(const GemmDesc *d, const Target *t, PanelType type) {
-    Plan p = plan(d, t, type);
+    GemmPlan p = plan(d, t, type);
     return (uint32_t)(p.cut.row_tiles * p.cut.col_tiles);
 }
 
 static uint64_t scratch(const GemmDesc *d, const Target *t, PanelType type) {
-    Plan p = plan(d, t, type);
-    return (uint64_t)(packed_a_bytes(&p) + p.b_depth * p.cut.cols * 4);
+    GemmPlan p = plan(d, t, type);
+    return (uint64_t)gemm_packed_bytes(&p);
 }
 
 uint32_t gemm_tiles(const GemmDesc *d, const Target *t) {
@@ -107,7 +110,7 @@ LLVMValueRef gemm_element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValue
 }
 
 /* Packs k steps from k0 on of rows i0.. (A) or columns j0.. (B), n of them. */
-static void pack_a(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0, LLVMValueRef n, LLVMValueRef k0,
+static void pack_a(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef i0, LLVMValueRef n, LLVMValueRef k0,
                    LLVMValueRef k, LLVMValueRef dst) {
     int64_t ld = d->a_cols ? d->m : d->k;
     LLVMValueRef a = gen_buffer(g, 0),
@@ -132,7 +135,7 @@ static void pack_a(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0, LL
 }
 
 /* Ternary codes: f32 weights, bf16 codes with scales behind each group, or bf16 weights, one block of k. */
-static void pack_ternary_b(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef j0, LLVMValueRef n,
+static void pack_ternary_b(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef j0, LLVMValueRef n,
                            LLVMValueRef k0, LLVMValueRef k, LLVMValueRef dst) {
     bool nk = d->b == GEMM_B_T2_NK;
     int64_t rows = nk ? d->n : d->k, cols = nk ? d->k : d->n, room = p->b_depth;
@@ -146,7 +149,7 @@ static void pack_ternary_b(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRe
     gen_call(g, fn, (LLVMValueRef[]){j0, n, k0, k, gen_buffer(g, 1), dst, gen_i64(g, room)}, 7);
 }
 
-static void pack_b(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef j0, LLVMValueRef n, LLVMValueRef k0,
+static void pack_b(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef j0, LLVMValueRef n, LLVMValueRef k0,
                    LLVMValueRef k, LLVMValueRef dst) {
     if (d->b == GEMM_B_T2_NK || d->b == GEMM_B_T2_KN) {
         pack_ternary_b(g, d, p, j0, n, k0, k, dst);
@@ -160,31 +163,46 @@ static void pack_b(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef j0, LL
     gen_call(g, gen_pack(g, g->target->nr, nk, p->panels.type), args, 6);
 }
 
-static void gen_blocks(Gen *g, const char *name, const GemmDesc *d, PanelType type) {
-    Plan p = plan(d, g->target, type);
-    Blocking b = p.cut;
-    gen_kernel(g, name);
-    LLVMValueRef packed_a = g->scratch,
-                 packed_b = gen_at(g, g->i8, g->scratch, gen_i64(g, packed_a_bytes(&p)));
-    LLVMValueRef i0 = gen_mul(g, gen_mod(g, g->tile, b.row_tiles), b.rows);
-    LLVMValueRef j0 = gen_mul(g, gen_div(g, g->tile, b.row_tiles), b.cols);
-    LLVMValueRef i1 = gen_min(g, gen_add(g, i0, gen_i64(g, b.rows)), gen_i64(g, d->m));
-    LLVMValueRef n = gen_min(g, gen_sub(g, gen_i64(g, d->n), j0), gen_i64(g, b.cols));
+GemmTile gemm_tile(Gen *g, const GemmDesc *d, const GemmPlan *p) {
+    const Blocking *b = &p->cut;
+    GemmTile t;
+    t.i0 = gen_mul(g, gen_mod(g, g->tile, b->row_tiles), b->rows);
+    t.j0 = gen_mul(g, gen_div(g, g->tile, b->row_tiles), b->cols);
+    t.i1 = gen_min(g, gen_add(g, t.i0, gen_i64(g, b->rows)), gen_i64(g, d->m));
+    t.n = gen_min(g, gen_sub(g, gen_i64(g, d->n), t.j0), gen_i64(g, b->cols));
+    return t;
+}
 
-    Loop k0 = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->k), b.kc, "kc");
-    LLVMValueRef k = gen_min(g, gen_sub(g, gen_i64(g, d->k), k0.i), gen_i64(g, b.kc));
-    pack_b(g, d, &p, j0, n, k0.i, k, packed_b);
+void gemm_product(Gen *g, const GemmDesc *d, const GemmPlan *p, const GemmTile *t, LLVMValueRef packed,
+                  LLVMValueRef c, int64_t ldc, GemmEpilogue *epilogue, void *context) {
+    LLVMValueRef packed_b = gen_at(g, g->i8, packed, gen_i64(g, packed_a_bytes(p))), kc = gen_i64(g, p->cut.kc);
+    Loop k0 = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->k), p->cut.kc, "kc");
+    LLVMValueRef left = gen_sub(g, gen_i64(g, d->k), k0.i), k = gen_min(g, left, kc);
+    pack_b(g, d, p, t->j0, t->n, k0.i, k, packed_b);
     LLVMValueRef add =
         d->accumulate ? LLVMConstAllOnes(g->i1) : LLVMBuildICmp(g->b, LLVMIntSGT, k0.i, gen_i64(g, 0), "");
-    Loop i = gen_loop(g, i0, i1, b.mc, "mc");
-    LLVMValueRef m = gen_min(g, gen_sub(g, i1, i.i), gen_i64(g, b.mc));
-    pack_a(g, d, &p, i.i, m, k0.i, k, packed_a);
-    LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n), none = gen_i64(g, 0);
-    LLVMValueRef a_depth = gen_i64(g, p.a_depth), b_depth = gen_i64(g, p.b_depth), ldc = gen_i64(g, d->n);
-    LLVMValueRef args[] = {m, n, k, packed_a, a_depth, packed_b, b_depth, c, ldc, add, none};
-    gen_call(g, gen_product(g, BAND_NONE, &p.panels), args, 11);
+    Loop i = gen_loop(g, t->i0, t->i1, p->cut.mc, "mc");
+    LLVMValueRef m = gen_min(g, gen_sub(g, t->i1, i.i), gen_i64(g, p->cut.mc));
+    pack_a(g, d, p, i.i, m, k0.i, k, packed);
+    LLVMValueRef rows = gen_at(g, g->f32, c, gen_mul(g, gen_sub(g, i.i, t->i0), ldc)), none = gen_i64(g, 0);
+    LLVMValueRef a_depth = gen_i64(g, p->a_depth), b_depth = gen_i64(g, p->b_depth), stride = gen_i64(g, ldc);
+    LLVMValueRef args[] = {m, t->n, k, packed, a_depth, packed_b, b_depth, rows, stride, add, none};
+    gen_call(g, gen_product(g, BAND_NONE, &p->panels), args, 11);
+    if (epilogue) {
+        If last = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, left, kc, ""));
+        epilogue(g, context, t, i.i, gen_add(g, i.i, m));
+        gen_if_end(g, &last);
+    }
     gen_loop_end(g, &i);
     gen_loop_end(g, &k0);
+}
+
+static void gen_blocks(Gen *g, const char *name, const GemmDesc *d, PanelType type) {
+    GemmPlan p = plan(d, g->target, type);
+    gen_kernel(g, name);
+    GemmTile t = gemm_tile(g, d, &p);
+    LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), t.i0, t.j0, d->n);
+    gemm_product(g, d, &p, &t, g->scratch, c, d->n, NULL, NULL);
     gen_end(g);
 }
 

@@ -17,6 +17,26 @@ int64_t gemm_ceil_div(int64_t a, int64_t b);
 int64_t gemm_part(int64_t n, int64_t parts, int64_t unit);
 /* Tiles of a product: rows in multiples of mr, columns of `unit`; kc and mc are left 0. */
 Blocking gemm_cut(const GemmDesc *, const Target *, int64_t unit);
+/* A product's blocking, and what it is packed into. Columns of a tile are a multiple of `unit`. */
+typedef struct GemmPlan {
+    Blocking cut;
+    Panels panels;
+    int64_t a_depth, b_depth; /* words of a panel by its width */
+} GemmPlan;
+GemmPlan gemm_plan(const GemmDesc *, const Target *, PanelType, int64_t unit);
+int64_t gemm_packed_bytes(const GemmPlan *); /* scratch for packed operands */
+
+/* The block of C that is the current tile's: rows i0 .. i1-1, n columns from j0 on. */
+typedef struct GemmTile {
+    LLVMValueRef i0, i1, j0, n;
+} GemmTile;
+GemmTile gemm_tile(Gen *, const GemmDesc *, const GemmPlan *);
+/* Emits work on rows first .. end-1 of the tile's block, which are complete. */
+typedef void GemmEpilogue(Gen *, void *context, const GemmTile *, LLVMValueRef first, LLVMValueRef end);
+/* Emits the product of the tile's block: buffers 0 and 1 of the kernel are A and B, c its first element with
+ * row stride ldc. With an epilogue, complete rows are handed to it while they are in the cache. */
+void gemm_product(Gen *, const GemmDesc *, const GemmPlan *, const GemmTile *, LLVMValueRef packed,
+                  LLVMValueRef c, int64_t ldc, GemmEpilogue *, void *context);
 
 /* Element (row, col) of an f32 matrix with `ld` columns. */
 LLVMValueRef gemm_element(Gen *, LLVMValueRef base, LLVMValueRef row, LLVMValueRef col, int64_t ld);

@@ -56,6 +56,11 @@ typedef struct AdamwDesc {
     int64_t count;
     double beta1, beta2, eps;
 } AdamwDesc; /* w, g, m, v, hyper */
+typedef struct GemmAdamwDesc {
+    int64_t m, n, k, group; /* group 0: no codes */
+    bool bf16;              /* the product, as gemm_bf16 */
+    double beta1, beta2, eps;
+} GemmAdamwDesc; /* a, b, w, m, v, hyper (, t2): the gradient of w[m,n] is a[k,m]^T b[k,n] */
 typedef struct SumRowsDesc {
     int64_t rows, cols;
 } SumRowsDesc; /* x, out */
@@ -210,6 +215,7 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
 #define KERNEL_KINDS(X)                                                                                      \
     X(gemm, GemmDesc)                                                                                        \
     X(gemm_bf16, GemmDesc)                                                                                   \
+    X(gemm_adamw, GemmAdamwDesc)                                                                             \
     X(gemm_i16, GemmDesc)                                                                                    \
     X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \

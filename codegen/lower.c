@@ -111,6 +111,12 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         buf_printf(b, "adamw_%lld_%.9g_%.9g_%.9g", (long long)d->adamw.count, d->adamw.beta1, d->adamw.beta2,
                    d->adamw.eps);
         break;
+    case KERNEL_gemm_adamw:
+        buf_printf(b, "gemm_adamw%s_%lldx%lldx%lld_g%lld_%.9g_%.9g_%.9g", d->gemm_adamw.bf16 ? "_bf16" : "",
+                   (long long)d->gemm_adamw.m, (long long)d->gemm_adamw.n, (long long)d->gemm_adamw.k,
+                   (long long)d->gemm_adamw.group, d->gemm_adamw.beta1, d->gemm_adamw.beta2,
+                   d->gemm_adamw.eps);
+        break;
     case KERNEL_sum_rows:
         buf_printf(b, "sum_rows_%lldx%lld", (long long)d->sum_rows.rows, (long long)d->sum_rows.cols);
         break;
@@ -153,6 +159,8 @@ static enum tbc_math math_of(const KernelDesc *d) {
     case KERNEL_attention_bf16:
     case KERNEL_attention_grad_bf16:
         return TBC_MATH_BF16;
+    case KERNEL_gemm_adamw:
+        return d->gemm_adamw.bf16 ? TBC_MATH_BF16 : TBC_MATH_F32;
     default:
         return TBC_MATH_F32;
     }
@@ -188,10 +196,25 @@ static uint64_t offset_of(const Lower *l, Val v) {
     return (uint64_t)at;
 }
 
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n > m && strcmp(text + n - m, end) == 0;
+}
+
+/* The parameter whose codes state n keeps; NULL: it is another state. */
+static const char *codes_owner(const Lower *l, const Node *n) {
+    const char *name = n->attrs.name;
+    if (n->op != OP_state || val_type(l->g, n->out)->dtype != DT_T2 || !ends_with(name, ".codes"))
+        return NULL;
+    return arena_printf(l->arena, "%.*s", (int)(strlen(name) - strlen(".codes")), name);
+}
+
 /* The parameter that v is made from or becomes the new value of, for labels; NULL if none is near. */
 static const char *parameter_near(const Lower *l, const Node *n) {
     for (uint32_t i = 0; i < n->nin; i++) {
         const Node *d = val_node(l->g, n->in[i]);
+        if (n->op == OP_ternary && d->op == OP_adamw) d = val_node(l->g, d->in[0]);
+        if (codes_owner(l, d)) return codes_owner(l, d);
         if (d->op == OP_param || d->op == OP_state) return d->attrs.name;
         if (d->op == OP_ternary && val_is(l->g, d->in[0], OP_param))
             return val_node(l->g, d->in[0])->attrs.name;
@@ -356,6 +379,26 @@ static void lower_ste_clip(Lower *l) {
     launch(l, &k, node_cost(l->g, n), args, 3);
 }
 
+static void lower_matmul_adamw(Lower *l) {
+    const Node *n = l->node;
+    const Type *a = val_type(l->g, n->in[0]), *b = val_type(l->g, n->in[1]);
+    bool codes = n->nin > 6;
+    take_over(l, 2, 0), take_over(l, 3, 1), take_over(l, 4, 2);
+    GemmAdamwDesc d = {.m = type_cols(a),
+                       .n = type_cols(b),
+                       .k = type_rows(a),
+                       .group = codes ? val_type(l->g, n->in[6])->group : 0,
+                       .bf16 = n->attrs.set & A(precision),
+                       .beta1 = n->attrs.beta1,
+                       .beta2 = n->attrs.beta2,
+                       .eps = n->attrs.eps};
+    uint64_t args[7] = {offset_of(l, n->in[0]),   offset_of(l, n->in[1]),   offset_of(l, n->out),
+                        offset_of(l, n->out + 1), offset_of(l, n->out + 2), offset_of(l, n->in[5])};
+    if (codes) args[6] = offset_of(l, n->out + 3);
+    launch(l, &(KernelDesc){.kind = KERNEL_gemm_adamw, .gemm_adamw = d}, node_cost(l->g, n), args,
+           codes ? 7 : 6);
+}
+
 static void lower_concat(Lower *l) {
     const Node *n = l->node;
     uint64_t to = offset_of(l, n->out);
@@ -439,6 +482,9 @@ static void lower_node(Lower *l) {
     case OP_adamw:
         lower_adamw(l);
         return;
+    case OP_matmul_adamw:
+        lower_matmul_adamw(l);
+        return;
     case OP_embedding_grad:
         lower_embedding_grad(l);
         return;
@@ -501,22 +547,13 @@ static bool has_shared(const Lowered *o, uint64_t at) {
     return false;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n > m && strcmp(text + n - m, end) == 0;
-}
-
 /* A state is listed as what it is to the runtime; NAME.codes under the parameter's name. */
 static void add_state(Lower *l, const Node *n) {
-    static const char codes[] = ".codes";
-    const char *name = n->attrs.name;
-    const Type *t = val_type(l->g, n->out);
-    if (t->dtype == DT_T2 && ends_with(name, codes)) {
-        name = arena_printf(l->arena, "%.*s", (int)(strlen(name) - strlen(codes)), name);
-        add_tensor(l, name, TBC_CODES, -1, n->out, t->group, 0, 0);
-    } else {
+    const char *name = n->attrs.name, *owner = codes_owner(l, n);
+    if (owner)
+        add_tensor(l, owner, TBC_CODES, -1, n->out, val_type(l->g, n->out)->group, 0, 0);
+    else
         add_tensor(l, name, ends_with(name, ".cache") ? TBC_CACHE : TBC_STATE, -1, n->out, 0, 0, 0);
-    }
 }
 
 /* Parameters or states of the current graph that no earlier graph had. */
@@ -554,7 +591,7 @@ static void add_local(Lower *l, int32_t table, const uint32_t *start) {
             continue;
         }
         if ((flags & VIEW) || ((flags & SOURCE) && n->op != OP_splat) || n->op == OP_adamw ||
-            n->op == OP_cache_row)
+            n->op == OP_matmul_adamw || n->op == OP_cache_row)
             continue;
         l->node = n;
         for (uint32_t j = 0; j < n->nout; j++)

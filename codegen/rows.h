@@ -63,6 +63,10 @@ LLVMValueRef ternary_code(Gen *, LLVMValueRef w, LLVMValueRef bound, int lanes);
 void ternary_scale_serially(const TernaryRow *, LLVMValueRef index, int64_t n);
 /* The byte of codes of columns 4*i .. 4*i+3, some of which may not exist; the scales have been stored. */
 LLVMValueRef ternary_pack_byte(const TernaryRow *, LLVMValueRef i);
+/* void f(ptr w, ptr codes, ptr scales): projects `part` columns of a row of `cols`, from a whole word of
+ * codes and the beginning of a group on; part ends with a group or the row. The same bits as those of the
+ * whole row. */
+LLVMValueRef gen_project_part(Gen *, int64_t part, int64_t cols, int64_t group);
 /* dy, but 0 where |w| is beyond the scale; scalars or vectors. */
 LLVMValueRef ternary_clip(Gen *, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale);
 
@@ -75,6 +79,15 @@ typedef struct AdamwState {
 void gen_adamw_hyper(Gen *, LLVMValueRef at, LLVMValueRef *hyper);
 /* The state after one step. */
 AdamwState gen_adamw_step(Gen *, const AdamwDesc *, const LLVMValueRef *hyper, AdamwState);
+
+/* An update of arrays. */
+typedef struct AdamwUpdate {
+    AdamwDesc desc; /* but for the count */
+    LLVMValueRef w, grad, m, v, hyper[4];
+    int64_t next; /* not 0: how many floats ahead w, m and v will be needed next */
+} AdamwUpdate;
+/* Updates n elements from lo on. */
+void gen_adamw_elements(Gen *, const AdamwUpdate *, LLVMValueRef lo, LLVMValueRef n);
 
 /* ---- the plan of a row region (rows_plan.c)
  *

@@ -7,6 +7,7 @@
  * quotient of 1/2 goes to the even 0. Groups that are a multiple of 16 (or the whole row) are worked on in
  * vectors; any other group size takes one weight at a time. */
 #include "rows.h"
+#include <stdio.h>
 
 #define WORD 16 /* weights in the 4 bytes that rows of codes are padded to */
 
@@ -166,9 +167,8 @@ LLVMValueRef ternary_pack_byte(const TernaryRow *r, LLVMValueRef i) {
 }
 
 /* All scales first: then no group waits for the sum and the division of the one before. */
-static void pack_row(const TernaryRow *r) {
+static void pack_row(const TernaryRow *r, bool fast) {
     Gen *g = r->g;
-    bool fast = ternary_by_vectors(r->cols, r->group);
     each_group(r, fast ? scale_group : ternary_scale_serially);
     if (fast) {
         each_group(r, pack_group);
@@ -177,6 +177,23 @@ static void pack_row(const TernaryRow *r) {
     Loop byte = gen_loop(g, gen_i64(g, 0), gen_i64(g, r->bytes), 1, "byte");
     gen_store(g, ternary_pack_byte(r, byte.i), gen_at(g, g->i8, r->codes, byte.i));
     gen_loop_end(g, &byte);
+}
+
+LLVMValueRef gen_project_part(Gen *g, int64_t part, int64_t cols, int64_t group) {
+    char name[96];
+    snprintf(name, sizeof name, "project_%lld_of_%lld_g%lld", (long long)part, (long long)cols,
+             (long long)group);
+    LLVMTypeRef params[] = {g->ptr, g->ptr, g->ptr};
+    bool exists;
+    Gen saved;
+    LLVMValueRef fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 3, false), &exists, &saved);
+    if (exists) return fn;
+    gen_noinline(g, fn);
+    TernaryRow r = {.g = g, .cols = part, .group = group, .bytes = (part + WORD - 1) / WORD * 4};
+    r.w = LLVMGetParam(fn, 0), r.codes = LLVMGetParam(fn, 1), r.scales = LLVMGetParam(fn, 2);
+    pack_row(&r, ternary_by_vectors(cols, group));
+    gen_function_end(g, &saved);
+    return fn;
 }
 
 /* ---- decoding */
@@ -269,11 +286,9 @@ void gen_ternary(Gen *g, const char *name, const TernaryDesc *d) {
     LLVMValueRef w = gen_buffer(g, 0), t2 = gen_buffer(g, 1), lo, n;
     gen_piece(g, &tiling, &lo, &n);
     Loop row = gen_loop(g, lo, gen_add(g, lo, n), 1, "row");
-    TernaryRow r = {.g = g, .cols = d->cols, .group = d->group, .bytes = layout.row_bytes};
-    r.w = gen_at(g, g->f32, w, gen_mul(g, row.i, d->cols));
-    r.codes = ternary_codes(g, t2, row.i, &layout);
-    r.scales = ternary_scales(g, t2, row.i, &layout);
-    pack_row(&r);
+    LLVMValueRef parts[] = {gen_at(g, g->f32, w, gen_mul(g, row.i, d->cols)),
+                            ternary_codes(g, t2, row.i, &layout), ternary_scales(g, t2, row.i, &layout)};
+    gen_call(g, gen_project_part(g, d->cols, d->cols, d->group), parts, 3);
     gen_loop_end(g, &row);
     gen_end(g);
 }

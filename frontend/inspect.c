@@ -103,6 +103,9 @@ static void print_facts(const char *path, const tbc_module_t *m, FILE *out) {
     fprintf(out, ", and ");
     print_count(out, 0, (double)m->scratch_bytes, "B");
     fprintf(out, " a thread\n  %-10s %u\n", "kernels", m->nkernels);
+    Updates u = inspect_updates(m);
+    fprintf(out, "  %-10s %u in the product of their gradient, %u from a gradient in memory\n", "updates",
+            u.fused, u.materialised);
 }
 
 static void print_params(const tbc_module_t *m, FILE *out) {

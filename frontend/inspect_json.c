@@ -1,10 +1,21 @@
 /* `tbc inspect --json`: {"abi", "meta": {..}, "tensors": [..], "tables": [{"launches": [..]}], ..}. */
 #include "inspect_json.h"
+#include <string.h>
 
 const char *const inspect_kind[INSPECT_KINDS] = {"param", "state", "input", "output",
                                                  "codes", "temp",  "cache"};
 
 typedef unsigned long long ull;
+
+Updates inspect_updates(const tbc_module_t *m) {
+    Updates u = {0};
+    for (uint32_t i = 0; i < m->nlaunches; i++) {
+        const char *label = m->launches[i].label ? m->launches[i].label : "";
+        u.fused += strncmp(label, "matmul_adamw ", strlen("matmul_adamw ")) == 0;
+        u.materialised += strncmp(label, "adamw ", strlen("adamw ")) == 0;
+    }
+    return u;
+}
 
 static void add_text(Buf *b, const char *key, const char *text) {
     buf_printf(b, "\"%s\":", key);
@@ -40,6 +51,8 @@ void inspect_json(const tbc_module_t *m, FILE *out) {
     Buf b = {0};
     buf_printf(&b, "{\"abi\":%u,", m->abi);
     add_text(&b, "cpu_features", m->cpu_features);
+    Updates u = inspect_updates(m);
+    buf_printf(&b, "\"updates\":{\"fused\":%u,\"materialised\":%u},", u.fused, u.materialised);
     buf_printf(&b, "\"arena_bytes\":%llu,\"scratch_bytes\":%llu,\"kernels\":%u,\"meta\":%s,\"tensors\":[",
                (ull)m->arena_bytes, (ull)m->scratch_bytes, m->nkernels, m->meta);
     for (uint32_t i = 0; i < m->ntensors; i++) {

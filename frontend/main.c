@@ -321,6 +321,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
+    c->passes.keep_gradients = is_gpu(c);
     Buf recomputed = {0};
     c->passes.recomputed = &recomputed;
     c->passes.memory.beside = beside_arena, c->passes.memory.context = &target;

@@ -93,7 +93,7 @@ static uint32_t append(Graph *g, Loc loc, const NodeShape *shape, Buf *why) {
             ice("%s: operand %u of graph '%s' is not a value", op_info[shape->op].name, i, g->name);
     }
     bool yields = shape->op == OP_region && shape->body->nodes.n;
-    uint32_t nout = yields ? shape_results(shape) : 3; /* no other op has more than 3 results */
+    uint32_t nout = yields ? shape_results(shape) : 4; /* no other op has more than 4 results */
     Type *types = arena_array(g->arena, Type, nout);
     if (!shape_infer(shape, types, why)) return UINT32_MAX;
     nout = shape_results(shape);

@@ -280,3 +280,21 @@ void eval_adamw(Eval *e) {
         e->out[2].at[i] = v;
     }
 }
+
+/* The node op of these operands, whose results have the types of e's from `result` on. */
+static void step(Eval *e, Node op, const Tensor *in, uint32_t result) {
+    op.out = e->n->out + result;
+    eval_node(e->g, &op, e->precision, in, &e->out[result], e->arena);
+}
+
+void eval_matmul_adamw(Eval *e) {
+    const Tensor *in = e->in;
+    const Attrs *at = &e->n->attrs;
+    Attrs product = {.set = A(ta) | (at->set & A(precision)), .ta = true, .precision = at->precision};
+    step(e, (Node){.op = OP_matmul, .nin = 2, .nout = 1, .attrs = product}, in, 0);
+    Tensor update[5] = {in[2], e->out[0], in[3], in[4], in[5]};
+    step(e, (Node){.op = OP_adamw, .nin = 5, .nout = 3, .attrs = e->n->attrs}, update, 0);
+    if (e->n->nin < 7) return;
+    Attrs group = {.set = A(group), .group = in[6].type.group};
+    step(e, (Node){.op = OP_ternary, .nin = 1, .nout = 1, .attrs = group}, e->out, 3);
+}

@@ -44,7 +44,7 @@ TBC_PRINTF(2, 3) static bool fail(Infer *s, const char *fmt, ...) {
 
 /* ---- what several rules ask */
 
-static const char *const ordinal[] = {"first", "second", "third", "fourth", "fifth", "sixth"};
+static const char *const ordinal[] = {"first", "second", "third", "fourth", "fifth", "sixth", "seventh"};
 
 static bool want(Infer *s, uint32_t i, DType dtype, uint32_t min_rank, uint32_t max_rank) {
     static const char *const dtype_name[] = {"f32", "i32", "ternary (t2)"};
@@ -256,8 +256,8 @@ static bool shape_slice(Infer *s) {
 static bool shape_concat(Infer *s) {
     Type *out = s->out;
     *out = *operand(s, 0);
-    if (out->dtype == DT_T2 || out->rank < 1)
-        return fail(s, "operands must be f32 or i32 of rank 1 at least");
+    if ((out->dtype == DT_T2 && s->node->nin > 1) || out->rank < 1)
+        return fail(s, "operands must be f32 or i32 of rank 1 at least, or one t2");
     for (uint32_t i = 1; i < s->node->nin; i++) {
         if (!same_trailing(operand(s, i), out)) return fail(s, "operands may differ in the first dim only");
         if (operand(s, i)->dim[0] > MAX_ELEMENTS - out->dim[0]) return fail(s, "the result is too large");
@@ -432,6 +432,24 @@ static bool shape_adamw(Infer *s) {
     return true;
 }
 
+/* The types are those of the three ops in a row; the operands taken over come last, but for hyper. */
+static bool shape_matmul_adamw(Infer *s) {
+    const Type hyper = type_make(DT_F32, 1, (int64_t[]){4});
+    if (!want_precision(s, "bf16") || !want_f32(s, 0, 1, MAX_RANK) || !want_f32(s, 1, 1, MAX_RANK) ||
+        !product(s, true, false))
+        return false;
+    for (uint32_t i = 2; i < 5; i++)
+        if (!want_same(s, i, s->out)) return false;
+    if (!want_same(s, 5, &hyper)) return false;
+    s->out[1] = s->out[2] = s->out[0];
+    if (s->node->nin < 7) return true;
+    if (!want(s, 6, DT_T2, 2, 2)) return false;
+    Type codes = s->out[0];
+    codes.dtype = DT_T2, codes.group = operand(s, 6)->group;
+    s->out[3] = codes;
+    return want_same(s, 6, &codes);
+}
+
 /* ---- the driver */
 
 static ShapeRule *const rules[OP_COUNT] = {
@@ -441,6 +459,7 @@ static ShapeRule *const rules[OP_COUNT] = {
 };
 
 uint32_t shape_results(const NodeShape *n) {
+    if (n->op == OP_matmul_adamw) return n->nin < 7 ? 3 : 4;
     if (n->op != OP_region) return (uint32_t)op_info[n->op].results;
     return n->body->nodes.n ? n->body->nodes.at[n->body->nodes.n - 1].nin : 0;
 }

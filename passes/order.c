@@ -45,8 +45,9 @@ uint32_t *group_order(const Graph *g, const uint32_t *group, uint32_t groups, co
 /* ---- storage */
 
 uint32_t inplace_operand(const Node *n, uint32_t result) {
-    static const uint32_t adamw[] = {0, 2, 3};
+    static const uint32_t adamw[] = {0, 2, 3}, matmul_adamw[] = {2, 3, 4, 6};
     if (n->op == OP_adamw) return adamw[result];
+    if (n->op == OP_matmul_adamw) return matmul_adamw[result];
     if (n->op == OP_cache_row || n->op == OP_ste_clip) return 0;
     if ((n->op == OP_matmul || n->op == OP_embedding_grad) && n->nin == 3) return 2;
     return NONE;

@@ -2,7 +2,8 @@
  *
  * Declarations stay first, and computation keeps its order (forward, then backward), except that
  *   - every reader of a value comes before the node that takes its storage over (adamw takes w, m and v;
- *     products and embedding_grad the sum so far) or that stores into the same param or state. A reader
+ *     products and embedding_grad the sum so far), that stores into the same param or state, or that projects
+ *     what is stored there. A reader
  *     that cannot gets a copy, a concat of one operand; so do outputs and stores, whose values must last;
  *   - gradients of parameters and updates run as soon as they can, so that neither the gradient nor what
  *     it is made from waits in memory; likewise whatever frees more than it fills;
@@ -131,12 +132,25 @@ static void order_takers(Sched *s) {
     }
 }
 
+/* New codes are made where they are stored: readers of the old ones should come before the projection. */
+static void order_projection(Sched *s, Val old, uint32_t projection) {
+    Nodes readers = {0};
+    storage_readers(s, old, &readers);
+    s->marks++, mark_after(s, projection);
+    bool possible = true;
+    for (uint32_t i = 0; i < readers.list.n; i++) possible &= s->mark[readers.list.at[i]] != s->marks;
+    for (uint32_t i = 0; possible && i < readers.list.n; i++) add_edge(s, readers.list.at[i], projection);
+    vec_free(&readers.list);
+}
+
 static void order_stores(Sched *s) {
     for (uint32_t i = 0; i < s->g->nodes.n; i++) {
         const Node *n = &s->g->nodes.at[i];
         if (n->op != OP_store) continue;
         Val root = declared_value(s->g, n->attrs.name);
-        if (root != VAL_NONE && view_root(s->g, n->in[0]) != root) readers_first(s, root, i, NONE);
+        if (root == VAL_NONE || view_root(s->g, n->in[0]) == root) continue;
+        readers_first(s, root, i, NONE);
+        if (val_is(s->g, n->in[0], OP_ternary)) order_projection(s, root, s->g->values.at[n->in[0]].node);
     }
 }
 
@@ -203,8 +217,8 @@ static void find_lasting(Order *o) {
 /* r hands v on to an update, a store or an output, without computing much more. */
 static bool hands_on(const Node *r, Val v) {
     bool sum_so_far = inplace_operand(r, 0) != NONE && r->in[inplace_operand(r, 0)] == v;
-    return r->op == OP_adamw || r->op == OP_store || r->op == OP_output || r->op == OP_sum_rows ||
-           r->op == OP_concat || is_view(r) || sum_so_far;
+    return r->op == OP_adamw || r->op == OP_ternary || r->op == OP_store || r->op == OP_output ||
+           r->op == OP_sum_rows || r->op == OP_concat || is_view(r) || sum_so_far;
 }
 
 /* Drains: nodes that only serve updates, stores and outputs: the sooner they run, the sooner is freed
@@ -213,7 +227,7 @@ static void find_drains(Order *o) {
     const Readers *readers = &o->s->readers;
     for (uint32_t i = o->g->nodes.n; i-- > 0;) {
         const Node *n = &o->g->nodes.at[i];
-        bool drain = n->nout ? n->op != OP_ternary && !(op_info[n->op].flags & SOURCE) : true;
+        bool drain = !(op_info[n->op].flags & SOURCE);
         for (Val v = n->out; drain && n->nout && v < n->out + n->nout; v++)
             for (uint32_t k = readers->first[v]; k < readers->first[v + 1]; k++)
                 drain &= o->drain[readers->at[k]] && hands_on(&o->g->nodes.at[readers->at[k]], v);

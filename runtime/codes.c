@@ -1,25 +1,11 @@
-/* Finding the codes and scales that a forward pass used. */
+/* Finding the codes and scales that a forward pass reads. */
 #include "codes.h"
 #include "error.h"
 #include <string.h>
 
-const tbc_table *codes_project(Session *s) {
-    const tbc_table *table = module_table(&s->module, "eval");
-    if (!table && !(table = module_need(&s->module, "project"))) return NULL;
-    for (uint32_t i = 0; i < s->module.desc->ntensors; i++) {
-        const tbc_tensor *t = &s->module.desc->tensors[i];
-        if (t->kind == TBC_INPUT && t->table == table - s->module.desc->tables)
-            memset(device_at(&s->device, t), 0, t->bytes);
-    }
-    session_upload_inputs(s, table);
-    device_run(&s->device, table);
-    return table;
-}
-
-bool codes_of(const Session *s, const tbc_table *table, const tbc_tensor *param, Codes *c) {
+bool codes_of(const Session *s, const tbc_tensor *param, Codes *c) {
     const LoadedModule *m = &s->module;
-    const tbc_tensor *t = module_tensor(m, table, TBC_CODES, param->name);
-    if (!t) t = module_tensor(m, NULL, TBC_CODES, param->name); /* made by project */
+    const tbc_tensor *t = module_tensor(m, NULL, TBC_CODES, param->name);
     if (!t || t->group != param->group || tensor_values(t) != tensor_values(param) ||
         t->dim[t->rank - 1] != param->dim[param->rank - 1])
         return rt_error(m->path, "the module does not show the codes of %s", param->name);

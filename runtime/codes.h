@@ -1,4 +1,4 @@
-/* The ternary projection of the parameters, as the module's own kernels make it: what verifying compares and
+/* The ternary projection of the parameters, as the module's own kernels made it: what verifying compares and
  * exporting writes are the bytes that a forward pass reads. */
 #ifndef TBC_RT_CODES_H
 #define TBC_RT_CODES_H
@@ -6,19 +6,15 @@
 #include "session.h"
 #include <string.h>
 
-/* A projected parameter in the arena; tbc_module.h describes the layout. Valid until a table runs. */
+/* A projected parameter in the arena; tbc_module.h describes the layout. */
 typedef struct Codes {
     const uint8_t *at;     /* row r's codes begin at r*row_bytes; 2 bits each, code + 1, low bits first */
     const uint8_t *scales; /* f16, `groups` a row */
     int64_t rows, cols, group, groups, row_bytes;
 } Codes;
 
-/* Runs eval on zeros, since what the codes are does not depend on the input, or project. NULL: an error was
- * printed. */
-const tbc_table *codes_project(Session *);
-
-/* The projection of a ternary parameter by the run of `table`. False: an error was printed. */
-bool codes_of(const Session *, const tbc_table *, const tbc_tensor *param, Codes *);
+/* The codes of a ternary parameter. False: an error was printed. */
+bool codes_of(const Session *, const tbc_tensor *param, Codes *);
 
 /* How many of the codes are -1, 0 and 1. */
 void codes_count(const Codes *, int64_t count[3]);

@@ -182,10 +182,16 @@ static bool diagnose_launch(Session *s, const tbc_table *table, uint32_t i) {
     return bad;
 }
 
-bool diagnose_table(Session *s, const tbc_table *table) {
+static bool diagnose_launches(Session *s, const tbc_table *table) {
     for (uint32_t i = 0; i < table->count; i++)
         if (!launch_updates(&s->module, &s->module.desc->launches[table->first + i]) &&
             diagnose_launch(s, table, i))
             return true;
     return false;
+}
+
+/* What the table reads codes of is projected once more, so that a bad scale is found where it is made. */
+bool diagnose_table(Session *s, const tbc_table *table) {
+    const tbc_table *project = module_table(&s->module, "project");
+    return (project && diagnose_launches(s, project)) || diagnose_launches(s, table);
 }

@@ -64,7 +64,7 @@ bool evaluate(Session *s, int64_t max_batches, Progress *progress, Evaluation *e
     return true;
 }
 
-/* Logs what the evaluation's last run projected the weights to. */
+/* Logs what the evaluation read as weights. */
 static bool log_codes(const Session *s, RunLog *log) {
     if (!log->file) return true;
     const tbc_module_t *d = s->module.desc;
@@ -75,7 +75,7 @@ static bool log_codes(const Session *s, RunLog *log) {
         Codes codes;
         int64_t count[3];
         if (d->tensors[i].kind != TBC_PARAM || d->tensors[i].group == 0) continue;
-        ok = codes_of(s, module_table(&s->module, "eval"), &d->tensors[i], &codes);
+        ok = codes_of(s, &d->tensors[i], &codes);
         if (!ok) break;
         codes_count(&codes, count);
         list[n].name = d->tensors[i].name;

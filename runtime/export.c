@@ -18,14 +18,13 @@ static bool is_finite(const Exported *e) {
 
 /* Fills list, which has room for all. */
 static bool gather(Session *s, Exported *list, size_t *n) {
-    const tbc_table *table = codes_project(s);
-    bool ok = table && session_download_weights(s);
+    bool ok = session_download_weights(s);
     for (uint32_t i = 0; ok && i < s->module.desc->ntensors; i++) {
         const tbc_tensor *t = &s->module.desc->tensors[i];
         if (t->kind != TBC_PARAM) continue;
         Exported *e = &list[(*n)++];
         *e = (Exported){.param = t, .latent = device_at(&s->device, t)};
-        ok = is_finite(e) && (t->group == 0 || codes_of(s, table, t, &e->codes));
+        ok = is_finite(e) && (t->group == 0 || codes_of(s, t, &e->codes));
     }
     return ok;
 }

@@ -152,8 +152,6 @@ static void print_speed(const char *what, int64_t tokens, double seconds) {
 static bool generate_text(Text *t) {
     Session *s = t->s;
     if (!read_prompt(t)) return false;
-    const tbc_table *project = module_table(&s->module, "project");
-    if (project) device_run(&s->device, project);
     double start = seconds_now();
     if (!next_logits(t)) return false;
     double middle = seconds_now();

@@ -233,6 +233,8 @@ bool session_open(Session *s, const Options *o) {
     list_tensors(s);
     if (!start(s)) return false;
     upload_weights(s);
+    const tbc_table *project = module_table(&s->module, "project");
+    if (project) device_run(&s->device, project);
     announce(s);
     return true;
 }

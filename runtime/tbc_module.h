@@ -23,14 +23,16 @@
  *   warmup    train (backward, where it is that) with weights w + lambda*(q - w) in the place of their ternary
  *             values q; one input more, lambda f32[1]; only of a spec with "lambda_warmup"
  *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
- *   project   no inputs; projects the ternary parameters for decode; absent where none are ternary
+ *   project   no inputs; makes the codes of the ternary parameters; absent where none are ternary
  *   decode    inputs tokens i32[1,1], pos i32[1]; output logits f32[1,1,V] of the token after that one
  *   roofline  no inputs, no results: a launch for each tbc_math that kernels of the module do, and one without FLOPs
  *             that reads memory; timed, they say what the machine can do at most. Not on a GPU
  * decode takes one token at position pos, which must be in 0 .. S-1. It adds the token's keys and values to the
  * caches as row pos and attends to rows 0 .. pos, so positions come in order from 0; an earlier position
- * overwrites, and nothing has to be cleared. It reads codes that project made, which is to be run first and after
- * each change of the parameters. Other tables leave codes of project and caches as they are.
+ * overwrites, and nothing has to be cleared.
+ * All tables read ternary parameters as codes, which outlive their runs. Tables that update parameters leave the
+ * codes of the new ones; project is to be run before any other table, and after each change of the parameters from
+ * outside. Other tables leave codes and caches as they are.
  * hyper = {1 - lr*weight_decay, lr/(1-beta1^t), 1/(1-beta2^t), gradient factor}; t counts from 1;
  * without bias correction {.., lr, 1, ..}. Token ids must be in 0 .. vocab-1: kernels do not check. */
 #ifndef TBC_MODULE_H
@@ -77,8 +79,7 @@ enum tbc_kind {
     TBC_STATE = 1,  /* NAME.m, NAME.v, NAME.grad; shared by all tables */
     TBC_INPUT = 2,  /* of one table */
     TBC_OUTPUT = 3, /* of one table; valid until the next run of any table */
-    TBC_CODES = 4,  /* t2 projection of the parameter of that name, as table `table` used it; valid like outputs.
-                       table -1: made by project, valid until its next run */
+    TBC_CODES = 4,  /* t2 projection of the parameter of that name; shared by all tables */
     TBC_TEMP = 5,   /* a temporary, listed for the memory plan only */
     TBC_CACHE = 6   /* keys or values of decode f32[1,S,G,D], attention.N.k.cache, attention.N.v.cache */
 };

@@ -3,8 +3,8 @@
  *     s = f16(mean|w|) of a group, q = clip(roundeven(w / s), -1, 1), q = 0 where s = 0
  *
  * computed here again from the latent weights, in plain C. What is compared with are the very buffers that
- * the kernels of the forward pass have just read (TBC_CODES), so agreement means that code * scale is what
- * the forward pass used.
+ * the forward pass reads (TBC_CODES), as project or the last update left them, so agreement means that code *
+ * scale is what it uses.
  *
  * The mean is computed in f64 here and in f32, in an order of its own, by the kernel. Within 1e-6 of a
  * rounding boundary of f16 the two may round differently; there, and only there, both neighbours count as
@@ -76,10 +76,9 @@ static void print_count(const char *name, const char *shape, const Count *c) {
            100 * (double)c->of[2] / n, c->scale / (double)c->groups);
 }
 
-static bool verify_parameter(const Session *s, const tbc_table *table, const tbc_tensor *param,
-                             Count *total) {
+static bool verify_parameter(const Session *s, const tbc_tensor *param, Count *total) {
     Codes codes;
-    if (!codes_of(s, table, param, &codes)) return false;
+    if (!codes_of(s, param, &codes)) return false;
     Count c = {0};
     count_parameter(s, param, &codes, &c);
     char *shape = rt_printf("%s", "");
@@ -100,8 +99,7 @@ static bool verify_parameter(const Session *s, const tbc_table *table, const tbc
 
 bool verify_codes(Session *s) {
     const LoadedModule *m = &s->module;
-    const tbc_table *table = codes_project(s);
-    if (!table || !session_download_weights(s)) return false;
+    if (!session_download_weights(s)) return false;
     bool ok = true;
     int64_t parameters = 0;
     Count total = {0};
@@ -111,7 +109,7 @@ bool verify_codes(Session *s) {
         if (parameters++ == 0)
             printf("%-48s %15s %12s %12s %12s  %-21s  %s\n", "ternary parameter", "shape", "-1", "0", "+1",
                    "  -1 % /  0 %  / +1 %", "mean scale");
-        ok &= verify_parameter(s, table, param, &total);
+        ok &= verify_parameter(s, param, &total);
     }
     if (parameters == 0) {
         printf("no ternary parameters: the model is in full precision\n");

@@ -1,5 +1,5 @@
 /* Decoding a token at a time, with caches and codes that stay, against eval on the whole sequence: compiled
- * models of several kinds must give the same logits.
+ * models of several kinds must give the same logits. And the codes that training leaves, against project's.
  *
  * eval gives the loss of one target a position. Every token in turn as the target of all positions gives the
  * whole distribution: nll[target] = log-sum-exp - logit. */
@@ -60,7 +60,7 @@ static Module *build_spec(const char *path, Sources *src) {
     return m;
 }
 
-static void compile(const Model *model, const char *path) {
+static void compile(const Model *model, bool buffer, const char *path) {
     char config[64];
     FILE *f = fopen(temp_path(config, ".json"), "w");
     ck_assert_ptr_nonnull(f);
@@ -75,16 +75,16 @@ static void compile(const Model *model, const char *path) {
     unlink(config);
     Target target;
     ck_assert(m && target_init(&target, NULL, src.arena, &diag));
-    ck_assert(passes_run_all(m, &diag, &(PassOptions){.verify = true}));
+    ck_assert(passes_run_all(m, &diag, &(PassOptions){.verify = true, .grads_buffer = buffer}));
     ck_assert(codegen_emit(m, &target, EMIT_SO, path, &diag));
     module_free(m);
     vec_free(&src.files);
     arena_free(src.arena);
 }
 
-static void open_run(Run *r, const Model *model) {
+static void open_run(Run *r, const Model *model, bool buffer) {
     char path[64];
-    compile(model, temp_path(path, ".so"));
+    compile(model, buffer, temp_path(path, ".so"));
     ck_assert(module_load(&r->module, path) && device_open(&r->device, &r->module, "cpu", 2));
     unlink(path);
     for (uint32_t i = 0; i < r->module.desc->ntensors; i++) {
@@ -138,10 +138,50 @@ static void compare(Run *r, const Model *model, const int32_t *tokens, int from)
     }
 }
 
+/* All codes, one after the other, in memory to be freed. */
+static unsigned char *all_codes(const Run *r, uint64_t *bytes) {
+    unsigned char *all = NULL;
+    *bytes = 0;
+    for (uint32_t i = 0; i < r->module.desc->ntensors; i++) {
+        const tbc_tensor *t = &r->module.desc->tensors[i];
+        if (t->kind != TBC_CODES) continue;
+        all = realloc(all, *bytes + t->bytes);
+        ck_assert(all != NULL);
+        memcpy(all + *bytes, device_at(&r->device, t), t->bytes);
+        *bytes += t->bytes;
+    }
+    return all;
+}
+
+/* One step on some tokens, by table train, or by backward and update. */
+static void train(Run *r, bool buffer) {
+    const tbc_table *loss = module_table(&r->module, buffer ? "backward" : "train");
+    const tbc_table *update = module_table(&r->module, buffer ? "update" : "train");
+    int32_t *in = io(r, loss, TBC_INPUT, "tokens"), *targets = io(r, loss, TBC_INPUT, "targets");
+    float *hyper = io(r, update, TBC_INPUT, "hyper");
+    for (int i = 0; i < BATCH * SEQ; i++) in[i] = i * i % VOCAB, targets[i] = (i + 1) * (i + 1) % VOCAB;
+    if (buffer) device_run(&r->device, loss);
+    hyper[0] = 1, hyper[1] = 0.1f, hyper[2] = 20, hyper[3] = 1;
+    device_run(&r->device, update);
+}
+
+/* Training leaves the codes that project makes of the new weights, to the bit. */
+static void check_codes_after_training(Run *r, bool buffer) {
+    uint64_t bytes;
+    unsigned char *first = all_codes(r, &bytes);
+    train(r, buffer), train(r, buffer);
+    unsigned char *left = all_codes(r, &bytes);
+    device_run(&r->device, module_table(&r->module, "project"));
+    unsigned char *made = all_codes(r, &bytes);
+    ck_assert(memcmp(left, made, bytes) == 0);
+    ck_assert(memcmp(left, first, bytes) != 0);
+    free(first), free(left), free(made);
+}
+
 START_TEST(decode_equals_eval) {
     const Model *model = &models[_i];
     Run r;
-    open_run(&r, model);
+    open_run(&r, model, false);
     int32_t tokens[SEQ];
     for (int i = 0; i < SEQ; i++) tokens[i] = (int32_t)(rng_bits(7, 1, (uint64_t)i) % VOCAB);
     const tbc_table *project = module_table(&r.module, "project");
@@ -150,25 +190,17 @@ START_TEST(decode_equals_eval) {
     compare(&r, model, tokens, 0); /* eval in between has left codes and caches alone */
     for (int i = SEQ / 2; i < SEQ; i++) tokens[i] = (tokens[i] + 1) % VOCAB;
     compare(&r, model, tokens, SEQ / 2); /* another end after the same beginning */
+    if (project) check_codes_after_training(&r, false);
+    compare(&r, model, tokens, 0); /* decode reads the new codes, as eval does */
     close_run(&r);
 }
 END_TEST
 
-/* Codes are made by project alone. */
-START_TEST(codes_stay) {
+START_TEST(update_leaves_codes) {
     Run r;
-    open_run(&r, &models[0]);
-    double before[VOCAB], same[VOCAB], after[VOCAB];
+    open_run(&r, &models[3], true);
     device_run(&r.device, module_table(&r.module, "project"));
-    decode(&r, 3, 0, before);
-    const tbc_tensor *w = module_tensor(&r.module, NULL, TBC_PARAM, "model.embed_tokens.weight");
-    float *at = device_at(&r.device, w);
-    for (int64_t i = 0; i < tensor_values(w); i++) at[i] *= 2;
-    decode(&r, 3, 0, same);
-    ck_assert(memcmp(before, same, sizeof same) == 0);
-    device_run(&r.device, module_table(&r.module, "project"));
-    decode(&r, 3, 0, after);
-    ck_assert(memcmp(before, after, sizeof after) != 0);
+    check_codes_after_training(&r, true);
     close_run(&r);
 }
 END_TEST
@@ -178,7 +210,7 @@ int main(void) {
     TCase *c = tcase_create("decode");
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, decode_equals_eval, 0, MODELS);
-    tcase_add_test(c, codes_stay);
+    tcase_add_test(c, update_leaves_codes);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -8,7 +8,7 @@
 #include "rt_tools.h"
 #include <dirent.h>
 
-/* ---- a model of one layer whose `eval` table does nothing: the codes are there already */
+/* ---- a model of one layer; the codes are there already */
 
 typedef struct Sizes {
     int64_t vocab, hidden, ffn, heads, kv, head_dim;
@@ -37,7 +37,7 @@ static void add_param(Model *m, const char *name, int64_t rows, int64_t cols, ui
     m->tensors[m->desc.ntensors++] = t;
     if (!group) return;
     tbc_tensor c = t;
-    c.kind = TBC_CODES, c.dtype = TBC_T2, c.table = 0, c.offset = m->used;
+    c.kind = TBC_CODES, c.dtype = TBC_T2, c.offset = m->used;
     c.bytes =
         (uint64_t)((rows * ((cols + 15) / 16 * 4) + 63) / 64 * 64 + rows * ((cols + group - 1) / group) * 2);
     m->used = (m->used + c.bytes + 63) / 64 * 64;

@@ -278,6 +278,8 @@ static const struct {
     {"%5: f32[2,3] = neg %0, %0", "takes 1 operand, not 2"},
     {"%5: f32[2,3] = neg %0 {c=1}", "neg: f32[2,3]: there is no attribute 'c' here"},
     {"%5: f32[2,3] = scale %0", "attribute 'c' is missing"},
+    {"%5: f32[3,3], %6: f32[3,3], %7: f32[3,3] = matmul_adamw %0, %0, %1, %1, %1, %4 {eps=1, beta1=0, beta2=0}",
+     "the third operand must be f32[3,3]"},
     {"%5: f32[2,3], %6: f32[2,3] = neg %0", "neg has 1 result, not 2"},
     {"neg %0", "neg has 1 result, not 0"},
     {"%5: f32[2,3] = output %0 {name=\"y\"}", "output has 0 results, not 1"},

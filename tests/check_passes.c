@@ -51,6 +51,8 @@ static void check_pipeline(uint64_t seed, const PassOptions *options) {
     static const char *const rest[] = {"simplify", "cse",      "dce", "fuse-ternary-matmul",
                                        "cse",      "simplify", "dce"};
     for (uint32_t i = 0; i < sizeof rest / sizeof *rest; i++) check_pass(m, rest[i], options, seed);
+    RUN(m, options, "keep-codes");
+    check_pass(m, "fuse-update", options, seed);
     module_free(m);
 }
 
@@ -210,6 +212,63 @@ START_TEST(declarations_keep_their_order) {
         for (uint32_t k = n; k < n + states; k++) ck_assert_int_eq(g->nodes.at[k].op, OP_state);
     }
     module_free(m);
+}
+END_TEST
+
+/* ---- keep-codes */
+
+/* The tensor is the projection of `latent`, in groups of its type. */
+static void check_projection(const Tensor *codes, const Tensor *latent, uint64_t seed) {
+    Tensor *w = (Tensor *)latent;
+    int64_t cols = type_cols(&w->type), group = codes->type.group;
+    for (int64_t at = 0, len; at < type_count(&w->type); at += len) {
+        float group_of[64];
+        int8_t q[64];
+        len = group < cols - at % cols ? group : cols - at % cols;
+        for (int64_t k = 0; k < len; k++) group_of[k] = (float)w->at[at + k];
+        double scale = (double)ternary_group(group_of, len, q);
+        for (int64_t k = 0; k < len; k++)
+            ck_assert_msg(codes->at[at + k] == q[k] * scale, "seed %llu", (unsigned long long)seed);
+    }
+}
+
+/* With the codes that project makes, every function does what it did; and codes of new weights are left. */
+START_TEST(codes_are_kept_up_to_date) {
+    Arena *arena = arena_new();
+    Buf why = {0};
+    Module *m = random_module((uint64_t)_i);
+    RUN(m, _i % 2 ? &buffer : &plain, "insert-ste", "autodiff", "optimizer", "fuse-ternary-matmul");
+    Module *before = module_copy(m);
+    RUN(m, &plain, "keep-codes", "fuse-update");
+    for (uint32_t i = 0; module_graph(m, "project") && i < before->graphs.n; i++) {
+        const Graph *g = module_graph(m, before->graphs.at[i]->name);
+        Bindings old_in = {0}, in = {0}, project_in = {0}, got = {0};
+        Diag diag = {0};
+        Bindings expected = results_of(before, g->name, (uint64_t)_i, arena, &old_in);
+        Bindings codes = results_of(m, "project", (uint64_t)_i, arena, &project_in);
+        bind_random(g, (uint64_t)_i, arena, &in);
+        for (uint32_t k = 0; k < codes.n; k++) {
+            Tensor *state = (Tensor *)find_tensor(&in, codes.at[k].name);
+            if (state) *state = codes.at[k].tensor;
+        }
+        ck_assert(eval_graph(g, EVAL_F64, in.at, in.n, arena, &got, &diag));
+        for (uint32_t k = 0; k < expected.n; k++)
+            ck_assert_msg(
+                tensors_agree(&expected.at[k].tensor, find_tensor(&got, expected.at[k].name), 1e-12, &why),
+                "seed %d: @%s: %s: %s", _i, g->name, expected.at[k].name, why.at);
+        for (uint32_t k = 0; k < codes.n; k++) {
+            char param[64];
+            snprintf(param, sizeof param, "%.*s", (int)(strlen(codes.at[k].name) - 6), codes.at[k].name);
+            const Tensor *w = find_tensor(&got, param), *left = find_tensor(&got, codes.at[k].name);
+            ck_assert((w == NULL) == (left == NULL));
+            if (w) check_projection(left, w, (uint64_t)_i);
+        }
+        vec_free(&old_in), vec_free(&in), vec_free(&project_in), vec_free(&got), vec_free(&expected),
+            vec_free(&codes);
+    }
+    module_free(before);
+    module_free(m);
+    arena_free(arena);
 }
 END_TEST
 
@@ -375,6 +434,7 @@ int main(void) {
     tcase_add_loop_test(t, insert_ste_is_idempotent, 0, 20);
     tcase_add_loop_test(t, optimizer_updates_from_gradients, 0, SEEDS);
     tcase_add_loop_test(t, declarations_keep_their_order, 0, 20);
+    tcase_add_loop_test(t, codes_are_kept_up_to_date, 0, SEEDS_OF(60));
     tcase_add_loop_test(t, cse_and_simplify_reach_a_fixpoint, 0, SEEDS_OF(50));
     tcase_add_test(t, gradients_accumulate_in_place);
     suite_add_tcase(s, t);

@@ -98,7 +98,11 @@ static void check_overlaps(const Machine *x, const Node *n) {
         for (uint32_t other = 0; other < r; other++) ck_assert(!overlap(x, n->out + r, n->out + other));
         for (uint32_t k = 0; k < n->nin; k++) {
             if (!overlap(x, n->out + r, n->in[k])) continue;
-            uint32_t own = n->op == OP_adamw ? (r ? r + 1 : 0) : n->op == OP_cache_row ? 0 : 2;
+            static const uint32_t updated[] = {2, 3, 4, 6};
+            uint32_t own = n->op == OP_matmul_adamw ? updated[r]
+                           : n->op == OP_adamw      ? (r ? r + 1 : 0)
+                           : n->op == OP_cache_row  ? 0
+                                                    : 2;
             bool taken = (op_info[n->op].flags & INPLACE) && k == own;
             bool same = type_equal(val_type(x->g, n->in[k]), val_type(x->g, n->out + r)) &&
                         offset_of(x, n->in[k]) == offset_of(x, n->out + r);
@@ -270,7 +274,7 @@ static void drop_some(Module *m, uint64_t seed) {
 }
 
 static void check_module(Module *m, uint64_t seed, const PassOptions *options) {
-    run(m, options, "insert-ste", "fuse-loss");
+    run(m, options, "insert-ste", "fuse-update");
     Module *before = module_copy(m);
     if (seed % 4) drop_some(m, seed);
     run(m, options, "schedule", "schedule");

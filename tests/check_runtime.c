@@ -370,6 +370,7 @@ START_TEST(evaluation_is_the_mean_over_the_split) {
     open_session(&s, "%s --data %s --quiet --eval-only", build_module("m.so", ""), text_file());
     for (size_t i = 0; i < s.nparams; i++)
         memset(s.params[i].data, 0, 4 * (size_t)tensor_count(s.params[i].rank, s.params[i].dim));
+    device_run(&s.device, module_table(&s.module, "project"));
     Progress quiet = progress_start(true);
     Evaluation e;
     ck_assert(evaluate(&s, 0, &quiet, &e));

@@ -168,21 +168,22 @@ static const uint64_t args[] = {
 };
 #define FLOPS 1000, 4096
 static const tbc_launch launches[] = {
-    {CLEAR, V, 4, 1, FLOPS, "w.grad"},       {CLEAR, 1, 5, 1, FLOPS, "bias.grad"}, /* 0 */
-    {TERNARY, V, 0, 2, FLOPS, "w"},          {FORWARD, B *S, 2, 1, FLOPS, "loss"}, /* 2 */
-    {MEAN, 1, 2, 2, FLOPS, "mean"},          {GRADIENT, V, 4, 1, FLOPS, "w"},
-    {GRADIENT_BIAS, 1, 5, 1, FLOPS, "bias"}, {ADAMW, V, 7, 5, FLOPS, "w"},
-    {ADAMW, 1, 12, 5, FLOPS, "bias"},                                            /* 7 */
-    {TERNARY, V, 0, 2, FLOPS, "w"},          {DECODE, 1, 6, 1, FLOPS, "decode"}, /* 9 */
+    {CLEAR, V, 4, 1, FLOPS, "w.grad"},    {CLEAR, 1, 5, 1, FLOPS, "bias.grad"},    /* 0 */
+    {FORWARD, B *S, 2, 1, FLOPS, "loss"}, {MEAN, 1, 2, 2, FLOPS, "mean"},          /* 2 */
+    {GRADIENT, V, 4, 1, FLOPS, "w"},      {GRADIENT_BIAS, 1, 5, 1, FLOPS, "bias"}, /* 4 */
+    {ADAMW, V, 7, 5, FLOPS, "w"},         {TERNARY, V, 0, 2, FLOPS, "w"},          /* 6 */
+    {ADAMW, 1, 12, 5, FLOPS, "bias"},     {DECODE, 1, 6, 1, FLOPS, "decode"},      /* 8 */
 };
 #ifdef BUFFER
-static const tbc_table tables[] = {{"backward", 2, 5}, {"update", 7, 2}, {"eval", 2, 2}, {"decode", 10, 1}, {"project", 9, 1}};
+static const tbc_table tables[] = {
+    {"backward", 2, 4}, {"update", 6, 3}, {"eval", 2, 2}, {"decode", 9, 1}, {"project", 7, 1}};
 #define TRAIN_IO                                                                                             \
     INPUT(tokens, 0, I32, TOKENS, B, S), INPUT(targets, 0, I32, TARGETS, B, S), OUTPUT(loss, 0, LOSS, 1, 1), \
         INPUT(hyper, 1, F32, HYPER, 4, 1)
 #define GRADS "buffer"
 #else
-static const tbc_table tables[] = {{"train", 0, 9}, {"unused", 0, 0}, {"eval", 2, 2}, {"decode", 10, 1}, {"project", 9, 1}};
+static const tbc_table tables[] = {
+    {"train", 0, 9}, {"unused", 0, 0}, {"eval", 2, 2}, {"decode", 9, 1}, {"project", 7, 1}};
 #define TRAIN_IO                                                                                             \
     INPUT(tokens, 0, I32, TOKENS, B, S), INPUT(targets, 0, I32, TARGETS, B, S), OUTPUT(loss, 0, LOSS, 1, 1), \
         INPUT(hyper, 0, F32, HYPER, 4, 1)
@@ -195,8 +196,6 @@ static const tbc_table tables[] = {{"train", 0, 9}, {"unused", 0, 0}, {"eval", 2
     { #name, TBC_INPUT, TBC_##type, table, 0, 2, {b, s }, at, (b) * (s)*4, 0, 0 }
 #define OUTPUT(name, table, at, b, s)                                                                        \
     { #name, TBC_OUTPUT, TBC_F32, table, 0, 2, {b, s }, at, (b) * (s)*4, 0, 0 }
-#define PROJECTED(table)                                                                                     \
-    { "w", TBC_CODES, TBC_T2, table, GROUP, 2, {V, V}, CODES, CODES_BYTES, 0, 0 }
 static const tbc_tensor tensors[] = {
     SHARED(PARAM, "w", GROUP, 2, V, V, W),
     SHARED(PARAM, "bias", 0, 1, V, 0, BIAS),
@@ -215,8 +214,7 @@ static const tbc_tensor tensors[] = {
     INPUT(tokens, 3, I32, TOKENS, 1, 1),
     INPUT(pos, 3, I32, POS, 1, 1),
     OUTPUT(logits, 3, LOGITS, 1, V),
-    PROJECTED(2),
-    PROJECTED(-1),
+    {"w", TBC_CODES, TBC_T2, -1, GROUP, 2, {V, V}, CODES, CODES_BYTES, 0, 0},
 };
 
 static const float one = 1;

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { CASE_VALUES = 16, CASE_TENSORS = 6 };
+enum { CASE_VALUES = 16, CASE_TENSORS = 7 };
 
 typedef struct CaseTensor {
     const char *name; /* of the input, param, state, output or store */
@@ -241,6 +241,17 @@ static const IrCase ir_cases[] = {
                            "store %5 {name=\"w\"}\nstore %6 {name=\"w.m\"}\nstore %7 {name=\"w.v\"}\n",
      {{"w", {1}}, {"g", {2}}, {"w.m", {0.5}}, {"w.v", {0.25}}, {"hyper", {0.9, 0.1, 2, 0.5}}},
      {{"w", {0.8536474508437579}}, {"w.m", {0.75}}, {"w.v", {0.625}}}},
+    /* g = 1 * 1 + 0.5 * 2, then as above; the scale is f16(w) */
+    {OP_matmul_adamw,
+     IN(0, "f32[2,1]", "a") IN(1, "f32[2,1]", "b") "%2: f32[1,1] = param {name=\"w\", group=1}\n"
+     "%3: f32[1,1] = state {name=\"w.m\"}\n%4: f32[1,1] = state {name=\"w.v\"}\n" IN(5, "f32[4]", "hyper")
+     "%6: t2/1[1,1] = state {name=\"w.codes\"}\n"
+     "%7: f32[1,1], %8: f32[1,1], %9: f32[1,1], %10: t2/1[1,1] = matmul_adamw %0, %1, %2, %3, %4, %5, %6 "
+     "{eps=0.5, beta1=0.5, beta2=0.5}\n"
+     "store %7 {name=\"w\"}\nstore %8 {name=\"w.m\"}\nstore %9 {name=\"w.v\"}\nstore %10 {name=\"w.codes\"}\n",
+     {{"a", {1, 0.5}}, {"b", {1, 2}}, {"w", {1}}, {"w.m", {0.5}}, {"w.v", {0.25}}, {"hyper", {0.9, 0.1, 2, 0.5}},
+      {"w.codes", {-1}}},
+     {{"w", {0.8536474508437579}}, {"w.m", {0.75}}, {"w.v", {0.625}}, {"w.codes", {0.853515625}}}},
     {OP_store,
      "%0: f32[2] = state {name=\"m\"}\n%1: f32[2] = scale %0 {c=2}\nstore %1 {name=\"m\"}\n",
      {{"m", {1, 2}}},

@@ -151,6 +151,10 @@ cmp -s first.so train.so || fail 'two compilations differ'
 
 expect 0 'Table train' inspect train.so
 expect 0 '"kind":"param"' inspect train.so --json
+expect 0 '1 in the product of their gradient, 1 from a gradient in memory' inspect train.so
+expect 0 '"updates":{"fused":1,"materialised":1}' inspect train.so --json
+expect 0 '' compile "$spec" --grads buffer -o buffer.so
+expect 0 '"updates":{"fused":0,"materialised":2}' inspect buffer.so --json
 head -c 3000 train.so >cut.so
 expect 1 'cut.so: error:' inspect cut.so
 { head -c 2000 train.so; printf X; tail -c +2002 train.so; } >damaged.so

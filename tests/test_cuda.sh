@@ -75,9 +75,9 @@ both || fail "compare_devices sees differences"
 FAKE_CUDA_FAULT=wrong both && fail "compare_devices sees no difference"
 [ "$(grep -c BAD "$work/out")" -eq 1 ] && says 'BAD *mean' || fail "compare_devices does not name the kernel"
 
-# A step is two graphs, before and after the loss is known, and waits once, for the loss.
+# A step is two graphs, before and after the loss is known, and waits once, for the loss. Codes are made before.
 good cuda "$g" --data "$data" --steps 100
-stats '^launches 0 graphs 2 replays 200 '
+stats '^launches 1 graphs 2 replays 200 '
 waits=$(sed 's/.*waits \([0-9]*\).*/\1/' "$work/stats")
 [ "$waits" -lt 105 ] || fail "100 steps wait $waits times"
 stats 'images 1$'
@@ -85,7 +85,7 @@ FAKE_CUDA_FAULT=image good cuda "$g" --data "$data" --steps 1 # PTX will do
 stats 'images 0$'
 good cuda "$g" --data "$data" --steps 3 --profile
 says '^ *[0-9.]* *[0-9.]* *3 .* forward$'
-stats '^launches 27 graphs 0 '
+stats '^launches 28 graphs 0 '
 
 # Everything that goes wrong is one line, and ends the run without saving.
 expect no_device "there is no NVIDIA GPU: CUDA_ERROR_NO_DEVICE (fake error 100)" "$g" --verify
@@ -102,7 +102,7 @@ expect run "Fake GPU (sm_86) failed in table 'train' (with --profile," "$g" --da
 expect run "kernel forward failed on Fake GPU (sm_86) (loss)" "$g" --data "$data" --save "$work/spoiled" --profile
 expect run "failed in table 'backward'" "$gb" --data "$data" --clip 1 --save "$work/spoiled"
 expect run "failed in table 'eval'" "$g" --data "$data" --eval-only
-expect run "failed in table 'eval'" "$g" --resume "$work/cpu" --export "$work/spoiled"
+expect project "failed in table 'project'" "$g" --resume "$work/cpu" --export "$work/spoiled"
 [ ! -e "$work/spoiled" ] || fail "something was saved after a failure"
 expect none "$m: error: is compiled for the CPU (use --device cpu, or compile it with --target nvptx64)" "$m" --verify
 "$run" "$g" --verify >"$work/out" 2>"$work/err" && fail "a module for a GPU runs on the CPU"

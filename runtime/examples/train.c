@@ -25,8 +25,7 @@ static void *tensor(const tbc_table *table, enum tbc_kind kind, const char *name
 static const tbc_table *find_table(const char *name) {
     for (uint32_t i = 0; i < m->ntables; i++)
         if (!strcmp(m->tables[i].name, name)) return &m->tables[i];
-    fprintf(stderr, "the module has no table %s (compile with --grads fused)\n", name);
-    exit(1);
+    return NULL;
 }
 
 static void load(const char *path) {
@@ -66,7 +65,9 @@ int main(int argc, char **argv) {
     if (argc != 2) return fprintf(stderr, "usage: train ./TRAIN.so\n"), 2;
     load(argv[1]);
     fill_weights();
-    const tbc_table *train = find_table("train");
+    const tbc_table *train = find_table("train"), *project = find_table("project");
+    if (!train) return fprintf(stderr, "the module has no table train (compile with --grads fused)\n"), 1;
+    if (project) run(project); /* the codes of these weights */
     int32_t *tokens = tensor(train, TBC_INPUT, "tokens"), *targets = tensor(train, TBC_INPUT, "targets");
     float *hyper = tensor(train, TBC_INPUT, "hyper"), *loss = tensor(train, TBC_OUTPUT, "loss");
     uint64_t count = 0;

@@ -74,17 +74,23 @@ def main(path):
             kind = c.c_int32 if t.dtype == 1 else c.c_float
             io[t.name.decode()] = (kind * (t.bytes // 4)).from_address(arena + t.offset)
 
+    args = c.addressof(m.args.contents)
+
+    def run(table):
+        for launch in m.launches[table.first:table.first + table.count]:
+            kernel = m.kernels[launch.kernel].run
+            for tile in range(launch.tiles):  # in any order, on any thread
+                kernel(arena, args + 8 * launch.args, tile, scratch)
+
+    if "project" in tables:
+        run(tables["project"][1])  # the codes of these weights
     lr, decay, beta1, beta2 = 1e-3, 0.01, 0.9, 0.95
     count = len(io["tokens"])
-    args = c.addressof(m.args.contents)
     for step in range(1, 4):
         io["tokens"][:] = [i * i % 61 for i in range(count)]  # inputs, before every run
         io["targets"][:] = [(i + 1) ** 2 % 61 for i in range(count)]
         io["hyper"][:] = [1 - lr * decay, lr / (1 - beta1 ** step), 1 / (1 - beta2 ** step), 1]
-        for launch in m.launches[train.first:train.first + train.count]:
-            run = m.kernels[launch.kernel].run
-            for tile in range(launch.tiles):  # in any order, on any thread
-                run(arena, args + 8 * launch.args, tile, scratch)
+        run(train)
         print(f"step {step}: loss {io['loss'][0]:.4f}", flush=True)
 
 

@@ -4,9 +4,10 @@
  *
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
  * tmatmul-fwd y = x w^T and tmatmul-dx = dy w (both decode packed 2-bit weights) in f32, bf16 and int16, and
- * matmul-dw = dy^T x in f32 and bf16, each as a share of the peak of such products. Up to four tokens also as
- * decoding does it (gemv), as a share of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times
- * are the best of several runs.
+ * matmul-dw = dy^T x in f32 and bf16, also with AdamW and new codes as its epilogue (matmul-dw-adamw; -apart:
+ * in three kernels instead), each as a share of the peak of such products. Up to four tokens also as decoding
+ * does it (gemv), as a share of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times are the
+ * best of several runs.
  * --json: one object a line: what, seconds, gflops or gb_per_s, peak_share (0 .. 1); run.sh says what they
  * mean. */
 #include "../../codegen/gemm.h"
@@ -15,7 +16,7 @@
 #include <omp.h>
 #include <time.h>
 
-enum { MAX_SHAPES = 32, MIN_RUNS = 3 };
+enum { MAX_SHAPES = 32, MIN_RUNS = 3, MAX_THREADS = 256 };
 static const double min_seconds = 0.5;
 
 typedef struct Shape {
@@ -42,22 +43,36 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Best seconds of a launch, its tiles shared by `threads` threads. */
-static double time_launch(tbc_kernel_fn *fn, const TestArgs *a, uint32_t tiles, uint64_t scratch,
-                          int threads) {
+typedef struct Launch {
+    tbc_kernel_fn *fn;
+    const TestArgs *args;
+    uint32_t tiles;
+    uint64_t scratch;
+} Launch;
+
+/* Best seconds of n launches in a row, the tiles of each shared by `threads` threads. */
+static double time_launches(const Launch *launches, int n, int threads) {
     double best = INFINITY, begin = now();
+    uint64_t scratch = 0;
+    char *memory[MAX_THREADS];
+    for (int i = 0; i < n; i++) scratch = launches[i].scratch > scratch ? launches[i].scratch : scratch;
+    for (int i = 0; i < threads; i++) memory[i] = aligned_alloc(64, scratch / 64 * 64 + 64);
     for (int run = 0; run < MIN_RUNS || now() - begin < min_seconds; run++) {
         double start = now();
-#pragma omp parallel num_threads(threads)
-        {
-            char *memory = aligned_alloc(64, scratch / 64 * 64 + 64);
-#pragma omp for schedule(dynamic, 1)
-            for (uint32_t tile = 0; tile < tiles; tile++) fn(a->arena, a->at, tile, memory);
-            free(memory);
+        for (const Launch *l = launches; l < launches + n; l++) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+            for (uint32_t tile = 0; tile < l->tiles; tile++)
+                l->fn(l->args->arena, l->args->at, tile, memory[omp_get_thread_num()]);
         }
         best = fmin(best, now() - start);
     }
+    for (int i = 0; i < threads; i++) free(memory[i]);
     return best;
+}
+
+static double time_launch(tbc_kernel_fn *fn, const TestArgs *a, uint32_t tiles, uint64_t scratch,
+                          int threads) {
+    return time_launches(&(Launch){fn, a, tiles, scratch}, 1, threads);
 }
 
 /* One measured thing: its work (FLOP, or bytes of memory) a run, and the peak that it is a share of, 0: is
@@ -176,6 +191,50 @@ static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
     dlclose(so);
 }
 
+/* The update of a layer's weight: from activations and their gradients to new weights, moments and codes, in
+ * one kernel and in the three that it replaces. Both count the FLOP of the product alone. */
+static void bench_update(Report *r, const Target *t, const GemmAdamwDesc *d) {
+    GemmDesc product = {d->m, d->n, d->k, true, GEMM_B_KN, 0, false};
+    PanelType type = d->bf16 ? PANELS_BF16 : PANELS_F32;
+    AdamwDesc adamw = {d->m * d->n, d->beta1, d->beta2, d->eps};
+    TernaryDesc ternary = {d->m, d->n, d->group};
+    Gen *g = gen_new(t, "bench");
+    gen_gemm_adamw(g, "fused", d);
+    forms[type].generate(g, "gemm", &product);
+    gen_adamw(g, "adamw", &adamw);
+    gen_ternary(g, "ternary", &ternary);
+    void *so = test_load(g);
+    int64_t count = d->m * d->n;
+    TestArgs a = test_args((uint64_t)(4 * (d->m * d->k + d->k * d->n + 5 * count) + (1 << 16)));
+    uint64_t state = 1;
+    add_matrix(&a, d->k, d->m, 0, &state);
+    add_matrix(&a, d->k, d->n, 0, &state);
+    for (int i = 0; i < 3; i++) add_matrix(&a, d->m, d->n, 0, &state); /* w, m, v */
+    float *v = (float *)(a.arena + a.at[4]), hyper[] = {1, 1e-4f, 1, 1};
+    for (int64_t i = 0; i < count; i++) v[i] = v[i] * v[i] + 1e-3f;
+    memcpy(test_arg(&a, sizeof hyper), hyper, sizeof hyper);
+    add_matrix(&a, d->m, d->n, d->group, &state);
+    add_matrix(&a, d->m, d->n, 0, &state); /* the gradient */
+    TestArgs gemm_args = {.arena = a.arena, .at = {a.at[0], a.at[1], a.at[7]}};
+    TestArgs adamw_args = {.arena = a.arena, .at = {a.at[2], a.at[7], a.at[3], a.at[4], a.at[5]}};
+    TestArgs ternary_args = {.arena = a.arena, .at = {a.at[2], a.at[6]}};
+    const Launch fused[] = {{test_kernel(so, "fused"), &a, gemm_adamw_tiles(d, t), gemm_adamw_scratch(d, t)}};
+    const Launch apart[] = {{test_kernel(so, "gemm"), &gemm_args, forms[type].tiles(&product, t),
+                             forms[type].scratch(&product, t)},
+                            {test_kernel(so, "adamw"), &adamw_args, adamw_tiles(&adamw, t), 0},
+                            {test_kernel(so, "ternary"), &ternary_args, ternary_tiles(&ternary, t), 0}};
+    for (int i = 0; i < 2; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%s/%s/%lldx%lldx%lld", i ? "matmul-dw-adamw-apart" : "matmul-dw-adamw",
+                 forms[type].name, (long long)d->m, (long long)d->k, (long long)d->n);
+        double seconds =
+            i ? time_launches(apart, 3, r->options->threads) : time_launches(fused, 1, r->options->threads);
+        report(r, name, false, 2.0 * (double)count * (double)d->k, seconds, r->peak[type]);
+    }
+    test_args_free(&a);
+    dlclose(so);
+}
+
 static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, int64_t out) {
     GemvDesc few = {tokens, out, in, 128};
     if (gemv_fits(&few)) bench_gemv(r, t, &few);
@@ -185,7 +244,9 @@ static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, 
     for (PanelType type = PANELS_F32; type <= PANELS_I16; type++) {
         bench_gemm(r, t, "tmatmul-fwd", &forward, type);
         bench_gemm(r, t, "tmatmul-dx", &backward, type);
-        if (type != PANELS_I16) bench_gemm(r, t, "matmul-dw", &weights, type);
+        if (type == PANELS_I16) continue;
+        bench_gemm(r, t, "matmul-dw", &weights, type);
+        bench_update(r, t, &(GemmAdamwDesc){out, in, tokens, 128, type == PANELS_BF16, 0.9, 0.95, 1e-8});
     }
 }
 
@@ -256,7 +317,7 @@ static Options parse_options(int argc, char **argv) {
         else
             usage();
     }
-    if (optind < argc || o.threads < 1 || o.threads > 256) usage();
+    if (optind < argc || o.threads < 1 || o.threads > MAX_THREADS) usage();
     if (o.shapes == 0) {
         parse_shape(&o, false, "1024,1024,3072");
         parse_shape(&o, false, "2048,512,1536");

@@ -1,0 +1,170 @@
+/* The product with AdamW and projection as its epilogue: every bit of the new weights, moments, codes and
+ * scales is that of the three kernels that it replaces, which have tests of their own. */
+#include "kernel_test.h"
+#include <check.h>
+
+static const GemmAdamwDesc cases[] = {
+    /* m, n, k, group: all of a row in one tile */
+    {.m = 1, .n = 1, .k = 1, .group = 128},
+    {.m = 37, .n = 100, .k = 19, .group = 128},
+    {.m = 129, .n = 260, .k = 770, .group = 128}, /* several steps of k */
+    /* several tiles along the row, with a last one that is shorter, and a last group */
+    {.m = 300, .n = 1000, .k = 40, .group = 128},
+    {.m = 200, .n = 1240, .k = 33, .group = 100},
+    {.m = 64, .n = 900, .k = 50, .group = 20},
+    {.m = 3, .n = 1500, .k = 5, .group = 32},
+    {.m = 20, .n = 1029, .k = 9, .group = 1},
+    /* one group a row, wider than blocks are */
+    {.m = 70, .n = 2100, .k = 17, .group = 4096},
+    {.m = 33, .n = 1300, .k = 20, .group = 650},
+    {.m = 130, .n = 513, .k = 900, .group = 64, .bf16 = true},
+    {.m = 20, .n = 300, .k = 35, .group = 0, .bf16 = true},
+    /* full precision */
+    {.m = 200, .n = 700, .k = 400, .group = 0},
+    {.m = 13, .n = 5, .k = 3, .group = 0},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static GemmAdamwDesc with_betas(const GemmAdamwDesc *c) {
+    GemmAdamwDesc d = *c;
+    d.beta1 = 0.9, d.beta2 = 0.95, d.eps = 1e-8;
+    return d;
+}
+
+static GemmDesc product_of(const GemmAdamwDesc *d) {
+    return (GemmDesc){.m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = GEMM_B_KN};
+}
+
+static void emit(Gen *g, int i, bool parts) {
+    GemmAdamwDesc d = with_betas(&cases[i]);
+    GemmDesc product = product_of(&d);
+    AdamwDesc update = {d.m * d.n, d.beta1, d.beta2, d.eps};
+    char name[32];
+    snprintf(name, sizeof name, "fused%d", i);
+    gen_gemm_adamw(g, name, &d);
+    if (!parts) return;
+    snprintf(name, sizeof name, "gemm%d", i);
+    (d.bf16 ? gen_gemm_bf16 : gen_gemm)(g, name, &product);
+    snprintf(name, sizeof name, "adamw%d", i);
+    gen_adamw(g, name, &update);
+    if (!d.group) return;
+    snprintf(name, sizeof name, "ternary%d", i);
+    gen_ternary(g, name, &(TernaryDesc){d.m, d.n, d.group});
+}
+
+typedef struct Buffers {
+    TestArgs args;
+    float *w, *m, *v;
+    unsigned char *codes;
+} Buffers;
+
+enum { A, B, W, M, V, HYPER, CODES, GRAD }; /* of the arguments */
+
+static Buffers make_buffers(const GemmAdamwDesc *d, uint64_t code_bytes) {
+    static const float hyper[] = {0.995f, 0.02f, 1.5f, 0.25f};
+    int64_t count = d->m * d->n;
+    uint64_t bytes = (uint64_t)count * 4, state = (uint64_t)(d->m * 131 + d->n), room;
+    room = (uint64_t)(d->m + d->n) * (uint64_t)d->k * 4 + 4 * bytes + code_bytes + 8192;
+    Buffers x = {.args = test_args(room)};
+    test_fill(test_arg(&x.args, (uint64_t)(d->k * d->m) * 4), d->k * d->m, &state);
+    test_fill(test_arg(&x.args, (uint64_t)(d->k * d->n) * 4), d->k * d->n, &state);
+    test_fill(x.w = test_arg(&x.args, bytes), count, &state);
+    test_fill(x.m = test_arg(&x.args, bytes), count, &state);
+    test_fill(x.v = test_arg(&x.args, bytes), count, &state);
+    for (int64_t i = 0; i < count; i++) x.v[i] = fabsf(x.v[i]);
+    memcpy(test_arg(&x.args, sizeof hyper), hyper, sizeof hyper);
+    x.codes = test_arg(&x.args, code_bytes);
+    memset(x.codes, 0xee, code_bytes);
+    test_arg(&x.args, bytes);
+    return x;
+}
+
+/* The arguments of one of the three kernels, chosen from all. */
+static TestArgs choose(const Buffers *x, const int *which, uint32_t n) {
+    TestArgs a = x->args;
+    a.n = n;
+    for (uint32_t i = 0; i < n; i++) a.at[i] = x->args.at[which[i]], a.bytes[i] = x->args.bytes[which[i]];
+    return a;
+}
+
+static void run_parts(void *so, int i, const GemmAdamwDesc *d, const Target *t, const Buffers *x) {
+    GemmDesc product = product_of(d);
+    AdamwDesc update = {d->m * d->n, d->beta1, d->beta2, d->eps};
+    TernaryDesc project = {d->m, d->n, d->group};
+    TestArgs gemm = choose(x, (const int[]){A, B, GRAD}, 3),
+             adamw = choose(x, (const int[]){W, GRAD, M, V, HYPER}, 5),
+             ternary = choose(x, (const int[]){W, CODES}, 2);
+    char name[32];
+    snprintf(name, sizeof name, "gemm%d", i);
+    test_run(so, name, &gemm, (d->bf16 ? gemm_bf16_tiles : gemm_tiles)(&product, t),
+             (d->bf16 ? gemm_bf16_scratch : gemm_scratch)(&product, t));
+    snprintf(name, sizeof name, "adamw%d", i);
+    test_run(so, name, &adamw, adamw_tiles(&update, t), 0);
+    snprintf(name, sizeof name, "ternary%d", i);
+    if (d->group) test_run(so, name, &ternary, ternary_tiles(&project, t), 0);
+}
+
+static void check_case(void *so, int i, const Target *t) {
+    GemmAdamwDesc d = with_betas(&cases[i]);
+    uint64_t bytes = (uint64_t)(d.m * d.n) * 4, code_bytes = 64;
+    if (d.group) {
+        TernaryLayout l = ternary_layout(d.m, d.n, d.group);
+        code_bytes = (uint64_t)l.bytes;
+    }
+    Buffers fused = make_buffers(&d, code_bytes), parts = make_buffers(&d, code_bytes);
+    char name[32];
+    snprintf(name, sizeof name, "fused%d", i);
+    test_run(so, name, &fused.args, gemm_adamw_tiles(&d, t), gemm_adamw_scratch(&d, t));
+    run_parts(so, i, &d, t, &parts);
+    ck_assert_msg(memcmp(fused.w, parts.w, bytes) == 0, "case %d: weights", i);
+    ck_assert_msg(memcmp(fused.m, parts.m, bytes) == 0, "case %d: first moments", i);
+    ck_assert_msg(memcmp(fused.v, parts.v, bytes) == 0, "case %d: second moments", i);
+    ck_assert_msg(memcmp(fused.codes, parts.codes, code_bytes) == 0, "case %d: codes", i);
+    test_args_free(&fused.args), test_args_free(&parts.args);
+}
+
+START_TEST(same_bits_as_the_three_kernels) {
+    const Target *t = _i ? test_wide_target() : test_target(NULL);
+    Gen *g = gen_new(t, "test");
+    for (int i = 0; i < CASES; i++) emit(g, i, true);
+    void *so = test_load(g);
+    for (int i = 0; i < CASES; i++) check_case(so, i, t);
+    dlclose(so);
+}
+END_TEST
+
+START_TEST(compiles_for_avx512) {
+    Gen *g = test_gen("znver4");
+    for (int i = 0; i < CASES; i++) emit(g, i, false);
+    char *text = test_compile(g);
+    ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers");
+    free(text);
+}
+END_TEST
+
+/* Weights are cut into enough tiles to share, and scratch stays small however wide the groups are. */
+START_TEST(tiles_and_scratch_are_bounded) {
+    const Target *t = test_target(NULL);
+    GemmAdamwDesc layer = {.m = 3072, .n = 1024, .k = 1024, .group = 128};
+    GemmAdamwDesc rows = {.m = 12288, .n = 4096, .k = 4096, .group = 4096};
+    ck_assert_uint_ge(gemm_adamw_tiles(&layer, t), 16);
+    ck_assert_uint_le(gemm_adamw_scratch(&layer, t), 3 << 20);
+    ck_assert_uint_ge(gemm_adamw_tiles(&rows, t), 16);
+    ck_assert_uint_le(gemm_adamw_scratch(&rows, t), 8 << 20);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("gemm_adamw");
+    TCase *c = tcase_create("gemm_adamw");
+    tcase_set_timeout(c, 300);
+    tcase_add_loop_test(c, same_bits_as_the_three_kernels, 0, 2);
+    tcase_add_test(c, compiles_for_avx512);
+    tcase_add_test(c, tiles_and_scratch_are_bounded);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
