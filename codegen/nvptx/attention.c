@@ -83,7 +83,7 @@ static void finish(Gen *g, const AttnDesc *d, const TilePlace *p, const Softmax 
     gen_if_end(g, &once);
 }
 
-void nv_gen_attention(Gen *g, const char *name, const AttnDesc *d) {
+static void generate(Gen *g, const char *name, const AttnDesc *d, bool rounded) {
     int width = nv_attention_width(d);
     int64_t heads = d->b * d->h, parts = nv_attention_parts(d);
     nv_kernel(g, name, 5, TILE_THREADS);
@@ -99,8 +99,8 @@ void nv_gen_attention(Gen *g, const char *name, const AttnDesc *d) {
     LLVMValueRef of = gen_mod(g, g->tile, heads), block = gen_div(g, g->tile, heads * parts);
     LLVMValueRef c0 = gen_mul(g, gen_mod(g, gen_div(g, g->tile, heads), parts), 128);
     LLVMValueRef q0 = gen_mul(g, gen_sub(g, gen_i64(g, nv_attention_blocks(d) - 1), block), ATTENTION_SIDE);
-    Head q = {Q, gen_div(g, of, d->h), gen_mod(g, of, d->h), d->h};
-    Head k = {K, q.batch, gen_div(g, q.head, d->h / d->g), d->g}, v = k, out = q;
+    Head q = {Q, gen_div(g, of, d->h), gen_mod(g, of, d->h), d->h, rounded};
+    Head k = {K, q.batch, gen_div(g, q.head, d->h / d->g), d->g, rounded}, v = k, out = q;
     v.arg = V, out.arg = OUT;
 
     Softmax soft;
@@ -121,10 +121,18 @@ void nv_gen_attention(Gen *g, const char *name, const AttnDesc *d) {
     LLVMValueRef weights[4][4];
     nv_attention_scores(g, d, &p, &scores, &rows_q, &rows_k, stages);
     softmax(g, d, &p, &soft, &scores, &sums, q0, k0.i, weights);
-    nv_attention_share(g, &p, weights, true, shared_p);
+    nv_attention_share(g, &p, weights, true, rounded, shared_p);
     LLVMValueRef k1 = gen_min(g, gen_add(g, k0.i, gen_i64(g, ATTENTION_SIDE)), end);
     tile_product_shared(g, &p, &sums, shared_p, ATTENTION_LD, &steps_v, k0.i, k1, stages);
     gen_loop_end(g, &k0);
     finish(g, d, &p, &soft, &sums, &out, q0, c0);
     gen_end(g);
+}
+
+void nv_gen_attention(Gen *g, const char *name, const AttnDesc *d) {
+    generate(g, name, d, false);
+}
+
+void nv_attention_rounded(Gen *g, const char *name, const AttnDesc *d) {
+    generate(g, name, d, true);
 }

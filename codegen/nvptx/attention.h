@@ -22,7 +22,10 @@ typedef struct Head {
     unsigned arg;
     LLVMValueRef batch, head;
     int64_t heads;
+    bool rounded; /* to bf16, as an operand */
 } Head;
+/* Its vector at position 0; positions are heads * D floats apart. */
+LLVMValueRef nv_attention_base(Gen *, const AttnDesc *, const Head *);
 /* Its vectors as rows of a product over D (64 of them from `first` on), or as
  * steps of one whose columns are `width` of D from `first` on. */
 Operand nv_attention_rows(Gen *, const AttnDesc *, const Head *, LLVMValueRef first);
@@ -43,9 +46,14 @@ LLVMValueRef nv_attention_seen(Gen *, const TilePlace *, LLVMValueRef q0, LLVMVa
 /* exp(scale * score - shift), 0 where not seen. */
 LLVMValueRef nv_attention_weight(Gen *, double scale, LLVMValueRef score, LLVMValueRef shift,
                                  LLVMValueRef seen);
-/* The tile's numbers x[query][key], 4 x 4 a thread, into shared memory with
+/* The tile's numbers x[query][key], 4 x 4 a thread, rounded to bf16 if so, into shared memory with
  * ATTENTION_LD floats a step, as the operand A[k, row] of a product over keys
  * (row: query) or over queries (row: key). */
-void nv_attention_share(Gen *, const TilePlace *, LLVMValueRef x[4][4], bool over_keys, LLVMValueRef at);
+void nv_attention_share(Gen *, const TilePlace *, LLVMValueRef x[4][4], bool over_keys, bool rounded,
+                        LLVMValueRef at);
+
+/* Attention and its gradients on the FMA units with operands rounded to bf16; grids as those in f32. */
+void nv_attention_rounded(Gen *, const char *name, const AttnDesc *);
+void nv_attention_grad_rounded(Gen *, const char *name, const AttnDesc *);
 
 #endif

@@ -20,6 +20,7 @@ enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
 typedef struct Block {
     Gen *g;
     const AttnDesc *d;
+    bool rounded; /* operands, to bf16 */
     TilePlace p;
     LLVMValueRef stages, shared; /* shared: P or dS */
     Sums scores;                 /* S, then dP */
@@ -37,7 +38,7 @@ NvGrid nv_attention_grad_grid(const AttnDesc *d, const Target *t) {
 }
 
 static Head head_of(const Block *b, unsigned arg, LLVMValueRef head, int64_t heads) {
-    return (Head){arg, b->batch, head, heads};
+    return (Head){arg, b->batch, head, heads, b->rounded};
 }
 
 /* scores = rows of the heads a and b from a0 and b0 on, multiplied over D. */
@@ -97,11 +98,11 @@ static void query_step(const Block *b, const Sums *dk, const Sums *dv, LLVMValue
     LLVMValueRef p[4][4], ds[4][4], q1 = end_of(b, q0);
     scores(b, head_of(b, Q, head, h), q0, head_of(b, K, kv, groups), k0);
     weights(b, head, q0, k0, p);
-    nv_attention_share(b->g, &b->p, p, false, b->shared);
+    nv_attention_share(b->g, &b->p, p, false, b->rounded, b->shared);
     add_product(b, dv, head_of(b, DOUT, head, h), q0, q1);
     scores(b, head_of(b, DOUT, head, h), q0, head_of(b, V, kv, groups), k0);
     score_gradients(b, head, q0, p, ds);
-    nv_attention_share(b->g, &b->p, ds, false, b->shared);
+    nv_attention_share(b->g, &b->p, ds, false, b->rounded, b->shared);
     add_product(b, dk, head_of(b, Q, head, h), q0, q1);
 }
 
@@ -148,17 +149,17 @@ static void query_block(Block *b, LLVMValueRef index) {
     weights(b, head, q0, k0.i, p);
     scores(b, head_of(b, DOUT, head, d->h), q0, head_of(b, V, kv, d->g), k0.i);
     score_gradients(b, head, q0, p, ds);
-    nv_attention_share(g, &b->p, ds, true, b->shared);
+    nv_attention_share(g, &b->p, ds, true, b->rounded, b->shared);
     add_product(b, &dq, head_of(b, K, kv, d->g), k0.i, end_of(b, k0.i));
     gen_loop_end(g, &k0);
     Head to_dq = head_of(b, DQ, head, d->h);
     nv_attention_write(g, d, &b->p, &dq, NULL, &to_dq, q0, b->c0);
 }
 
-void nv_gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
+static void generate(Gen *g, const char *name, const AttnDesc *d, bool rounded) {
     nv_kernel(g, name, 9, TILE_THREADS);
     nv_noalias(g);
-    Block b = {.g = g, .d = d, .p = tile_place(g)};
+    Block b = {.g = g, .d = d, .rounded = rounded, .p = tile_place(g)};
     b.stages = nv_shared(g, 4 * tile_stages(64, 64), 16, "stages"); /* the larger of all products */
     b.shared = nv_shared(g, (int64_t)4 * ATTENTION_SIDE * ATTENTION_LD, 16, "weights");
     sums_begin(g, &b.scores, 4, 4);
@@ -168,4 +169,12 @@ void nv_gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
     query_block(&b, gen_sub(g, g->tile, gen_i64(g, key_tiles(d))));
     gen_if_end(g, &keys);
     gen_end(g);
+}
+
+void nv_gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
+    generate(g, name, d, false);
+}
+
+void nv_attention_grad_rounded(Gen *g, const char *name, const AttnDesc *d) {
+    generate(g, name, d, true);
 }

@@ -11,32 +11,33 @@ int nv_attention_width(const AttnDesc *d) {
     return d->d <= 64 ? 64 : 128;
 }
 
-/* Position 0 of a head. */
-static LLVMValueRef head_base(Gen *g, const AttnDesc *d, const Head *h) {
+LLVMValueRef nv_attention_base(Gen *g, const AttnDesc *d, const Head *h) {
     LLVMValueRef vector = gen_add(g, gen_mul(g, h->batch, d->s * h->heads), h->head);
     return gen_at(g, g->f32, gen_buffer(g, h->arg), gen_mul(g, vector, d->d));
 }
 
 Operand nv_attention_rows(Gen *g, const AttnDesc *d, const Head *h, LLVMValueRef first) {
     Operand o = {.storage = STORED_ROWS,
-                 .base = head_base(g, d, h),
+                 .base = nv_attention_base(g, d, h),
                  .rows = d->s,
                  .depth = d->d,
                  .ld = h->heads * d->d,
                  .first = first,
-                 .width = ATTENTION_SIDE};
+                 .width = ATTENTION_SIDE,
+                 .rounded = h->rounded};
     operand_begin(g, &o);
     return o;
 }
 
 Operand nv_attention_steps(Gen *g, const AttnDesc *d, const Head *h, LLVMValueRef first) {
     Operand o = {.storage = STORED_STEPS,
-                 .base = head_base(g, d, h),
+                 .base = nv_attention_base(g, d, h),
                  .rows = d->d,
                  .depth = d->s,
                  .ld = h->heads * d->d,
                  .first = first,
-                 .width = nv_attention_width(d)};
+                 .width = nv_attention_width(d),
+                 .rounded = h->rounded};
     operand_begin(g, &o);
     return o;
 }
@@ -49,7 +50,7 @@ LLVMValueRef nv_attention_stat(Gen *g, const AttnDesc *d, unsigned arg, const He
 
 void nv_attention_write(Gen *g, const AttnDesc *d, const TilePlace *p, const Sums *s,
                         const LLVMValueRef *factor, const Head *h, LLVMValueRef pos0, LLVMValueRef col0) {
-    LLVMValueRef base = head_base(g, d, h);
+    LLVMValueRef base = nv_attention_base(g, d, h);
     int n = d->d % 4 ? 1 : 4;
     for (int i = 0; i < s->tm; i++) {
         LLVMValueRef pos = gen_add(g, pos0, tile_at(g, p->ty, i));
@@ -86,11 +87,15 @@ LLVMValueRef nv_attention_weight(Gen *g, double scale, LLVMValueRef score, LLVMV
     return LLVMBuildSelect(g->b, seen, gen_exp(g, x), gen_f32(g, 0), "");
 }
 
-void nv_attention_share(Gen *g, const TilePlace *p, LLVMValueRef x[4][4], bool over_keys, LLVMValueRef at) {
+void nv_attention_share(Gen *g, const TilePlace *p, LLVMValueRef x[4][4], bool over_keys, bool rounded,
+                        LLVMValueRef at) {
     LLVMValueRef step0 = over_keys ? p->tx : p->ty, row0 = over_keys ? p->ty : p->tx;
     for (int i = 0; i < 4; i++) {
         LLVMValueRef four[4];
-        for (int j = 0; j < 4; j++) four[j] = over_keys ? x[j][i] : x[i][j];
+        for (int j = 0; j < 4; j++) {
+            four[j] = over_keys ? x[j][i] : x[i][j];
+            if (rounded) four[j] = tile_round(g, four[j]);
+        }
         LLVMValueRef step = tile_at(g, step0, i), row = tile_at(g, row0, 0);
         tile_store(g, tile_vector(g, four, 4),
                    gen_at(g, g->f32, at, gen_add(g, gen_mul(g, step, ATTENTION_LD), row)), 4);

@@ -116,7 +116,9 @@ KERNEL_KINDS(NV_GENERATOR)
     X(gemm_bf16, GemmDesc)                                                                                   \
     X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \
+    X(attention_bf16, AttnDesc)                                                                              \
     X(attention_grad, AttnDesc)                                                                              \
+    X(attention_grad_bf16, AttnDesc)                                                                         \
     X(attention_decode, AttnDesc)                                                                            \
     X(rows, RowsDesc)                                                                                        \
     X(ternary, TernaryDesc)                                                                                  \

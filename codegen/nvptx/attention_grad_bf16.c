@@ -1,0 +1,185 @@
+/* Gradients of causal attention with operands in bf16 on the tensor cores. As in attention_grad.c some blocks
+ * make dK and dV of 128 keys, the others dQ of 128 queries. Both go over the other side 32 positions at a
+ * time and differ in what stays and what passes:
+ *
+ *              stays (128)   passes (32)    16 x 32 a warp                  adds
+ *     keys     K, V          Q, dO          S^T = K Q^T, dP^T = V dO^T      dV += P^T dO, dK += dS^T Q
+ *     queries  Q, dO         K, V           S = Q K^T,   dP = dO V^T        dQ += dS K
+ *
+ * What stays and what passes lies in shared memory as rows for the scores; what passes is read again as steps
+ * for the sums. P and dS go from the fragments of C to those of A within the registers. */
+#include "attention_mma.h"
+
+enum { TURN = 32, TURN_TILES = TURN / 8 };
+enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
+#define LOG2E 1.44269504088896341
+
+typedef struct Side {
+    Head q_or_k, dout_or_v;
+    LLVMValueRef at[2]; /* in shared memory */
+} Side;
+
+typedef struct Backward {
+    Gen *g;
+    const AttnDesc *d;
+    bool keys; /* the block's rows are keys */
+    Side stays, passes;
+    LLVMValueRef row0; /* the warp's first row's position */
+    HeadSums dqk, dv;  /* dv: of keys */
+} Backward;
+
+static int64_t key_tiles(const AttnDesc *d) {
+    return nv_attention_mma_blocks(d) * d->b * d->g;
+}
+
+static int64_t stays_bytes(const AttnDesc *d) {
+    return plane_bytes(HEAD_ROWS, nv_attention_run(d));
+}
+static int64_t passes_bytes(const AttnDesc *d) {
+    return plane_bytes(TURN, nv_attention_run(d));
+}
+
+NvGrid nv_attention_grad_bf16_grid(const AttnDesc *d, const Target *t) {
+    if (!nv_attention_mma_fits(d)) return nv_attention_grad_grid(d, t);
+    return (NvGrid){(uint32_t)(key_tiles(d) + nv_attention_mma_blocks(d) * d->b * d->h), MMA_THREADS,
+                    (uint32_t)(2 * (stays_bytes(d) + passes_bytes(d)))};
+}
+
+static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueRef head) {
+    int64_t heads = keys ? b->d->g : b->d->h;
+    return (Side){.q_or_k = {.arg = keys ? K : Q, .batch = batch, .head = head, .heads = heads},
+                  .dout_or_v = {.arg = keys ? V : DOUT, .batch = batch, .head = head, .heads = heads}};
+}
+
+static void place_sides(Backward *b) {
+    LLVMValueRef shared = nv_dynamic_shared(b->g);
+    for (int i = 0; i < 2; i++) {
+        b->stays.at[i] = gen_at(b->g, b->g->i8, shared, gen_i64(b->g, i * stays_bytes(b->d)));
+        b->passes.at[i] =
+            gen_at(b->g, b->g->i8, shared, gen_i64(b->g, 2 * stays_bytes(b->d) + i * passes_bytes(b->d)));
+    }
+}
+
+static void stage(const Backward *b, const Side *s, LLVMValueRef first, int lines) {
+    nv_attention_stage(b->g, b->d, &s->q_or_k, first, lines, s->at[0]);
+    nv_attention_stage(b->g, b->d, &s->dout_or_v, first, lines, s->at[1]);
+}
+
+/* scores[16 x 32] of the warp: what stays by what passes, both the first (i = 0) or the second of their
+ * sides. */
+static void scores(const Backward *b, int i, Tile *sum) {
+    Gen *g = b->g;
+    Source rows = nv_attention_source(g, b->d, b->stays.at[i], gen_mul(g, nv_warp(g), 16), false, true);
+    Source cols = nv_attention_source(g, b->d, b->passes.at[i], gen_i64(g, 0), false, false);
+    nv_attention_mma_scores(g, b->d, &rows, NULL, &cols, TURN_TILES, sum);
+}
+
+/* S and dP become P and dS, for the positions p0 .. p0+31 that pass. Where a query is behind the end both are
+ * 0. */
+static void weights(const Backward *b, LLVMValueRef p0, Tile *s, Tile *dp) {
+    Gen *g = b->g;
+    const Head *queries = b->keys ? &b->passes.q_or_k : &b->stays.q_or_k;
+    for (int j = 0; j < TURN_TILES; j++)
+        for (int l = 0; l < 4; l++) {
+            LLVMValueRef row = gen_add(g, b->row0, nv_attention_row(g, l));
+            LLVMValueRef col = gen_add(g, p0, nv_attention_col(g, j, l));
+            LLVMValueRef query = b->keys ? col : row, key = b->keys ? row : col;
+            LLVMValueRef last = gen_i64(g, b->d->s - 1), at = gen_min(g, query, last);
+            LLVMValueRef lse = gen_load(g, g->f32, nv_attention_stat(g, b->d, LSE, queries, at));
+            LLVMValueRef delta = gen_load(g, g->f32, nv_attention_stat(g, b->d, DELTA, queries, at));
+            LLVMValueRef seen = LLVMBuildAnd(g->b, LLVMBuildICmp(g->b, LLVMIntSLE, key, query, ""),
+                                             LLVMBuildICmp(g->b, LLVMIntSLE, query, last, ""), "");
+            LLVMValueRef shift = LLVMBuildFMul(g->b, lse, gen_f32(g, -LOG2E), "");
+            LLVMValueRef p = nv_ex2(g, gen_fma(g, s[j][l], gen_f32(g, b->d->scale * LOG2E), shift));
+            p = LLVMBuildSelect(g->b, seen, p, gen_f32(g, 0), "");
+            LLVMValueRef scaled = LLVMBuildFMul(g->b, p, gen_f32(g, b->d->scale), "");
+            s[j][l] = p;
+            dp[j][l] = LLVMBuildFMul(g->b, scaled, LLVMBuildFSub(g->b, dp[j][l], delta, ""), "");
+        }
+}
+
+/* The positions p0 .. p0+31 that pass; a warp that sees none of them has nothing to do. */
+static void turn(const Backward *b, LLVMValueRef p0) {
+    Gen *g = b->g;
+    stage(b, &b->passes, p0, TURN);
+    nv_barrier(g);
+    LLVMValueRef last_query =
+        b->keys ? gen_add(g, p0, gen_i64(g, TURN - 1)) : gen_add(g, b->row0, gen_i64(g, 15));
+    LLVMValueRef first_key = b->keys ? b->row0 : p0;
+    If sees = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, first_key, last_query, ""));
+    Tile s[TURN_TILES], dp[TURN_TILES];
+    scores(b, 0, s);
+    scores(b, 1, dp);
+    weights(b, p0, s, dp);
+    Source first = nv_attention_source(g, b->d, b->passes.at[0], gen_i64(g, 0), true, false);
+    Source second = nv_attention_source(g, b->d, b->passes.at[1], gen_i64(g, 0), true, false);
+    if (b->keys) nv_attention_mma_add(g, b->d, &b->dv, s, TURN_TILES, &second);
+    nv_attention_mma_add(g, b->d, &b->dqk, dp, TURN_TILES, &first);
+    gen_if_end(g, &sees);
+    nv_barrier(g);
+}
+
+static void key_block(Backward *b, LLVMValueRef index) {
+    Gen *g = b->g;
+    const AttnDesc *d = b->d;
+    int64_t heads = d->b * d->g, per_group = d->h / d->g;
+    LLVMValueRef of = gen_mod(g, index, heads), batch = gen_div(g, of, d->g), kv = gen_mod(g, of, d->g);
+    LLVMValueRef k0 = gen_mul(g, gen_div(g, index, heads), HEAD_ROWS);
+    b->keys = true;
+    b->row0 = gen_add(g, k0, gen_mul(g, nv_warp(g), 16));
+    b->stays = side_of(b, true, batch, kv);
+    place_sides(b);
+    nv_attention_sums(g, d, &b->dqk);
+    nv_attention_sums(g, d, &b->dv);
+    stage(b, &b->stays, k0, HEAD_ROWS);
+    Loop head = gen_loop(g, gen_i64(g, 0), gen_i64(g, per_group), 1, "head");
+    b->passes = side_of(b, false, batch, gen_add(g, gen_mul(g, kv, per_group), head.i));
+    place_sides(b);
+    Loop q0 = gen_loop(g, k0, gen_i64(g, d->s), TURN, "queries");
+    turn(b, q0.i);
+    gen_loop_end(g, &q0);
+    gen_loop_end(g, &head);
+    Head dk = b->stays.q_or_k, dv = dk;
+    dk.arg = DK, dv.arg = DV;
+    nv_attention_mma_write(g, d, &b->dqk, NULL, &dk, b->row0);
+    nv_attention_mma_write(g, d, &b->dv, NULL, &dv, b->row0);
+}
+
+static void query_block(Backward *b, LLVMValueRef index) {
+    Gen *g = b->g;
+    const AttnDesc *d = b->d;
+    int64_t heads = d->b * d->h;
+    LLVMValueRef of = gen_mod(g, index, heads), batch = gen_div(g, of, d->h), head = gen_mod(g, of, d->h);
+    LLVMValueRef block = gen_sub(g, gen_i64(g, nv_attention_mma_blocks(d) - 1), gen_div(g, index, heads));
+    LLVMValueRef q0 = gen_mul(g, block, HEAD_ROWS);
+    b->keys = false;
+    b->row0 = gen_add(g, q0, gen_mul(g, nv_warp(g), 16));
+    b->stays = side_of(b, false, batch, head);
+    b->passes = side_of(b, true, batch, gen_div(g, head, d->h / d->g));
+    place_sides(b);
+    nv_attention_sums(g, d, &b->dqk);
+    stage(b, &b->stays, q0, HEAD_ROWS);
+    LLVMValueRef end = gen_min(g, gen_add(g, q0, gen_i64(g, HEAD_ROWS)), gen_i64(g, d->s));
+    Loop k0 = gen_loop(g, gen_i64(g, 0), end, TURN, "keys");
+    turn(b, k0.i);
+    gen_loop_end(g, &k0);
+    Head dq = b->stays.q_or_k;
+    dq.arg = DQ;
+    nv_attention_mma_write(g, d, &b->dqk, NULL, &dq, b->row0);
+}
+
+void nv_gen_attention_grad_bf16(Gen *g, const char *name, const AttnDesc *d) {
+    if (!nv_attention_mma_fits(d)) {
+        nv_attention_grad_rounded(g, name, d);
+        return;
+    }
+    nv_kernel(g, name, 9, MMA_THREADS);
+    nv_noalias(g);
+    Backward b = {.g = g, .d = d};
+    If keys = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, g->tile, gen_i64(g, key_tiles(d)), ""));
+    key_block(&b, g->tile);
+    gen_else(g, &keys);
+    query_block(&b, gen_sub(g, g->tile, gen_i64(g, key_tiles(d))));
+    gen_if_end(g, &keys);
+    gen_end(g);
+}
