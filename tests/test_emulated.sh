@@ -1,0 +1,52 @@
+#!/bin/sh
+# What tbc compiles for a GPU, run by the unmodified tbc-run --device cuda on the emulated device (emulator/): every
+# kernel against that of the CPU, training against PyTorch, and work that changes devices half-way.
+set -u
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*" >&2; cat "$work/err" >&2; failed="${failed-} ${1%% *}"; }
+export LD_LIBRARY_PATH="$TBC_BUILD/tests/emulator${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+: >"$work/err"
+
+# Kernel by kernel.
+for target in x86-64 nvptx64; do
+    "$TBC_BUILD/tbc" compile tiny.json -o "$work/tiny-$target.so" --batch 2 --seq 16 --target $target || exit 1
+done
+"$TBC_BUILD/tests/compare_devices" "$work/tiny-x86-64.so" "$work/tiny-nvptx64.so" >"$work/out" 2>"$work/err" || { fail "kernels"; cat "$work/out" >&2; }
+
+# Whole runs, from weights to checkpoint.
+. ./golden_cases.sh
+compile_flags="--target nvptx64" run_flags="--device cuda"
+for case in clipped_warmup full_precision mqa_ragged; do compare golden/pytorch/$case; done
+compare golden/pytorch/untied_gqa --grads buffer
+
+# The same random weights; the same codes; a run that goes on on the other device.
+run() { # run cpu|cuda ARGUMENT..
+    on=$1 && shift
+    target=$([ "$on" = cpu ] && echo x86-64 || echo nvptx64)
+    "$TBC_BUILD/tbc-run" "$work/tiny-$target.so" --device "$on" --quiet "$@" >"$work/out" 2>"$work/err" || fail "$on $*"
+}
+losses() { sed 's/.*"loss":\([^,]*\),.*/\1/' "$@"; }
+near() { # near FILE FILE: numbers, one a line, to 1e-4
+    paste "$1" "$2" | awk '{ d = $1 - $2; if (d < 0) d = -d; if (NF != 2 || d > 1e-4 * $1) bad = 1 } END { exit bad || NR == 0 }' || fail "$1 and $2 differ"
+}
+awk 'BEGIN { for (i = 0; i < 90; i++) printf "%c%c", 33 + i * i % 90, 33 + i % 89 }' >"$work/text"
+data="--data $work/text --tokenizer byte"
+for device in cpu cuda; do
+    other=$([ $device = cpu ] && echo cuda || echo cpu)
+    run $device $data --steps 0 --save "$work/random-$device"
+    run $device $data --steps 2 --save "$work/$device" --log "$work/$device.jsonl"
+    run $other $data --steps 2 --resume "$work/$device" --save "$work/$device" --log "$work/$device.jsonl"
+    losses "$work/$device.jsonl" >"$work/$device.losses"
+    run $device --resume "$work/cpu" $data --eval-only
+    sed 's/.*eval loss \([^,]*\), perplexity \([^ ]*\) .*/\1/' "$work/out" >"$work/$device.eval"
+    run $device --resume "$work/cpu" --verify
+    run $device --resume "$work/cpu" --export "$work/export-$device"
+    run $device --resume "$work/cpu" --tokenizer byte --generate abc --max-tokens 20 --temperature 0
+    cp "$work/out" "$work/$device.text"
+done
+cmp -s "$work/random-cpu/model.safetensors" "$work/random-cuda/model.safetensors" || fail "random weights differ"
+cmp -s "$work/export-cpu/model.safetensors" "$work/export-cuda/model.safetensors" || fail "exports differ"
+cmp -s "$work/cpu.text" "$work/cuda.text" || fail "generated texts differ"
+near "$work/cpu.losses" "$work/cuda.losses"
+near "$work/cpu.eval" "$work/cuda.eval"
+[ -z "${failed-}" ] || { echo "failed:$failed" >&2; exit 1; }
