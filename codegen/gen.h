@@ -55,7 +55,7 @@ typedef struct EmbedGradDesc {
 typedef struct AdamwDesc {
     int64_t count;
     double beta1, beta2, eps;
-} AdamwDesc; /* w, g, m, v, hyper */
+} AdamwDesc; /* w, g, m, v, hyper; adamw_bf16: m and v as bf16, and key */
 typedef struct GemmAdamwDesc {
     int64_t m, n, k, group; /* group 0: no codes */
     bool bf16;              /* the product, as gemm_bf16 */
@@ -231,6 +231,7 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
     X(embed, EmbedDesc)                                                                                      \
     X(embed_grad, EmbedGradDesc)                                                                             \
     X(adamw, AdamwDesc)                                                                                      \
+    X(adamw_bf16, AdamwDesc)                                                                                 \
     X(sum_rows, SumRowsDesc)                                                                                 \
     X(take_row, TakeRowDesc)                                                                                 \
     X(copy, CopyDesc)                                                                                        \
@@ -244,9 +245,9 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
 KERNEL_KINDS(GENERATOR)
 #undef GENERATOR
 
-/* Can gemv do such a product? Its groups must be whole words of codes. */
 /* What a launch of peak computes; a multiply-add counts two. */
 int64_t peak_flops(const PeakDesc *, const Target *);
+/* Can gemv do such a product? Its groups must be whole words of codes. */
 bool gemv_fits(const GemvDesc *);
 
 /* ---- whole modules */

@@ -1,7 +1,7 @@
 /* Vector loops over columns, and the pieces of work that tiles take. */
 #include "rows.h"
 
-static LLVMValueRef masked_access(Gen *g, const char *name, LLVMTypeRef *types, LLVMValueRef *args,
+LLVMValueRef gen_masked(Gen *g, const char *name, LLVMTypeRef *types, LLVMValueRef *args,
                                   unsigned n) {
     unsigned id = LLVMLookupIntrinsicID(name, __builtin_strlen(name));
     return gen_call(g, LLVMGetIntrinsicDeclaration(g->mod, id, types, 2), args, n);
@@ -12,7 +12,7 @@ LLVMValueRef lanes_load(Gen *g, LLVMValueRef base, const Lanes *at) {
     if (!at->mask) return gen_load(g, gen_vec(g, g->f32, g->target->vl), p);
     LLVMTypeRef type = gen_vec(g, g->f32, (int)LLVMGetVectorSize(LLVMTypeOf(at->mask)));
     LLVMValueRef args[] = {p, gen_i32(g, 4), at->mask, LLVMConstNull(type)};
-    return masked_access(g, "llvm.masked.load", (LLVMTypeRef[]){type, g->ptr}, args, 4);
+    return gen_masked(g, "llvm.masked.load", (LLVMTypeRef[]){type, g->ptr}, args, 4);
 }
 
 void lanes_store(Gen *g, LLVMValueRef value, LLVMValueRef base, const Lanes *at) {
@@ -22,7 +22,7 @@ void lanes_store(Gen *g, LLVMValueRef value, LLVMValueRef base, const Lanes *at)
         return;
     }
     LLVMValueRef args[] = {value, p, gen_i32(g, 4), at->mask};
-    masked_access(g, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(value), g->ptr}, args, 4);
+    gen_masked(g, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(value), g->ptr}, args, 4);
 }
 
 /* ---- loops */

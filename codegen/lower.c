@@ -111,6 +111,10 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         buf_printf(b, "adamw_%lld_%.9g_%.9g_%.9g", (long long)d->adamw.count, d->adamw.beta1, d->adamw.beta2,
                    d->adamw.eps);
         break;
+    case KERNEL_adamw_bf16:
+        buf_printf(b, "adamw_bf16_%lld_%.9g_%.9g_%.9g", (long long)d->adamw_bf16.count, d->adamw_bf16.beta1,
+                   d->adamw_bf16.beta2, d->adamw_bf16.eps);
+        break;
     case KERNEL_gemm_adamw:
         buf_printf(b, "gemm_adamw%s_%lldx%lldx%lld_g%lld_%.9g_%.9g_%.9g", d->gemm_adamw.bf16 ? "_bf16" : "",
                    (long long)d->gemm_adamw.m, (long long)d->gemm_adamw.n, (long long)d->gemm_adamw.k,
@@ -365,9 +369,10 @@ static void lower_adamw(Lower *l) {
     take_over(l, 0, 0), take_over(l, 2, 1), take_over(l, 3, 2);
     AdamwDesc d = {type_count(val_type(l->g, n->out)), n->attrs.beta1, n->attrs.beta2, n->attrs.eps};
     KernelDesc k = {.kind = KERNEL_adamw, .adamw = d};
-    uint64_t args[] = {offset_of(l, n->out), offset_of(l, n->in[1]), offset_of(l, n->out + 1),
-                       offset_of(l, n->out + 2), offset_of(l, n->in[4])};
-    launch(l, &k, node_cost(l->g, n), args, 5);
+    if (n->nin == 6) k = (KernelDesc){.kind = KERNEL_adamw_bf16, .adamw_bf16 = d};
+    uint64_t args[] = {offset_of(l, n->out),     offset_of(l, n->in[1]), offset_of(l, n->out + 1),
+                       offset_of(l, n->out + 2), offset_of(l, n->in[4]), offset_of(l, n->in[n->nin - 1])};
+    launch(l, &k, node_cost(l->g, n), args, n->nin);
 }
 
 static void lower_ste_clip(Lower *l) {

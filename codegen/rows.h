@@ -17,6 +17,9 @@ typedef struct Lanes {
 LLVMValueRef lanes_load(Gen *, LLVMValueRef base, const Lanes *);
 void lanes_store(Gen *, LLVMValueRef value, LLVMValueRef base, const Lanes *);
 
+/* llvm.masked.load or .store, overloaded on the given types of vector and pointer. */
+LLVMValueRef gen_masked(Gen *, const char *name, LLVMTypeRef *types, LLVMValueRef *args, unsigned n);
+
 /* Emits the work on `count` neighbouring vectors; at most the loop's unroll factor. */
 typedef void LanesBody(Gen *, void *context, const Lanes *, int count);
 /* Walks the n columns from lo on in vectors, `unroll` at a time, then one at a time, then with a mask. The

@@ -119,7 +119,7 @@ static Param *find_param(Builder *b, const char *name) {
 }
 
 static bool taken(const char *name) {
-    static const char *const io[] = {"tokens", "targets", "hyper", "pos", "lambda", "loss", "nll", "logits"};
+    static const char *const io[] = {"tokens", "targets", "hyper", "key", "pos", "lambda", "loss", "nll", "logits"};
     for (size_t i = 0; i < sizeof io / sizeof *io; i++) {
         if (strcmp(name, io[i]) == 0) return true;
     }
@@ -332,6 +332,7 @@ static bool build_function(Builder *b, Function fn) {
         const Optimizer *o = &s->optimizer;
         b->g->attrs =
             (Attrs){.set = A(beta1) | A(beta2) | A(eps), .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps};
+        if (o->bf16_moments) b->g->attrs.set |= A(moments), b->g->attrs.moments = "bf16";
     }
     run(b, s->body);
     if (!b->vocab && !s->src->diag->errors)

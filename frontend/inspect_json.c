@@ -24,11 +24,11 @@ static void add_text(Buf *b, const char *key, const char *text) {
 }
 
 static void add_tensor(Buf *b, const tbc_module_t *m, const tbc_tensor *t) {
-    static const char *const dtype[] = {"f32", "i32", "t2"};
+    static const char *const dtype[] = {"f32", "i32", "t2", "bf16"};
     buf_printf(b, "{");
     add_text(b, "name", t->name);
     add_text(b, "kind", t->kind < INSPECT_KINDS ? inspect_kind[t->kind] : "?");
-    add_text(b, "dtype", t->dtype <= TBC_T2 ? dtype[t->dtype] : "?");
+    add_text(b, "dtype", t->dtype <= TBC_BF16 ? dtype[t->dtype] : "?");
     if (t->table >= 0 && (uint32_t)t->table < m->ntables) add_text(b, "table", m->tables[t->table].name);
     buf_printf(b, "\"group\":%u,\"shape\":[", t->group);
     for (uint32_t i = 0; i < t->rank && i < TBC_MAX_RANK; i++)

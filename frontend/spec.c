@@ -145,7 +145,7 @@ static void check_betas(Spec *s, const Json *optimizer) {
 
 static void check_optimizer(Spec *s, const Json *optimizer) {
     static const char *const keys[] = {"type", "lr",           "warmup",          "beta1",   "beta2", "betas",
-                                       "eps",  "weight_decay", "bias_correction", "comment", NULL};
+                                       "eps",  "weight_decay", "bias_correction", "moments", "comment", NULL};
     Optimizer *o = &s->optimizer;
     *o = (Optimizer){.lr = 5e-4,
                      .warmup = 50,
@@ -164,6 +164,7 @@ static void check_optimizer(Spec *s, const Json *optimizer) {
     const Json *warmup = json_get(optimizer, "warmup"), *correct = json_get(optimizer, "bias_correction");
     if (warmup) json_int(s->src, warmup, 0, INT32_MAX, &o->warmup);
     if (correct && json_is(s->src, correct, JSON_BOOL)) o->bias_correction = correct->boolean;
+    o->bf16_moments = check_choice(s, json_get(optimizer, "moments"), "f32", "bf16");
 }
 
 static void check_size(Spec *s, const Json *train, const char *key, int64_t max, int64_t given,

@@ -59,7 +59,7 @@ struct Stmt {
 typedef struct Optimizer {
     double lr, beta1, beta2, eps, weight_decay;
     int64_t warmup;
-    bool bias_correction;
+    bool bias_correction, bf16_moments;
 } Optimizer;
 
 typedef struct Const {

@@ -27,6 +27,32 @@ float bf16_round(float x) {
     return x;
 }
 
+/* ---- stochastic rounding, of adamw's moments */
+
+static uint32_t lowbias32(uint32_t x) {
+    x = (x ^ x >> 16) * 0x7feb352du;
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+uint32_t random_key(int32_t seed, int32_t step) {
+    return lowbias32(lowbias32((uint32_t)seed) + (uint32_t)step);
+}
+
+uint32_t random_bits(uint32_t key, uint32_t i) {
+    return lowbias32(lowbias32(i) ^ key);
+}
+
+float bf16_round_stochastic(float x, uint32_t random) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + random) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* ---- precision */
+
 bool eval_is_bf16(const Eval *e) {
     return e->n->attrs.set & A(precision) && strcmp(e->n->attrs.precision, "bf16") == 0;
 }

@@ -266,6 +266,13 @@ void eval_attention_decode(Eval *e) {
 
 /* ---- optimizer */
 
+/* As bf16, by 16 of the random bits of weight i in this step. */
+static double rounded_moment(const Eval *e, int64_t i, double x, int shift) {
+    uint32_t key = random_key((int32_t)e->in[5].at[0], (int32_t)e->in[5].at[1]);
+    uint32_t bits = random_bits(key, (uint32_t)i);
+    return (double)bf16_round_stochastic((float)x, bits >> shift & 0xffff);
+}
+
 void eval_adamw(Eval *e) {
     const Attrs *a = &e->n->attrs;
     const double *hyper = e->in[4].at;
@@ -276,8 +283,8 @@ void eval_adamw(Eval *e) {
         double m = a->beta1 * e->in[2].at[i] + (1 - a->beta1) * g;
         double v = a->beta2 * e->in[3].at[i] + (1 - a->beta2) * g * g;
         e->out[0].at[i] = w * decay - step * m / (sqrt(v * v_scale) + a->eps);
-        e->out[1].at[i] = m;
-        e->out[2].at[i] = v;
+        e->out[1].at[i] = e->n->nin == 6 ? rounded_moment(e, i, m, 0) : m;
+        e->out[2].at[i] = e->n->nin == 6 ? rounded_moment(e, i, v, 16) : v;
     }
 }
 

@@ -19,7 +19,8 @@
 typedef enum DType {
     DT_F32,
     DT_I32,
-    DT_T2, /* ternary: packed 2-bit codes plus one f16 scale per group, see ternary_layout */
+    DT_T2,   /* ternary: packed 2-bit codes plus one f16 scale per group, see ternary_layout */
+    DT_BF16, /* the upper half of an f32; states only */
     DT_COUNT
 } DType;
 
@@ -219,6 +220,12 @@ uint16_t f16_from_f32(float);
 float f32_from_f16(uint16_t);
 /* Rounds to nearest even to the 8 bits of a bf16; NaN stays. Precision "bf16": eval_bf16.c. */
 float bf16_round(float);
+/* Random bits of number i under a key, a counter-based generator: two rounds of lowbias32 (Ch. Wellons, "Prospecting
+ * for hash functions", 2018). key is of random_key. */
+uint32_t random_key(int32_t seed, int32_t step);
+uint32_t random_bits(uint32_t key, uint32_t i);
+/* Rounds to the next bf16 towards zero or away from it, the nearer the likelier; `random` is of 16 bits. */
+float bf16_round_stochastic(float, uint32_t random);
 
 typedef struct Cost {
     int64_t flops; /* multiply and add counted as two */

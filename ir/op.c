@@ -53,6 +53,7 @@ int64_t type_cols(const Type *t) {
 
 int64_t type_bytes(const Type *t) {
     if (t->dtype == DT_T2) return ternary_layout(type_rows(t), type_cols(t), t->group).bytes;
+    if (t->dtype == DT_BF16) return (type_count(t) + 1) / 2 * 4; /* whole words */
     return type_count(t) * 4;
 }
 

@@ -240,13 +240,15 @@ static bool parse_type(Parser *p, Type *t) {
         t->dtype = DT_F32;
     } else if (accept_word(p, "i32")) {
         t->dtype = DT_I32;
+    } else if (accept_word(p, "bf16")) {
+        t->dtype = DT_BF16;
     } else if (accept_word(p, "t2")) {
         int64_t group;
         t->dtype = DT_T2;
         if (!expect(p, '/') || !parse_count(p, "group", INT32_MAX, &group)) return false;
         t->group = (uint32_t)group;
     } else {
-        return expected(p, "a type (f32[..], i32[..] or t2/GROUP[..])");
+        return expected(p, "a type (f32[..], i32[..], bf16[..] or t2/GROUP[..])");
     }
     if (!expect(p, '[')) return false;
     while (!accept(p, ']')) {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 void print_type(const Type *t, Buf *b) {
-    static const char *const name[] = {"f32", "i32", "t2"};
+    static const char *const name[] = {"f32", "i32", "t2", "bf16"};
     buf_printf(b, "%s", (unsigned)t->dtype < DT_COUNT ? name[t->dtype] : "?");
     if (t->dtype == DT_T2) buf_printf(b, "/%u", t->group);
     buf_printf(b, "[");

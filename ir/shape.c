@@ -47,7 +47,7 @@ TBC_PRINTF(2, 3) static bool fail(Infer *s, const char *fmt, ...) {
 static const char *const ordinal[] = {"first", "second", "third", "fourth", "fifth", "sixth", "seventh"};
 
 static bool want(Infer *s, uint32_t i, DType dtype, uint32_t min_rank, uint32_t max_rank) {
-    static const char *const dtype_name[] = {"f32", "i32", "ternary (t2)"};
+    static const char *const dtype_name[] = {"f32", "i32", "ternary (t2)", "bf16"};
     const Type *t = operand(s, i);
     if (t->dtype != dtype) return fail(s, "the %s operand must be %s", ordinal[i], dtype_name[dtype]);
     if (t->rank < min_rank || t->rank > max_rank) {
@@ -426,9 +426,14 @@ static bool shape_attention_decode(Infer *s) {
 static bool shape_adamw(Infer *s) {
     if (!want_f32(s, 0, 0, MAX_RANK)) return false;
     const Type *w = operand(s, 0), hyper = type_make(DT_F32, 1, (int64_t[]){4});
-    if (!want_same(s, 1, w) || !want_same(s, 2, w) || !want_same(s, 3, w) || !want_same(s, 4, &hyper))
+    const Type key = type_make(DT_I32, 1, (int64_t[]){2});
+    Type moment = *w;
+    if (s->node->nin == 6) moment.dtype = DT_BF16;
+    if (!want_same(s, 1, w) || !want_same(s, 2, &moment) || !want_same(s, 3, &moment) ||
+        !want_same(s, 4, &hyper) || (s->node->nin == 6 && !want_same(s, 5, &key)))
         return false;
-    for (uint32_t i = 0; i < 3; i++) s->out[i] = *w;
+    s->out[0] = *w;
+    s->out[1] = s->out[2] = moment;
     return true;
 }
 

@@ -82,9 +82,20 @@ static void store(Graph *g, Loc loc, Val v, const char *name) {
     graph_add(g, NULL, NULL, loc, OP_store, NULL, &v, 1, ATTRS(name, name));
 }
 
-static Val declare_hyper(Graph *g) {
-    Type type = type_make(DT_F32, 1, (int64_t[]){4});
-    return declare(g, (Loc){0}, OP_input, &type, "hyper");
+static bool has_bf16_moments(const Optimizer *o) {
+    return o->from->attrs.set & A(moments) && strcmp(o->from->attrs.moments, "bf16") == 0;
+}
+
+/* What updates need beside gradients: the numbers of the step, and a key for rounding where it is random. */
+typedef struct StepInputs {
+    Val hyper, key;
+} StepInputs;
+
+static StepInputs declare_step(const Optimizer *o, Graph *g) {
+    Type hyper = type_make(DT_F32, 1, (int64_t[]){4}), key = type_make(DT_I32, 1, (int64_t[]){2});
+    StepInputs in = {declare(g, (Loc){0}, OP_input, &hyper, "hyper"), VAL_NONE};
+    if (has_bf16_moments(o)) in.key = declare(g, (Loc){0}, OP_input, &key, "key");
+    return in;
 }
 
 static void declare_params(Optimizer *o, Graph *g, Val *map) {
@@ -104,8 +115,10 @@ static void declare_grads(Optimizer *o, Graph *g) {
 static void declare_moments(Optimizer *o, Graph *g) {
     for (uint32_t i = 0; i < o->trained.n; i++) {
         Trained *t = &o->trained.at[i];
-        t->m = declare(g, t->loc, OP_state, &t->type, join(o, t, "m"));
-        t->v = declare(g, t->loc, OP_state, &t->type, join(o, t, "v"));
+        Type type = t->type;
+        if (has_bf16_moments(o)) type.dtype = DT_BF16;
+        t->m = declare(g, t->loc, OP_state, &type, join(o, t, "m"));
+        t->v = declare(g, t->loc, OP_state, &type, join(o, t, "v"));
     }
 }
 
@@ -128,7 +141,7 @@ static void copy_body(const Optimizer *o, Graph *g, Val *map) {
 }
 
 /* AdamW on every parameter, from w, g, m, v of each. */
-static void add_updates(const Optimizer *o, Graph *g, Val hyper) {
+static void add_updates(const Optimizer *o, Graph *g, StepInputs step) {
     const Attrs *given = &o->from->attrs;
     Attrs attrs = {.set = A(beta1) | A(beta2) | A(eps),
                    .beta1 = given->set & A(beta1) ? given->beta1 : 0.9,
@@ -136,8 +149,8 @@ static void add_updates(const Optimizer *o, Graph *g, Val hyper) {
                    .eps = given->set & A(eps) ? given->eps : 1e-8};
     for (uint32_t i = 0; i < o->trained.n; i++) {
         const Trained *t = &o->trained.at[i];
-        Val in[5] = {t->w, t->g, t->m, t->v, hyper};
-        Val w = graph_add(g, NULL, NULL, t->loc, OP_adamw, NULL, in, 5, &attrs);
+        Val in[6] = {t->w, t->g, t->m, t->v, step.hyper, step.key};
+        Val w = graph_add(g, NULL, NULL, t->loc, OP_adamw, NULL, in, step.key == VAL_NONE ? 5 : 6, &attrs);
         store(g, t->loc, w, t->name);
         store(g, t->loc, w + 1, join(o, t, "m"));
         store(g, t->loc, w + 2, join(o, t, "v"));
@@ -152,10 +165,10 @@ static Graph *make_train(Optimizer *o) {
     declare_params(o, g, map);
     declare_moments(o, g);
     copy_inputs(o, g, map);
-    Val hyper = declare_hyper(g);
+    StepInputs step = declare_step(o, g);
     copy_body(o, g, map);
     for (uint32_t i = 0; i < o->trained.n; i++) o->trained.at[i].g = map[o->trained.at[i].grad];
-    add_updates(o, g, hyper);
+    add_updates(o, g, step);
     return g;
 }
 
@@ -178,7 +191,7 @@ static Graph *make_update(Optimizer *o) {
     declare_params(o, g, pass_map(o->ctx, o->from));
     declare_grads(o, g);
     declare_moments(o, g);
-    add_updates(o, g, declare_hyper(g));
+    add_updates(o, g, declare_step(o, g));
     return g;
 }
 
@@ -202,6 +215,8 @@ static bool names_free(const Optimizer *o, const Module *m) {
     if (module_graph(m, "backward") || module_graph(m, "update"))
         return fail(o, "there is a function 'backward' or 'update' already");
     if (declared(m, "hyper")) return fail(o, "the name 'hyper' is the optimizer's (rename the tensor)");
+    if (has_bf16_moments(o) && declared(m, "key"))
+        return fail(o, "the name 'key' is the optimizer's (rename the tensor)");
     for (uint32_t i = 0; i < o->trained.n; i++)
         for (uint32_t k = 0; k < 3; k++)
             if (declared(m, join(o, &o->trained.at[i], suffixes[k])))

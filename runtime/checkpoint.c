@@ -96,10 +96,14 @@ static bool match_names(const SafeTensors *st, const char *path, const NamedTens
 }
 
 /* Index of the first value that is not finite, or -1. */
-static int64_t find_nonfinite(const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return i;
+static int64_t find_nonfinite(const NamedTensor *t) {
+    for (int64_t i = 0, n = tensor_count(t->rank, t->dim); i < n; i++)
+        if (!isfinite(tensor_value(t, i))) return i;
     return -1;
+}
+
+static bool read_tensor(const StTensor *from, const NamedTensor *to) {
+    return to->bf16 ? st_read_bf16(from, to->bf16) : st_read_f32(from, to->data);
 }
 
 /* Reads all of wanted, and nothing else may be there. */
@@ -107,11 +111,11 @@ static bool read_tensors(const SafeTensors *st, const char *path, const NamedTen
     if (!match_names(st, path, wanted, n)) return false;
     Listing bad = {0};
     for (size_t i = 0; i < n; i++) {
-        if (!st_read_f32(st_find(st, wanted[i].name), wanted[i].data)) return false;
-        int64_t at = find_nonfinite(wanted[i].data, tensor_count(wanted[i].rank, wanted[i].dim));
+        if (!read_tensor(st_find(st, wanted[i].name), &wanted[i])) return false;
+        int64_t at = find_nonfinite(&wanted[i]);
         if (at >= 0)
             list_add(&bad,
-                     rt_printf("%s (%g at %lld)", wanted[i].name, (double)wanted[i].data[at], (long long)at));
+                     rt_printf("%s (%g at %lld)", wanted[i].name, (double)tensor_value(&wanted[i], at), (long long)at));
     }
     return list_report(&bad, path, "tensors with values that are not finite", "f32 numbers are needed");
 }

@@ -35,18 +35,22 @@ static void range_add(Range *r, double x) {
     }
 }
 
-static Range range_of_floats(const float *at, int64_t n) {
+static Range range_of_tensor(const NamedTensor *t) {
     Range r = {.min = INFINITY, .max = -INFINITY};
-    for (int64_t i = 0; i < n; i++) range_add(&r, (double)at[i]);
+    int64_t n = tensor_count(t->rank, t->dim);
+    for (int64_t i = 0; i < n; i++) range_add(&r, (double)tensor_value(t, i));
     return r;
 }
 
 /* n is 0 for what cannot be other than finite. */
 static Range range_of(const Session *s, const tbc_tensor *t) {
     device_download(&s->device, t);
-    const char *at = device_at(&s->device, t);
+    char *at = device_at(&s->device, t);
     Range r = {.min = INFINITY, .max = -INFINITY};
-    if (t->dtype == TBC_F32) return range_of_floats((const float *)at, tensor_values(t));
+    NamedTensor flat = {.rank = 1, .dim = {tensor_values(t)}};
+    if (t->dtype == TBC_F32) flat.data = (float *)at;
+    if (t->dtype == TBC_BF16) flat.bf16 = (uint16_t *)at;
+    if (flat.data || flat.bf16) return range_of_tensor(&flat);
     if (t->dtype != TBC_T2) return r;
     int64_t cols = t->dim[t->rank - 1], rows = tensor_values(t) / cols;
     int64_t scales = rows * ((cols + t->group - 1) / t->group);
@@ -75,7 +79,7 @@ bool diagnose_weights(const Session *s, const char *when) {
     for (size_t i = 0; i < s->nparams + s->nmoments; i++) {
         bool moment = i >= s->nparams;
         const NamedTensor *t = moment ? &s->moments[i - s->nparams] : &s->params[i];
-        Range r = range_of_floats(t->data, tensor_count(t->rank, t->dim));
+        Range r = range_of_tensor(t);
         if (r.bad == 0 || found++ >= NOTES) continue;
         if (found == 1) rt_note("not finite %s:", when);
         note_range(moment ? "moment" : "parameter", t->name, &r);

@@ -1,4 +1,4 @@
-/* IEEE 754 half precision, as bits. */
+/* IEEE 754 half precision, and bf16, the upper half of an f32, as bits. */
 #ifndef TBC_RT_F16_H
 #define TBC_RT_F16_H
 
@@ -17,6 +17,14 @@ static inline float f16_to_f32(uint16_t h) {
     if (exponent) return f32_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     float subnormal = (float)mantissa * 0x1p-24f;
     return sign ? -subnormal : subnormal;
+}
+
+/* To nearest, ties to even; a NaN stays one. */
+static inline uint16_t bf16_from_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 uint16_t f16_from_f64(double); /* to nearest, ties to even */

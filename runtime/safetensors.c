@@ -293,6 +293,23 @@ bool st_read_f32(const StTensor *t, float *out) {
     return true;
 }
 
+bool st_read_bf16(const StTensor *t, uint16_t *out) {
+    int64_t n = tensor_count(t->rank, t->dim);
+    if (strcmp(t->dtype, "BF16") == 0) {
+        if (n) memcpy(out, t->data, t->bytes);
+        return true;
+    }
+    float *wide = rt_calloc((size_t)n, sizeof *wide);
+    bool ok = st_read_f32(t, wide);
+    for (int64_t i = 0; ok && i < n; i++) out[i] = bf16_from_f32(wide[i]);
+    free(wide);
+    return ok;
+}
+
+float tensor_value(const NamedTensor *t, int64_t i) {
+    return t->bf16 ? f32_of_bits((uint32_t)t->bf16[i] << 16) : t->data[i];
+}
+
 static unsigned dtype_bytes(const char *name) {
     size_t i = 0;
     while (strcmp(name, dtypes[i].name) != 0) i++;
@@ -309,7 +326,7 @@ static char *header_text(const NamedTensor *tensors, const char *const *types, s
     }
     int64_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        const char *type = types ? types[i] : "F32";
+        const char *type = types ? types[i] : tensors[i].bf16 ? "BF16" : "F32";
         cJSON *entry = cJSON_AddObjectToObject(header, tensors[i].name);
         cJSON_AddStringToObject(entry, "dtype", type);
         cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
@@ -339,8 +356,10 @@ bool st_write_header(NewFile *file, const NamedTensor *tensors, const char *cons
 
 bool st_write(NewFile *file, const NamedTensor *tensors, size_t n, const char *const *metadata) {
     bool ok = st_write_header(file, tensors, NULL, n, metadata);
-    for (size_t i = 0; ok && i < n; i++)
-        ok = newfile_write(file, tensors[i].data,
-                           (size_t)tensor_count(tensors[i].rank, tensors[i].dim) * sizeof(float));
+    for (size_t i = 0; ok && i < n; i++) {
+        size_t count = (size_t)tensor_count(tensors[i].rank, tensors[i].dim);
+        ok = tensors[i].bf16 ? newfile_write(file, tensors[i].bf16, count * sizeof(uint16_t))
+                             : newfile_write(file, tensors[i].data, count * sizeof(float));
+    }
     return ok;
 }

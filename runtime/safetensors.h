@@ -8,15 +8,17 @@
 
 #define ST_MAX_RANK 8
 
-/* A named f32 tensor in memory that belongs to the caller: what is loaded into and saved from. */
+/* A named tensor in memory that belongs to the caller: what is loaded into and saved from. f32, or bf16. */
 typedef struct NamedTensor {
     const char *name;
     uint32_t rank;
     int64_t dim[ST_MAX_RANK];
-    float *data; /* row-major, dim[0]*..*dim[rank-1] values */
+    float *data;    /* row-major, dim[0]*..*dim[rank-1] values */
+    uint16_t *bf16; /* instead of data, the upper halves of f32; NULL: it is f32 */
 } NamedTensor;
 
 int64_t tensor_count(uint32_t rank, const int64_t *dim); /* number of values */
+float tensor_value(const NamedTensor *, int64_t i);
 
 /* A tensor in a file. */
 typedef struct StTensor {
@@ -44,12 +46,14 @@ const char *st_metadata(const SafeTensors *, const char *key);  /* of __metadata
 
 /* Converts F32, F16, BF16 or F64 to f32. Prints an error and returns false for another dtype. */
 bool st_read_f32(const StTensor *, float *out);
+/* Converts the same to bf16, to nearest even; BF16 stays as it is. */
+bool st_read_bf16(const StTensor *, uint16_t *out);
 
-/* Writes a file of f32 tensors, streaming from their memory, into an opened NewFile (which the caller closes
+/* Writes a file of tensors, streaming from their memory, into an opened NewFile (which the caller closes
  * and commits). metadata is NULL or {key, value, ..., NULL}. Prints an error and returns false on failure. */
 bool st_write(NewFile *, const NamedTensor *, size_t n, const char *const *metadata);
 
-/* Writes only the header, for tensors of the given dtypes ("F32", "BF16", ..; NULL: all F32), whose data are
+/* Writes only the header, for tensors of the given dtypes ("F32", "BF16", ..; NULL: as they are), whose data are
  * not looked at: the caller writes them after it, in this order, without holes. */
 bool st_write_header(NewFile *, const NamedTensor *, const char *const *dtypes, size_t n,
                      const char *const *metadata);

@@ -77,7 +77,11 @@ static bool is_grad(const tbc_tensor *t) {
 
 static void append(const Device *d, const tbc_tensor *t, NamedTensor *list, size_t *n) {
     NamedTensor *to = &list[(*n)++];
-    *to = (NamedTensor){.name = t->name, .rank = t->rank, .data = device_at(d, t)};
+    *to = (NamedTensor){.name = t->name, .rank = t->rank};
+    if (t->dtype == TBC_BF16)
+        to->bf16 = device_at(d, t);
+    else
+        to->data = device_at(d, t);
     memcpy(to->dim, t->dim, t->rank * sizeof *t->dim);
 }
 
@@ -293,7 +297,7 @@ static bool all_finite(const NamedTensor *tensors, size_t n, int64_t step) {
         const NamedTensor *t = &tensors[i];
         int64_t count = tensor_count(t->rank, t->dim);
         for (int64_t j = 0; j < count; j++)
-            if (!isfinite(t->data[j]))
+            if (!isfinite(tensor_value(t, j)))
                 return rt_error(NULL,
                                 "%s is no longer finite after step %" PRId64 "; not saved (a lower --lr?)",
                                 t->name, step);

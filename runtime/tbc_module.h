@@ -34,7 +34,8 @@
  * codes of the new ones; project is to be run before any other table, and after each change of the parameters from
  * outside. Other tables leave codes and caches as they are.
  * hyper = {1 - lr*weight_decay, lr/(1-beta1^t), 1/(1-beta2^t), gradient factor}; t counts from 1;
- * without bias correction {.., lr, 1, ..}. Token ids must be in 0 .. vocab-1: kernels do not check. */
+ * without bias correction {.., lr, 1, ..}. Where moments are bf16, what takes hyper takes key i32[2] = {seed, t} too, by
+ * which they are rounded at random. Token ids must be in 0 .. vocab-1: kernels do not check. */
 #ifndef TBC_MODULE_H
 #define TBC_MODULE_H
 
@@ -76,7 +77,7 @@ typedef struct tbc_table {
 enum tbc_dtype { TBC_F32 = 0, TBC_I32 = 1, TBC_T2 = 2, TBC_BF16 = 3 };
 enum tbc_kind {
     TBC_PARAM = 0,  /* trained; name as in Hugging Face checkpoints; shared by all tables */
-    TBC_STATE = 1,  /* NAME.m, NAME.v, NAME.grad; shared by all tables */
+    TBC_STATE = 1,  /* NAME.m, NAME.v (f32 or bf16), NAME.grad; shared by all tables */
     TBC_INPUT = 2,  /* of one table */
     TBC_OUTPUT = 3, /* of one table; valid until the next run of any table */
     TBC_CODES = 4,  /* t2 projection of the parameter of that name; shared by all tables */
@@ -114,10 +115,17 @@ typedef struct tbc_gpu_kernel {
     uint32_t shared_bytes; /* dynamic shared memory of a block; what is static is not counted */
 } tbc_gpu_kernel;
 
+typedef struct tbc_gpu_usage { /* of a kernel in an image, as its assembler said */
+    uint32_t registers;    /* of a thread */
+    uint32_t shared_bytes; /* static shared memory of a block */
+    uint32_t spill_bytes;  /* registers that a thread keeps in memory */
+} tbc_gpu_usage;
+
 typedef struct tbc_gpu_image { /* a cubin: runs on compute capability sm/10 .. of the same major number */
     uint32_t sm;
     uint64_t bytes;
     const void *data;
+    const tbc_gpu_usage *usage; /* one for each kernel of the module; NULL: not known */
 } tbc_gpu_image;
 
 typedef struct tbc_gpu {

@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define EVAL_MAX_BATCHES 64 /* of an evaluation during training */
 #define RECENT           20 /* steps whose mean loss the summary gives */
@@ -42,6 +43,15 @@ void hyper_at(const TrainState *st, const LoadedModule *m, int64_t step, double 
 }
 
 /* ---- one step */
+
+/* What the updates of the step to come take beside gradients. */
+static void feed_updates(const Session *s, const tbc_table *table, double grad_factor) {
+    int64_t step = s->state.step + 1;
+    hyper_at(&s->state, &s->module, step, grad_factor, session_input(s, table, "hyper"));
+    if (!module_tensor(&s->module, table, TBC_INPUT, "key")) return;
+    int32_t key[2] = {(int32_t)s->state.seed, (int32_t)step};
+    memcpy(session_input(s, table, "key"), key, sizeof key);
+}
 
 typedef struct Step {
     double loss, grad_norm; /* grad_norm -1: not known, the gradients never were in memory */
@@ -88,7 +98,7 @@ static double run_loss(Session *s, const tbc_table *table) {
 static Step fused_step(Session *s, const tbc_table *table, uint32_t until_loss) {
     tbc_table head = {table->name, table->first, until_loss};
     tbc_table tail = {table->name, table->first + until_loss, table->count - until_loss};
-    hyper_at(&s->state, &s->module, s->state.step + 1, 1, session_input(s, table, "hyper"));
+    feed_updates(s, table, 1);
     feed_next(s, table);
     session_upload_inputs(s, table);
     device_run(&s->device, &head);
@@ -113,7 +123,7 @@ static Step buffered_step(Session *s, const tbc_table *backward) {
     step.grad_norm = sqrt(device_sum_squares(&s->device, s->grads, s->ngrads)) / parts;
     if (!step_finite(&step)) return step;
     double factor = clip > 0 && step.grad_norm > clip ? clip / step.grad_norm / parts : 1 / parts;
-    hyper_at(&s->state, &s->module, s->state.step + 1, factor, session_input(s, update, "hyper"));
+    feed_updates(s, update, factor);
     session_upload_inputs(s, update);
     device_run(&s->device, update);
     return step;

@@ -133,12 +133,12 @@ START_TEST(weights_are_matched_by_name) {
     const char *path = put_weights("w.safetensors", given, 3);
     ck_assert(weights_load(path, m->params, NPARAMS));
 
-    given[3] = (NamedTensor){"lm_head.weight", 1, {1}, m->memory}; /* the copy of a tied head */
+    given[3] = (NamedTensor){"lm_head.weight", 1, {1}, m->memory, NULL}; /* the copy of a tied head */
     ck_assert(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS));
 
     ck_fails(weights_load(put_weights("w.safetensors", given, 1), m->params, NPARAMS),
              "2 tensors missing: model.embed_tokens.weight, model.norm.weight (");
-    given[4] = (NamedTensor){"rope.freqs", 1, {1}, m->memory};
+    given[4] = (NamedTensor){"rope.freqs", 1, {1}, m->memory, NULL};
     ck_fails(weights_load(put_weights("w.safetensors", given, 5), m->params, NPARAMS),
              "1 unknown tensors: rope.freqs (");
     given[1].dim[0] = 3;
@@ -162,7 +162,7 @@ START_TEST(long_lists_are_cut) {
     char names[40][16];
     for (int i = 0; i < 40; i++) {
         snprintf(names[i], sizeof names[i], "t%02d", i);
-        many[i] = (NamedTensor){names[i], 1, {1}, m->memory};
+        many[i] = (NamedTensor){names[i], 1, {1}, m->memory, NULL};
     }
     const char *path = put_weights("w.safetensors", m->params, NPARAMS);
     capture_start();

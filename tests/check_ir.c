@@ -223,7 +223,7 @@ static const struct {
     {FUNC "%1: f32[2,3] = scale %0 {c=1e}\n}", "malformed number"},
     {FUNC "%1: f32[2,2] = matmul %0, %0 {tb=2}\n}", "truth value 2 is not from 0 to 1"},
     {FUNC "%1: f32[2,3 = neg %0\n}", "expected ',', found '='"},
-    {FUNC "%1: f16[2,3] = neg %0\n}", "expected a type (f32[..], i32[..] or t2/GROUP[..]), found 'f16'"},
+    {FUNC "%1: f16[2,3] = neg %0\n}", "expected a type (f32[..], i32[..], bf16[..] or t2/GROUP[..]), found 'f16'"},
     {FUNC "%1: f32[1,2,3,4,5] = neg %0\n}", "more than 4 dims"},
     {FUNC "%1: f32[0] = neg %0\n}", "the type has a dim below 1"},
     {FUNC "%1: f32[-3] = neg %0\n}", "the type has a dim below 1"},

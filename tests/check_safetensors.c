@@ -23,17 +23,20 @@ static bool opens(const char *path) {
 
 START_TEST(written_file_reads_back) {
     float a[6] = {1, -2, 3e-40f, 4, 5, -0.0f}, b[1] = {7};
-    const NamedTensor tensors[] = {
-        {"z.weight", 2, {2, 3}, a}, {"odd \"name\"\n", 0, {0}, b}, {"a", 3, {1, 0, 5}, NULL}};
+    uint16_t half[3] = {0x3f80, 0xc040, 0x0001}; /* 1, -3, and the smallest */
+    const NamedTensor tensors[] = {{"z.weight", 2, {2, 3}, a, NULL},
+                                   {"odd \"name\"\n", 0, {0}, b, NULL},
+                                   {"a", 3, {1, 0, 5}, NULL, NULL},
+                                   {"half", 1, {3}, NULL, half}};
     const char *metadata[] = {"format", "pt", NULL};
     NewFile file;
     ck_assert(newfile_open(&file, scratch("w.safetensors")));
-    ck_assert(st_write(&file, tensors, 3, metadata) && newfile_close(&file) && newfile_commit(&file));
+    ck_assert(st_write(&file, tensors, 4, metadata) && newfile_close(&file) && newfile_commit(&file));
     ck_assert(!file_exists(scratch("w.safetensors.tmp")));
 
     SafeTensors *st = st_open(scratch("w.safetensors"));
     ck_assert_ptr_nonnull(st);
-    ck_assert_uint_eq(st_count(st), 3);
+    ck_assert_uint_eq(st_count(st), 4);
     ck_assert_str_eq(st_at(st, 0)->name, "a");
     ck_assert_uint_eq(st_at(st, 0)->bytes, 0);
     ck_assert_str_eq(st_metadata(st, "format"), "pt");
@@ -47,6 +50,14 @@ START_TEST(written_file_reads_back) {
     ck_assert_mem_eq(back, a, sizeof a);
     ck_assert(st_read_f32(st_find(st, "odd \"name\"\n"), back));
     ck_assert_float_eq(back[0], 7);
+    uint16_t again[6];
+    ck_assert_str_eq(st_find(st, "half")->dtype, "BF16");
+    ck_assert(st_read_bf16(st_find(st, "half"), again));
+    ck_assert_mem_eq(again, half, sizeof half);
+    ck_assert(st_read_f32(st_find(st, "half"), back));
+    ck_assert(back[0] == 1 && back[1] == -3 && tensor_value(&tensors[3], 1) == -3);
+    ck_assert(st_read_bf16(t, again)); /* from f32, to nearest */
+    ck_assert(again[0] == 0x3f80 && again[1] == 0xc000 && again[2] == 0x0003 && again[5] == 0x8000);
     st_close(st);
 
     size_t n;
@@ -54,7 +65,7 @@ START_TEST(written_file_reads_back) {
     uint64_t length;
     memcpy(&length, bytes, 8);
     ck_assert_uint_eq(length % 8, 0);
-    ck_assert_uint_eq(n, 8 + length + 28);
+    ck_assert_uint_eq(n, 8 + length + 28 + sizeof half);
     free(bytes);
 }
 END_TEST
@@ -250,7 +261,7 @@ END_TEST
 
 static bool write_zeros(const char *path, int64_t n) {
     float *zeros = calloc((size_t)n, sizeof *zeros);
-    const NamedTensor tensor = {"a", 1, {n}, zeros};
+    const NamedTensor tensor = {"a", 1, {n}, zeros, NULL};
     NewFile file;
     bool ok = newfile_open(&file, path) && st_write(&file, &tensor, 1, NULL) && newfile_close(&file) &&
               newfile_commit(&file);

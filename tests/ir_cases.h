@@ -241,6 +241,14 @@ static const IrCase ir_cases[] = {
                            "store %5 {name=\"w\"}\nstore %6 {name=\"w.m\"}\nstore %7 {name=\"w.v\"}\n",
      {{"w", {1}}, {"g", {2}}, {"w.m", {0.5}}, {"w.v", {0.25}}, {"hyper", {0.9, 0.1, 2, 0.5}}},
      {{"w", {0.8536474508437579}}, {"w.m", {0.75}}, {"w.v", {0.625}}}},
+    /* as bf16: m = 0.5 and v = 1 are numbers of that, so nothing is random about them */
+    {OP_adamw,
+     "%0: f32[1] = param {name=\"w\"}\n" IN(1, "f32[1]", "g") "%2: bf16[1] = state {name=\"w.m\"}\n"
+     "%3: bf16[1] = state {name=\"w.v\"}\n" IN(4, "f32[4]", "hyper") IN(5, "i32[2]", "key")
+     "%6: f32[1], %7: bf16[1], %8: bf16[1] = adamw %0, %1, %2, %3, %4, %5 {eps=1, beta1=0.5, beta2=0.5}\n"
+     "store %6 {name=\"w\"}\nstore %7 {name=\"w.m\"}\nstore %8 {name=\"w.v\"}\n",
+     {{"w", {1}}, {"g", {1}}, {"w.m", {0}}, {"w.v", {1}}, {"hyper", {1, 1, 1, 1}}, {"key", {7, 1}}},
+     {{"w", {0.75}}, {"w.m", {0.5}}, {"w.v", {1}}}},
     /* g = 1 * 1 + 0.5 * 2, then as above; the scale is f16(w) */
     {OP_matmul_adamw,
      IN(0, "f32[2,1]", "a") IN(1, "f32[2,1]", "b") "%2: f32[1,1] = param {name=\"w\", group=1}\n"

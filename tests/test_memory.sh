@@ -1,6 +1,6 @@
 #!/bin/sh
 # tbc compile --memory: the module fits, and says what it computes again; training gives the same bits as
-# without; what cannot fit is one clear error that says how much would.
+# without; what cannot fit is one clear error that says how much would. And moments as bf16.
 set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 tbc=$TBC_BUILD/tbc run=$TBC_BUILD/tbc-run
@@ -53,4 +53,24 @@ compile 0 --memory "${least}M" --grads buffer --precision i16 --stop-after recom
 grep -q '= after ' "$work/p.tir" || fail "opt: no values are held back"
 "$tbc" compile "$work/m.tir" --grads buffer --memory 1G -o "$work/m.so" 2>"$work/err" && fail "--memory past recompute"
 says 'past the recompute pass'
+# Moments as bf16: half the file, the same bits for any number of threads and across a resume.
+cat >"$work/bf16.json" <<'EOF'
+{ "extends": "qwen3-tiny.json", "dims": { "hidden": 64, "ffn": 96, "layers": 1, "heads": 4, "kv_heads": 2, "head_dim": 16 },
+  "train": { "batch": 2, "seq": 48, "optimizer": { "moments": "bf16" } } }
+EOF
+train() { # train NAME OPTION..: saves
+    name=$1 && shift
+    "$run" "$work/bf16.so" --data "$work/text" --tokenizer byte --quiet --save "$work/$name" "$@" >"$work/out" 2>"$work/err" || fail "bf16: $name"
+}
+"$tbc" compile "$work/bf16.json" -o "$work/bf16.so" 2>"$work/err" || fail "bf16: compile"
+train one --steps 5 --threads 1
+train two --steps 5 --threads 2
+train half --steps 2
+train rest --resume "$work/half" --steps 3
+for name in two rest; do
+    for file in model optimizer; do
+        cmp "$work/one/$file.safetensors" "$work/$name/$file.safetensors" 2>"$work/err" || fail "bf16: $name: $file differs"
+    done
+done
+head -c 300 "$work/one/optimizer.safetensors" | grep -q '"dtype":"BF16"' || fail "bf16: the moments are saved as something else"
 exit ${failed-0}

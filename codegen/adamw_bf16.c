@@ -1,0 +1,108 @@
+/* The AdamW update with moments as bf16, stochastically rounded (see adamw in ir/ops.def, and eval_bf16.c for the
+ * random bits). The update itself is as adamw.c has it; only what is kept of m and v is rounded. */
+#include "rows.h"
+
+typedef struct Update {
+    const AdamwDesc *desc;
+    LLVMValueRef w, grad, m, v, hyper[4], key;
+} Update;
+
+static LLVMValueRef const_like(Gen *g, LLVMValueRef x, uint32_t c) {
+    LLVMTypeRef type = LLVMTypeOf(x);
+    int n = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
+    return gen_splat(g, gen_i32(g, (int32_t)c), n);
+}
+
+/* x ^ x >> shift. */
+static LLVMValueRef fold(Gen *g, LLVMValueRef x, uint32_t shift) {
+    return LLVMBuildXor(g->b, x, LLVMBuildLShr(g->b, x, const_like(g, x, shift), ""), "");
+}
+
+/* ir/eval_bf16.c's function of that name, of an i32 or a vector of them. */
+static LLVMValueRef lowbias32(Gen *g, LLVMValueRef x) {
+    x = LLVMBuildMul(g->b, fold(g, x, 16), const_like(g, x, 0x7feb352du), "");
+    x = LLVMBuildMul(g->b, fold(g, x, 15), const_like(g, x, 0x846ca68bu), "");
+    return fold(g, x, 16);
+}
+
+static LLVMValueRef random_key_of(Gen *g, LLVMValueRef at) {
+    LLVMValueRef seed = gen_load(g, g->i32, at), step = gen_load(g, g->i32, gen_at(g, g->i32, at, gen_i64(g, 1)));
+    return lowbias32(g, LLVMBuildAdd(g->b, lowbias32(g, seed), step, ""));
+}
+
+/* 32 random bits for each of these columns. */
+static LLVMValueRef random_of(Gen *g, LLVMValueRef key, const Lanes *at, int lanes) {
+    LLVMValueRef first = gen_splat(g, LLVMBuildTrunc(g->b, at->col, g->i32, ""), lanes);
+    LLVMValueRef i = LLVMBuildAdd(g->b, first, gen_iota(g, g->i32, lanes), "");
+    return lowbias32(g, LLVMBuildXor(g->b, lowbias32(g, i), gen_splat(g, key, lanes), ""));
+}
+
+static LLVMValueRef load_bf16(Gen *g, LLVMValueRef base, const Lanes *at, int lanes) {
+    LLVMTypeRef half = gen_vec(g, g->i16, lanes), word = gen_vec(g, g->i32, lanes);
+    LLVMValueRef p = gen_at(g, g->i16, base, at->col), x;
+    if (at->mask) {
+        LLVMValueRef args[] = {p, gen_i32(g, 2), at->mask, LLVMConstNull(half)};
+        x = gen_masked(g, "llvm.masked.load", (LLVMTypeRef[]){half, g->ptr}, args, 4);
+    } else {
+        x = gen_load(g, half, p);
+    }
+    x = LLVMBuildZExt(g->b, x, word, "");
+    x = LLVMBuildShl(g->b, x, const_like(g, x, 16), "");
+    return LLVMBuildBitCast(g->b, x, gen_vec(g, g->f32, lanes), "");
+}
+
+/* value + 16 random bits behind the last that is kept. */
+static void store_bf16(Gen *g, LLVMValueRef value, LLVMValueRef random, LLVMValueRef base, const Lanes *at,
+                       int lanes) {
+    LLVMTypeRef half = gen_vec(g, g->i16, lanes), word = gen_vec(g, g->i32, lanes);
+    LLVMValueRef x = LLVMBuildBitCast(g->b, value, word, ""), p = gen_at(g, g->i16, base, at->col);
+    x = LLVMBuildAdd(g->b, x, random, "");
+    x = LLVMBuildTrunc(g->b, LLVMBuildLShr(g->b, x, const_like(g, x, 16), ""), half, "");
+    if (!at->mask) {
+        gen_store(g, x, p);
+        return;
+    }
+    LLVMValueRef args[] = {x, p, gen_i32(g, 2), at->mask};
+    gen_masked(g, "llvm.masked.store", (LLVMTypeRef[]){half, g->ptr}, args, 4);
+}
+
+static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
+    const Update *u = context;
+    for (int i = 0; i < count; i++) {
+        AdamwState s = {.w = lanes_load(g, u->w, &at[i]), .grad = lanes_load(g, u->grad, &at[i])};
+        int lanes = (int)LLVMGetVectorSize(LLVMTypeOf(s.w));
+        s.m = load_bf16(g, u->m, &at[i], lanes);
+        s.v = load_bf16(g, u->v, &at[i], lanes);
+        s = gen_adamw_step(g, u->desc, u->hyper, s);
+        LLVMValueRef random = random_of(g, u->key, &at[i], lanes);
+        lanes_store(g, s.w, u->w, &at[i]);
+        store_bf16(g, s.m, LLVMBuildAnd(g->b, random, const_like(g, random, 0xffff), ""), u->m, &at[i], lanes);
+        store_bf16(g, s.v, LLVMBuildLShr(g->b, random, const_like(g, random, 16), ""), u->v, &at[i], lanes);
+    }
+}
+
+static Tiling element_tiling(const AdamwDesc *d) {
+    return tiling_of(d->count, 16384, 64);
+}
+
+void gen_adamw_bf16(Gen *g, const char *name, const AdamwDesc *d) {
+    Tiling tiling = element_tiling(d);
+    gen_kernel(g, name);
+    Update u = {d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}, NULL};
+    LLVMValueRef lo, n;
+    gen_adamw_hyper(g, gen_buffer(g, 4), u.hyper);
+    u.key = random_key_of(g, gen_buffer(g, 5));
+    gen_piece(g, &tiling, &lo, &n);
+    gen_lanes(g, lo, n, 1, update_lanes, &u);
+    gen_end(g);
+}
+
+uint32_t adamw_bf16_tiles(const AdamwDesc *d, const Target *target) {
+    (void)target;
+    return element_tiling(d).tiles;
+}
+
+uint64_t adamw_bf16_scratch(const AdamwDesc *d, const Target *target) {
+    (void)d, (void)target;
+    return 0;
+}
