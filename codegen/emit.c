@@ -73,9 +73,9 @@ static LLVMValueRef gpu_kernel_row(Gen *g, const void *element) {
     return STRUCT(g, u32(g, k->size.threads), u32(g, k->size.shared));
 }
 
-static LLVMValueRef image_row(Gen *g, const void *element) {
-    const NvImage *i = element;
-    return STRUCT(g, u32(g, i->sm), u64(g, i->bytes), bytes(g, i->data, i->bytes));
+static LLVMValueRef usage_row(Gen *g, const void *element) {
+    const tbc_gpu_usage *u = element;
+    return STRUCT(g, u32(g, u->registers), u32(g, u->shared_bytes), u32(g, u->spill_bytes));
 }
 
 static LLVMValueRef arg_row(Gen *g, const void *element) {
@@ -92,6 +92,29 @@ static LLVMValueRef table(Gen *g, RowFn *row, const void *at, uint32_t n, size_t
     return out;
 }
 #define TABLE(g, row, v) table((g), (row), (v).at, (v).n, sizeof *(v).at)
+
+static LLVMValueRef image_row(Gen *g, const NvImage *image, const Lowered *o) {
+    VEC(tbc_gpu_usage) usage = {0};
+    bool known = true;
+    for (uint32_t k = 0; k < o->kernels.n; k++) {
+        tbc_gpu_usage u = nv_usage(image, o->kernels.at[k].name);
+        known &= u.registers > 0;
+        vec_push(&usage, u);
+    }
+    LLVMValueRef row = STRUCT(g, u32(g, image->sm), u64(g, image->bytes), bytes(g, image->data, image->bytes),
+                              known ? TABLE(g, usage_row, usage) : LLVMConstNull(g->ptr));
+    vec_free(&usage);
+    return row;
+}
+
+static LLVMValueRef images_table(Gen *g, const NvImages *images, const Lowered *o) {
+    if (!images->n) return LLVMConstNull(g->ptr);
+    LLVMValueRef *rows = xcalloc(images->n, sizeof *rows);
+    for (uint32_t i = 0; i < images->n; i++) rows[i] = image_row(g, &images->at[i], o);
+    LLVMValueRef out = data(g, LLVMConstArray2(LLVMTypeOf(rows[0]), rows, images->n));
+    free(rows);
+    return out;
+}
 
 /* ---- the module */
 
@@ -128,7 +151,7 @@ static bool emit_gpu(Gen *g, const Module *m, const Lowered *o, const char *path
         Gen *host = gen_new(&target_tables, "train");
         LLVMValueRef gpu = STRUCT(host, text(host, LLVMGetBufferStart(ptx)),
                                   u32(host, (uint32_t)g->target->sm), u32(host, images.n),
-                                  TABLE(host, image_row, images), TABLE(host, gpu_kernel_row, o->kernels));
+                                  images_table(host, &images, o), TABLE(host, gpu_kernel_row, o->kernels));
         emit_module(host, m, o, data(host, gpu));
         ok = gen_link(host, path, diag);
         gen_free(host);
@@ -196,7 +219,8 @@ static Target trimmed(const Lowered *o, const Target *target, Arena *arena) {
     for (uint32_t i = 0; i < o->kernels.n; i++) {
         KernelKind kind = o->kernels.at[i].desc.kind;
         i16 |= kind == KERNEL_gemm_i16;
-        bf16 |= kind == KERNEL_gemm_bf16 || kind == KERNEL_attention_bf16 || kind == KERNEL_attention_grad_bf16;
+        bf16 |=
+            kind == KERNEL_gemm_bf16 || kind == KERNEL_attention_bf16 || kind == KERNEL_attention_grad_bf16;
     }
     return target->sm ? *target : target_without(target, !i16, !bf16, arena);
 }

@@ -1,5 +1,6 @@
 /* Opening a compiled module for a look at it, and the look in words; inspect_json.c has it as JSON. */
 #include "inspect.h"
+#include "inspect_gpu.h"
 #include "inspect_json.h"
 #include "json.h"
 
@@ -204,6 +205,7 @@ bool inspect_module(const char *path, bool json, FILE *out, Diag *diag) {
         print_params(m, out);
         print_memory(m, out);
         for (uint32_t i = 0; i < m->ntables; i++) print_table(m, &m->tables[i], out);
+        if (m->gpu) inspect_gpu(m, out);
     }
     dlclose(handle);
     return true;

@@ -28,6 +28,7 @@ chmod +x "$work/bin/ptxas"
 PATH=$work/bin:$PATH gpu -o "$work/m.so" || fail "a ptxas that knows sm_80 only"
 PATH=$work/bin:$PATH BROKEN=1 gpu -o "$work/broken.so" 2>"$work/err" && fail "a broken ptxas"
 grep -q '^tbc: .*broken.so: error: ptxas failed for sm_80: ptxas fatal   : it broke' "$work/err" || fail "$(cat "$work/err")"
+"$tbc" inspect "$work/m.so" | grep -q 'GPU code: PTX for sm_80 and newer, .* bytes; cubin for sm_80, 6 bytes$' || fail "inspect of m.so"
 [ "$(ls "$work" | grep -c broken)" -eq 0 ] || fail "files are left: $(ls "$work")"
 
 # The real one.
@@ -45,4 +46,7 @@ for arch in 80 90 100; do
         "$work/said" >"$work/spills"
     [ -s "$work/spills" ] && fail "sm_$arch: $(cat "$work/spills")"
 done
+gpu -o "$work/m.so" && "$tbc" inspect "$work/m.so" >"$work/said" || fail "a module with cubins"
+grep -q '^  embed_2048_of_256x192_g128 .* H100 *[1-9][0-9]* r .* 0 sp ' "$work/said" || fail "inspect: no registers"
+grep -q '^  H100 train *[0-9.]* ms, [0-9.]* TFLOP/s, [0-9.]* % of the bf16 peak$' "$work/said" || fail "inspect: no time of a step"
 exit $failed

@@ -1,0 +1,144 @@
+/* Occupancy and a model of the time that kernels take on known GPUs, from what ptxas said of them.
+ *
+ * A launch takes the longer of its arithmetic and its memory traffic, and LAUNCH_TIME. Neither gets the whole
+ * of its peak:
+ *
+ *     hidden  warps that are resident on average, of those that it takes to hide latencies: 8 a
+ * multiprocessor for arithmetic, 16 for memory; at most 1 waves   arithmetic only: the last wave of blocks
+ * may be short: blocks / (waves * blocks at a time)
+ *
+ * Caches, and how well the instructions are scheduled, are not modelled: the times are what could be had, not
+ * what will be measured. */
+#include "inspect_gpu.h"
+#include <string.h>
+
+#define LAUNCH_TIME 2e-6 /* of one node of a CUDA graph, seconds */
+
+/* Figures of NVIDIA's data sheets and of the CUDA C Programming Guide, "Technical Specifications per Compute
+ * Capability". Products of int16 are two of int8 each. */
+typedef struct Gpu {
+    const char *name;
+    uint32_t sm;                                                      /* whose image it runs */
+    uint32_t multiprocessors, registers, shared_bytes, warps, blocks; /* of a multiprocessor: the last four */
+    double peak[TBC_MATHS], bandwidth;                                /* FLOP/s, B/s */
+} Gpu;
+
+static const Gpu gpus[] = {
+    {"A100", 80, 108, 65536, 164 << 10, 64, 32, {19.5e12, 312e12, 312e12}, 2.04e12},
+    {"H100", 90, 132, 65536, 228 << 10, 64, 32, {66.9e12, 989.5e12, 989.5e12}, 3.35e12},
+};
+enum { GPUS = sizeof gpus / sizeof *gpus };
+
+static uint32_t round_up(uint32_t n, uint32_t to) {
+    return (n + to - 1) / to * to;
+}
+
+static double least(double a, double b) {
+    return a < b ? a : b;
+}
+
+static const tbc_gpu_image *image_for(const tbc_module_t *m, const Gpu *gpu) {
+    for (uint32_t i = 0; i < m->gpu->nimages; i++)
+        if (m->gpu->images[i].sm == gpu->sm && m->gpu->images[i].usage) return &m->gpu->images[i];
+    return NULL;
+}
+
+/* Blocks of the kernel that a multiprocessor holds at a time. A warp's registers are given out by 256, and a
+ * block takes 1 KB of shared memory for the system. */
+static uint32_t blocks_at_a_time(const Gpu *gpu, const tbc_gpu_kernel *k, const tbc_gpu_usage *u) {
+    uint32_t warps = (k->threads + 31) / 32, most = gpu->blocks;
+    uint32_t registers = warps * round_up(u->registers * 32, 256);
+    uint32_t shared = round_up(k->shared_bytes + u->shared_bytes + 1024, 128);
+    if (most > gpu->warps / warps) most = gpu->warps / warps;
+    if (registers && most > gpu->registers / registers) most = gpu->registers / registers;
+    if (most > gpu->shared_bytes / shared) most = gpu->shared_bytes / shared;
+    return most;
+}
+
+/* Seconds. */
+static double launch_time(const tbc_module_t *m, const Gpu *gpu, const tbc_gpu_image *image,
+                          const tbc_launch *l) {
+    const tbc_gpu_kernel *k = &m->gpu->kernels[l->kernel];
+    uint32_t blocks = blocks_at_a_time(gpu, k, &image->usage[l->kernel]), warps = (k->threads + 31) / 32;
+    if (!blocks || !l->tiles) return 0;
+    double at_a_time = (double)blocks * gpu->multiprocessors,
+           waves = (double)(uint64_t)(l->tiles / at_a_time);
+    if (waves * at_a_time < l->tiles) waves++;
+    double resident = least(l->tiles, at_a_time) * warps / gpu->multiprocessors;
+    double full = waves > 1 ? l->tiles / (waves * at_a_time) : 1;
+    double math = (double)l->flops / (gpu->peak[m->kernels[l->kernel].math] * full * least(1, resident / 8));
+    double memory = (double)l->bytes / (gpu->bandwidth * least(1, resident / 16));
+    return (math > memory ? math : memory) + LAUNCH_TIME;
+}
+
+static double table_time(const tbc_module_t *m, const Gpu *gpu, const tbc_table *t, uint32_t kernel) {
+    const tbc_gpu_image *image = image_for(m, gpu);
+    double seconds = 0;
+    for (uint32_t i = 0; image && i < t->count; i++) {
+        const tbc_launch *l = &m->launches[t->first + i];
+        if (kernel == UINT32_MAX || l->kernel == kernel) seconds += launch_time(m, gpu, image, l);
+    }
+    return seconds;
+}
+
+/* The table of the training step, NULL if there is none. */
+static const tbc_table *step_of(const tbc_module_t *m) {
+    for (uint32_t i = 0; i < m->ntables; i++)
+        if (!strcmp(m->tables[i].name, "train") || !strcmp(m->tables[i].name, "backward"))
+            return &m->tables[i];
+    return NULL;
+}
+
+static void print_kernels(const tbc_module_t *m, FILE *out) {
+    const tbc_table *step = step_of(m);
+    fprintf(out, "\nKernels on a GPU: registers, shared memory, spills; share of the warps that fit; time in "
+                 "a step\n");
+    for (uint32_t k = 0; k < m->nkernels; k++) {
+        const tbc_gpu_kernel *kernel = &m->gpu->kernels[k];
+        fprintf(out, "  %-48s %4u threads", m->kernels[k].name, kernel->threads);
+        for (int i = 0; i < GPUS; i++) {
+            const tbc_gpu_image *image = image_for(m, &gpus[i]);
+            if (!image) continue;
+            const tbc_gpu_usage *u = &image->usage[k];
+            uint32_t warps = blocks_at_a_time(&gpus[i], kernel, u) * ((kernel->threads + 31) / 32);
+            fprintf(out, "  | %s %3u r %6u B %u sp %3.0f %%", gpus[i].name, u->registers,
+                    u->shared_bytes + kernel->shared_bytes, u->spill_bytes, 100.0 * warps / gpus[i].warps);
+            double seconds = step ? table_time(m, &gpus[i], step, k) : 0;
+            if (seconds > 0)
+                fprintf(out, " %9.3f ms", 1e3 * seconds);
+            else
+                fprintf(out, " %12s", "");
+        }
+        fprintf(out, "\n");
+    }
+}
+
+static void print_times(const tbc_module_t *m, FILE *out) {
+    fprintf(out, "\nModelled times (a bound from arithmetic, memory traffic and occupancy)\n");
+    for (int i = 0; i < GPUS; i++) {
+        if (!image_for(m, &gpus[i])) continue;
+        for (uint32_t t = 0; t < m->ntables; t++) {
+            const tbc_table *table = &m->tables[t];
+            double flops = 0, seconds = table_time(m, &gpus[i], table, UINT32_MAX);
+            for (uint32_t l = 0; l < table->count; l++) flops += (double)m->launches[table->first + l].flops;
+            fprintf(out, "  %s %-10s %10.3f ms", gpus[i].name, table->name, 1e3 * seconds);
+            if (table == step_of(m) && seconds > 0)
+                fprintf(out, ", %.1f TFLOP/s, %.1f %% of the bf16 peak", flops / seconds / 1e12,
+                        100 * flops / seconds / gpus[i].peak[TBC_MATH_BF16]);
+            fprintf(out, "\n");
+        }
+    }
+}
+
+void inspect_gpu(const tbc_module_t *m, FILE *out) {
+    bool known = false;
+    fprintf(out, "\nGPU code: PTX for sm_%u and newer, %zu bytes", m->gpu->sm, strlen(m->gpu->ptx));
+    for (uint32_t i = 0; i < m->gpu->nimages; i++)
+        fprintf(out, "; cubin for sm_%u, %llu bytes", m->gpu->images[i].sm,
+                (unsigned long long)m->gpu->images[i].bytes);
+    for (int i = 0; i < GPUS; i++) known |= image_for(m, &gpus[i]) != NULL;
+    fprintf(out, known ? "\n" : "\n  (registers and modelled times: where ptxas is there when compiling)\n");
+    if (!known) return;
+    print_kernels(m, out);
+    print_times(m, out);
+}
