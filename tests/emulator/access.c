@@ -43,10 +43,25 @@ static _Noreturn void outside(Warp *w, const Ins *i, int lane, Space space, u64 
           how_name(how), size, names[space], (unsigned long long)a, *text ? ": " : "", text);
 }
 
-static bool all_mapped(const u8 *state, u32 size, u8 *any) {
-    u8 all = ST_MAPPED;
-    for (u32 k = 0; k < size; k++) all &= state[k], *any |= state[k];
-    return all;
+/* Whether all bytes are mapped; *any: the states of all of them together. Sizes are powers of two up to 16. */
+static inline bool all_mapped(const u8 *state, u32 size, u8 *any) {
+    u64 all, some;
+    u32 narrow;
+    if (size >= 8) {
+        u64 more;
+        memcpy(&all, state, 8);
+        memcpy(&more, state + size - 8, 8);
+        some = all | more, all &= more;
+    } else if (size == 4) {
+        memcpy(&narrow, state, 4);
+        some = narrow, all = narrow | 0xffffffff00000000ull;
+    } else {
+        some = state[0] | state[size - 1], all = state[0] & state[size - 1];
+        all *= 0x0101010101010101ull;
+    }
+    some |= some >> 32, some |= some >> 16, some |= some >> 8;
+    *any = (u8)some;
+    return (all & 0x0101010101010101ull * ST_MAPPED) == 0x0101010101010101ull * ST_MAPPED;
 }
 
 static u8 *touch_host(u64 a, u32 size, u8 **state) {

@@ -18,6 +18,7 @@ static void release(Block *b, Barrier *bar) {
         for (u32 v = 0; v < b->nwarps; v++)
             if (w->seen[v] < bar->clocks[v]) w->seen[v] = bar->clocks[v];
         w->converged = w->clock;
+        sync_seen(w);
         const Ins *i = w->barrier_ins;
         u32 value = i->op == BAR_POPC ? bar->count : i->op == BAR_AND ? bar->all : bar->any;
         if (i->op == BAR_POPC)

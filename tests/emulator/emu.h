@@ -63,11 +63,17 @@ typedef enum Type {
     T_B1,
     T_COUNT
 } Type;
-unsigned type_size(Type t); /* bytes; 0 for predicates and what is narrower than a byte */
-bool type_signed(Type t);
-bool type_float(Type t);
-bool type_untyped(Type t); /* .bN */
-const char *type_name(Type t);
+typedef struct TypeInfo {
+    const char *name;
+    u8 size; /* bytes; 0 for predicates and what is narrower than a byte */
+    char kind;
+} TypeInfo;
+extern const TypeInfo types[T_COUNT];
+static inline unsigned type_size(Type t) { return types[t].size; }
+static inline bool type_signed(Type t) { return types[t].kind == 's'; }
+static inline bool type_float(Type t) { return types[t].kind == 'f'; }
+static inline bool type_untyped(Type t) { return types[t].kind == 'b'; } /* .bN */
+static inline const char *type_name(Type t) { return types[t].name; }
 Type type_of(const char *word); /* "f32"; T_NONE: not a type */
 
 typedef enum Space { S_NONE, S_GENERIC, S_REG, S_CONST, S_GLOBAL, S_LOCAL, S_PARAM, S_SHARED } Space;

@@ -32,10 +32,44 @@ static void addresses(Warp *w, const Ins *i, u32 mask) {
             mask >> l & 1 ? (eight ? ((const u64 *)v)[l] : ((const u32 *)v)[l]) + (u64)i->imm : UINT64_MAX;
 }
 
-static bool written(const u8 *state, u32 size) {
-    u8 all = ST_INIT;
-    for (u32 k = 0; k < size; k++) all &= state[k];
-    return all;
+static inline u64 fetch(const u8 *p, u32 size) {
+    u64 v;
+    u32 w;
+    u16 h;
+    switch (size) {
+    case 8:
+        memcpy(&v, p, 8);
+        return v;
+    case 4:
+        memcpy(&w, p, 4);
+        return w;
+    case 2:
+        memcpy(&h, p, 2);
+        return h;
+    default:
+        return *p;
+    }
+}
+static inline void deposit(u8 *p, u32 size, u64 v) {
+    u32 w = (u32)v;
+    u16 h = (u16)v;
+    switch (size) {
+    case 8:
+        memcpy(p, &v, 8);
+        return;
+    case 4:
+        memcpy(p, &w, 4);
+        return;
+    case 2:
+        memcpy(p, &h, 2);
+        return;
+    default:
+        *p = (u8)v;
+    }
+}
+static inline bool written(const u8 *state, u32 size) {
+    u64 want = 0x0101010101010101ull * ST_INIT >> (64 - 8 * size);
+    return (fetch(state, size) & want) == want;
 }
 
 /* Kernel parameters and other uniform places: one check for all lanes. */
@@ -43,8 +77,7 @@ static void load_param(Warp *w, const Ins *i, u32 mask) {
     int first = __builtin_ctz(mask);
     u8 *state, *data = touch(w, i, first, S_PARAM, w->addr[first], i->size * i->vec, READ, false, &state);
     for (u32 k = 0; k < i->vec; k++) {
-        u64 v = 0;
-        memcpy(&v, data + k * i->size, i->size);
+        u64 v = fetch(data + k * i->size, i->size);
         for (u32 m = mask; m; m &= m - 1)
             set_lane(w, &i->d[k], __builtin_ctz(m), fit(extend(v, i), &i->d[k]), false);
     }
@@ -76,8 +109,7 @@ static void exec_ld(Warp *w, const Ins *i, u32 mask) {
             continue;
         }
         for (u32 k = 0; k < n; k++) {
-            u64 v = 0;
-            memcpy(&v, data + k * size, size);
+            u64 v = fetch(data + k * size, size);
             set_lane(w, &i->d[k], l, fit(extend(v, i), &i->d[k]), !written(state + k * size, size));
         }
     }
@@ -95,15 +127,14 @@ static void exec_st(Warp *w, const Ins *i, u32 mask) {
         for (u32 k = 0; k < n; k++) {
             const Opnd *o = &i->s[1 + k];
             u64 v = src_lane(w, o, l);
-            memcpy(data + k * size, &v, size);
+            deposit(data + k * size, size, v);
             bool poison = src_poison(w, o) >> l & 1;
             if (poison && state >= mem_state(GLOBAL_WINDOW) &&
                 state < mem_state(GLOBAL_WINDOW) + mem_total() * 2)
                 suspect(w, i, l, "a value that was never written goes to global memory at 0x%llx",
                         (unsigned long long)w->addr[l]);
-            for (u32 b = 0; b < size; b++)
-                state[k * size + b] =
-                    poison ? state[k * size + b] & (u8)~ST_INIT : state[k * size + b] | ST_INIT;
+            u64 flags = 0x0101010101010101ull * ST_INIT, old = fetch(state + k * size, size);
+            deposit(state + k * size, size, poison ? old & ~flags : old | flags);
         }
     }
 }

@@ -75,8 +75,32 @@ static void visit(Warp *w, const Ins *i, int lane, Cell *c, u32 address, u32 siz
     if (how == ATOMIC) c->r = me;
 }
 
+void sync_seen(Warp *w) {
+    w->floor = w->converged;
+    for (u32 v = 0; v < w->block->nwarps; v++)
+        if (w->floor > w->seen[v] && v != w->index) w->floor = w->seen[v];
+}
+
+/* A read of whole words that nobody has touched since the last synchronisation of all: the common case. */
+static bool quick_read(Warp *w, int lane, u32 address, u32 size) {
+    Block *b = w->block;
+    Stamp me = {w->clock, (u16)(w->index * LANES + (u32)lane), 0};
+    if ((address | size) & 3) return false;
+    for (u32 word = address / 4; word < (address + size) / 4; word++) {
+        Cell *c = &b->words[word];
+        if (b->split[word] || c->w.clock >= w->floor) return false;
+        if (c->r.clock < w->floor || c->r.thread == me.thread)
+            c->r = me;
+        else if (c->r2.clock < w->floor || c->r2.thread == me.thread ||
+                 (c->r2.thread / LANES == c->r.thread / LANES && c->r.thread / LANES != w->index))
+            c->r2 = me;
+    }
+    return true;
+}
+
 void race_shared(Warp *w, const Ins *i, int lane, u32 address, u32 size, enum Touch how, bool strong) {
     Block *b = w->block;
+    if (how == READ && !strong && quick_read(w, lane, address, size)) return;
     for (u32 at = address, end = address + size; at < end;) {
         u32 word = at / 4;
         bool whole = !(at % 4) && end - at >= 4;
@@ -184,6 +208,7 @@ void sync_lanes(Warp *w, u32 mask) {
     tick(w);
     if ((mask & w->live) == w->live) {
         w->converged = w->clock;
+        sync_seen(w);
         return;
     }
     if (!w->lane_seen) {
@@ -220,6 +245,7 @@ void sync_strong(Warp *w, enum Touch how) {
     if (how != WRITE) {
         for (u32 v = 0; v < b->nwarps; v++)
             if (w->seen[v] < b->released[v]) w->seen[v] = b->released[v];
+        sync_seen(w);
         b->acquired = race_time();
     }
 }

@@ -32,6 +32,7 @@ void settings_read(void) {
     settings = (Settings){.strict = number("TBC_EMU_STRICT", 1),
                           .perturb = number("TBC_EMU_PERTURB", 0),
                           .defer = number("TBC_EMU_DEFER", 1),
+                          .trace = number("TBC_EMU_TRACE", 0),
                           .seed = number("TBC_EMU_SEED", 1),
                           .slice = number("TBC_EMU_SLICE", 200),
                           .resident = (u32)number("TBC_EMU_RESIDENT", 4),
@@ -129,32 +130,34 @@ static void start_warp(Block *b, u32 index) {
     Launch *l = b->launch;
     Module *m = l->module;
     Warp *w = &b->warps[index];
-    u8 *regs = w->regs, *local = w->local, *local_state = w->local_state;
-    u32 *poison = w->poison, cap = w->copies_cap;
-    Copy *copies = w->copies;
+    Warp old = *w;
     *w = (Warp){.block = b,
-                .regs = regs,
-                .poison = poison,
+                .regs = old.regs,
+                .poison = old.poison,
                 .index = index,
-                .local = local,
-                .local_state = local_state,
-                .copies = copies,
-                .copies_cap = cap,
+                .local = old.local,
+                .local_state = old.local_state,
+                .copies = old.copies,
+                .copies_cap = old.copies_cap,
                 .at_barrier = -1,
                 .pc = l->func->begin,
                 .other_pc = FULL,
                 .clock = b->clock,
                 .converged = b->clock,
+                .floor = b->clock,
                 .resume_min = 4096};
+    memcpy(w->rooms, old.rooms, sizeof w->rooms);
     u32 lanes = l->threads - index * LANES;
     w->live = w->mask = lanes >= LANES ? FULL : (1u << lanes) - 1;
-    memset(poison, 0xff, m->regs * sizeof *poison);
-    poison[0] = 0;
-    for (u32 v = 0; v < b->nwarps; v++) w->seen[v] = b->clock;
+    memset(w->poison, 0xff, (l->func->regs + 1) * sizeof *w->poison);
+    memset(w->poison + m->entry_regs + 1, 0xff,
+           (m->regs - m->entry_regs - 1) * sizeof *w->poison); /* of the .func */
+    w->poison[0] = 0;
+    for (u32 v = 0; v < MAX_WARPS; v++) w->seen[v] = b->clock; /* also of warps that an earlier launch had */
     for (u32 k = 0; k < LANES; k++) w->lane_pc[k] = l->func->begin;
     if (m->local_bytes) {
-        memset(local, 0xff, (u64)LANES * m->local_bytes);
-        memset(local_state, ST_MAPPED, (u64)LANES * m->local_bytes);
+        memset(w->local, 0xff, (u64)LANES * m->local_bytes);
+        memset(w->local_state, ST_MAPPED, (u64)LANES * m->local_bytes);
     }
     special_registers(w);
 }
@@ -195,33 +198,45 @@ static void *need(void *p) {
     return p;
 }
 
+/* Slots outlive launches: making their memory anew would cost more than most launches do. What is kept in it
+ * from an earlier block is older than every clock of the new one. */
+enum { MAX_SLOTS = 1024 };
+static Block slots[MAX_SLOTS];
+
+static void *grow(Room *room, u64 bytes) { /* zeroed when it grows */
+    if (room->bytes >= bytes) return room->at;
+    free(room->at);
+    bytes = (bytes + 4095) / 4096 * 4096;
+    room->at = memset(need(aligned_alloc(64, bytes)), 0, bytes);
+    room->bytes = bytes;
+    return room->at;
+}
+
 static void make_slot(Launch *l, Block *b) {
     const Module *m = l->module;
     u32 shared = l->func->shared_end + 64;
     b->launch = l;
     b->nwarps = l->nwarps;
-    b->clock = 1;
-    b->warps = need(calloc(l->nwarps, sizeof *b->warps));
-    b->shared = need(calloc(shared, 1));
-    b->shared_state = need(calloc(shared, 1));
-    b->words = need(calloc(shared / 4 + 1, sizeof *b->words));
-    b->bytes = need(calloc(shared, sizeof *b->bytes));
-    b->split = need(calloc(shared / 4 + 1, 1));
+    if (b->clock > 0xf0000000u || shared > b->rooms[0].bytes)
+        for (u32 k = 0; k < BLOCK_ROOMS;
+             k++) { /* the clock begins again, or the cells move: nothing of before is kept */
+            free(b->rooms[k].at);
+            b->rooms[k] = (Room){0};
+            b->clock = 0;
+        }
+    if (!b->clock) b->clock = 1;
+    b->shared = grow(&b->rooms[0], shared);
+    b->shared_state = grow(&b->rooms[1], shared);
+    b->words = grow(&b->rooms[2], (shared / 4 + 1) * sizeof *b->words);
+    b->bytes = grow(&b->rooms[3], shared * sizeof *b->bytes);
+    b->split = grow(&b->rooms[4], shared / 4 + 1);
     for (u32 k = 0; k < l->nwarps; k++) {
         Warp *w = &b->warps[k];
-        w->regs = need(aligned_alloc(64, (m->reg_bytes + 63) / 64 * 64));
-        w->poison = need(calloc(m->regs, sizeof *w->poison));
-        w->local = need(calloc(LANES, m->local_bytes + 1));
-        w->local_state = need(calloc(LANES, m->local_bytes + 1));
+        w->regs = grow(&w->rooms[0], m->reg_bytes);
+        w->poison = grow(&w->rooms[1], m->regs * sizeof *w->poison);
+        w->local = grow(&w->rooms[2], LANES * (m->local_bytes + 1ull));
+        w->local_state = grow(&w->rooms[3], LANES * (m->local_bytes + 1ull));
     }
-}
-
-static void free_slot(Block *b) {
-    for (u32 k = 0; k < b->nwarps; k++) {
-        Warp *w = &b->warps[k];
-        free(w->regs), free(w->poison), free(w->local), free(w->local_state), free(w->copies);
-    }
-    free(b->warps), free(b->shared), free(b->shared_state), free(b->words), free(b->bytes), free(b->split);
 }
 
 /* ---- the loop ---- */
@@ -282,7 +297,7 @@ enum {
 static u32 admit(Launch *l, const u32 *order, u64 *next) {
     for (u32 k = 0; k < l->nslots; k++) {
         if (l->slots[k].busy) continue;
-        if (!l->slots[k].warps) make_slot(l, &l->slots[k]);
+        if (l->slots[k].launch != l) make_slot(l, &l->slots[k]);
         l->slots[k].executed = 0;
         start_block(&l->slots[k], order[(*next)++]);
         return k;
@@ -319,16 +334,14 @@ static void run_blocks(Launch *l, const u32 *order) {
 
 int launch_run(Launch *l) {
     u32 cap = 108 * 2048 / (l->nwarps * LANES);
-    if (cap > 1024) cap = 1024;
+    if (cap > MAX_SLOTS) cap = MAX_SLOTS;
     l->nslots = l->blocks < cap ? (u32)l->blocks : cap;
     l->rng = settings.seed * 0x2545f4914f6cdd1dull + l->id;
     l->start_time = race_time();
-    l->slots = need(calloc(l->nslots, sizeof *l->slots));
+    l->slots = slots;
+    for (u32 k = 0; k < MAX_SLOTS; k++) slots[k].launch = NULL, slots[k].busy = false;
     u32 *order = block_order(l);
     if (!setjmp(l->fail)) run_blocks(l, order);
-    for (u32 k = 0; k < l->nslots; k++)
-        if (l->slots[k].warps) free_slot(&l->slots[k]);
-    free(l->slots);
     free(order);
     race_time();
     return l->error;

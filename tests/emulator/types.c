@@ -4,11 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    u8 size;
-    char kind;
-} types[T_COUNT] = {
+const TypeInfo types[T_COUNT] = {
     [T_NONE] = {"none", 0, ' '},     [T_PRED] = {"pred", 0, 'p'},     [T_B8] = {"b8", 1, 'b'},
     [T_U8] = {"u8", 1, 'u'},         [T_S8] = {"s8", 1, 's'},         [T_B16] = {"b16", 2, 'b'},
     [T_U16] = {"u16", 2, 'u'},       [T_S16] = {"s16", 2, 's'},       [T_B32] = {"b32", 4, 'b'},
@@ -21,21 +17,6 @@ static const struct {
     [T_S4] = {"s4", 0, 's'},         [T_B1] = {"b1", 0, 'b'},
 };
 
-unsigned type_size(Type t) {
-    return types[t].size;
-}
-bool type_signed(Type t) {
-    return types[t].kind == 's';
-}
-bool type_float(Type t) {
-    return types[t].kind == 'f';
-}
-bool type_untyped(Type t) {
-    return types[t].kind == 'b';
-}
-const char *type_name(Type t) {
-    return types[t].name;
-}
 
 Type type_of(const char *word) {
     for (int t = T_PRED; t < T_COUNT; t++)

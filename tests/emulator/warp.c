@@ -7,16 +7,6 @@
 #include <string.h>
 #include <immintrin.h>
 
-void set_lane(Warp *w, const Opnd *o, int lane, u64 value, bool poisoned) {
-    if (o->sink) return;
-    if (wide(o))
-        ((u64 *)(w->regs + o->off))[lane] = value;
-    else
-        ((u32 *)(w->regs + o->off))[lane] = (u32)value;
-    u32 bit = 1u << lane, *p = &w->poison[o->poison];
-    *p = poisoned ? *p | bit : *p & ~bit;
-}
-
 void set_pred(Warp *w, const Opnd *o, u32 mask, u32 value, u32 poison) {
     if (o->sink) return;
     u32 *d = (u32 *)(w->regs + o->off), *p = &w->poison[o->poison];

@@ -8,6 +8,12 @@ typedef struct Launch Launch;
 
 enum { BARRIERS = 16, MAX_WARPS = 32, MAX_CALLS = 24 };
 
+typedef struct Room {
+    void *at;
+    u64 bytes;
+} Room; /* memory that is kept for the next launch */
+enum { BLOCK_ROOMS = 5, WARP_ROOMS = 4 };
+
 /* ---- races.c: who touched a byte last ---- */
 typedef struct Stamp {
     u32 clock;
@@ -48,7 +54,9 @@ struct Warp {
     /* happens-before: accesses of warp v with a clock below seen[v] come before whatever this warp does now
      */
     u32 clock, seen[MAX_WARPS];
-    u32 converged;           /* accesses of this warp below it are ordered between all its lanes */
+    u32 floor;     /* the least of what it has seen of anybody, itself included: older accesses need no second
+                      look */
+    u32 converged; /* accesses of this warp below it are ordered between all its lanes */
     u32 (*lane_seen)[LANES]; /* [lane][other]: after a bar.warp.sync of some lanes; NULL: none yet */
     u32 fenced;              /* clock at the last fence, +1; 0: none since ... */
     Copy *copies;            /* pending cp.async of the warp's lanes */
@@ -56,6 +64,7 @@ struct Warp {
     u32 group[LANES]; /* groups that each lane has committed */
     const Ins *now;   /* being executed, and the addresses it touches: for races inside one instruction */
     u64 addr[LANES];
+    Room rooms[WARP_ROOMS];
     u32 resume_min; /* instructions until groups are scheduled by the lowest pc again */
 };
 
@@ -69,7 +78,8 @@ typedef struct Barrier {
 struct Block {
     Launch *launch;
     u32 index, id[3];
-    Warp *warps;
+    Warp warps[MAX_WARPS];
+    Room rooms[BLOCK_ROOMS];
     u32 nwarps, live_warps;
     bool busy; /* the slot holds a block */
     u8 *shared, *shared_state;
@@ -118,7 +128,15 @@ static inline u64 src_lane(const Warp *w, const Opnd *o, int lane) {
     const void *v = src(w, o);
     return wide(o) ? ((const u64 *)v)[lane] : ((const u32 *)v)[lane];
 }
-void set_lane(Warp *w, const Opnd *o, int lane, u64 value, bool poisoned);
+static inline void set_lane(Warp *w, const Opnd *o, int lane, u64 value, bool poisoned) {
+    if (o->sink) return;
+    if (wide(o))
+        ((u64 *)(w->regs + o->off))[lane] = value;
+    else
+        ((u32 *)(w->regs + o->off))[lane] = (u32)value;
+    u32 bit = 1u << lane, *p = &w->poison[o->poison];
+    *p = poisoned ? *p | bit : *p & ~bit;
+}
 void set_pred(Warp *w, const Opnd *o, u32 mask, u32 value, u32 poison);
 
 /* ---- errors: CUresult codes ---- */
@@ -139,7 +157,7 @@ void suspect(Warp *w, const Ins *i, int lane, const char *format, ...) __attribu
 
 /* ---- settings ---- */
 typedef struct Settings {
-    bool strict, perturb, trace, defer;
+    bool strict, perturb, defer, trace;
     u32 sm, resident;
     u64 seed, memory, slice, timeout;
 } Settings;
@@ -153,6 +171,7 @@ enum Touch { READ = 1, WRITE = 2, ATOMIC = 3, START_COPY = 4 };
 u8 *touch(Warp *w, const Ins *i, int lane, Space space, u64 address, u32 size, enum Touch how, bool strong,
           u8 **state);
 Space window_of(u64 address, u64 *offset);
+void sync_seen(Warp *w); /* after seen or converged have changed */
 void race_shared(Warp *w, const Ins *i, int lane, u32 address, u32 size, enum Touch how, bool strong);
 void race_global(Warp *w, const Ins *i, int lane, u64 address, u32 size, enum Touch how, bool strong);
 bool race_open(u64 bytes);
