@@ -16,15 +16,21 @@ static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+enum {
+    SPAN_COLUMNS = 512
+}; /* about so many columns of B are packed at a time, if A is packed several times */
+
 /* A product's blocking, and how scales cut it up. */
 typedef struct Plan {
     Blocking cut;
     PairBlock block;
     int64_t k_span; /* of this many steps blocks begin anew */
     int64_t n_span; /* of this many columns A is quantised anew */
+    int64_t spans;  /* of columns, whose panels of B are packed at a time */
     bool nk;
-    int64_t blocks, panels;       /* of k in a packed block of A or B; of columns in a packed B */
-    int64_t b_at, fold_at, bytes; /* scratch: packed A, packed B, fold */
+    int64_t blocks;               /* of k in a packed block of A or B */
+    int64_t b_bytes;              /* of the packed B of a span */
+    int64_t b_at, fold_at, bytes; /* scratch: packed A, packed B, folds */
 } Plan;
 
 static int64_t fold_steps(const Plan *p) {
@@ -53,14 +59,16 @@ static Plan plan(const GemmDesc *d, const Target *t) {
     p.cut = gemm_cut(d, t, whole_spans ? p.n_span : t->nr);
     int64_t kc = min64(max64(t->l1 / 2 / (2 * t->nr), I16_BLOCK), 512); /* a panel of B: half of L1 */
     p.cut.kc = max64(gemm_part(p.k_span, gemm_ceil_div(p.k_span, kc), steps), steps);
-    p.cut.mc = max64(t->l2 / 2 / (2 * p.cut.kc), t->mr); /* packed A: half of L2 */
+    /* Half of L2 has packed A and, where A is packed several times, that too. */
+    p.cut.mc = max64(t->l2 / 2 / ((nk ? 2 : 6) * p.cut.kc), t->mr);
     p.cut.mc = gemm_part(p.cut.rows, gemm_ceil_div(p.cut.rows, p.cut.mc), t->mr);
 
     p.blocks = p.cut.kc / steps;
-    p.panels = gemm_ceil_div(min64(p.cut.cols, p.n_span), t->nr);
+    p.spans = nk ? 1 : max64(SPAN_COLUMNS / max64(p.n_span, t->nr), 1);
+    p.b_bytes = aligned(4 * gemm_part(min64(p.cut.cols, p.n_span), 1, t->nr) * depth(&p));
     p.b_at = aligned(4 * p.cut.mc * depth(&p));
-    p.fold_at = p.b_at + aligned(4 * p.panels * t->nr * depth(&p));
-    p.bytes = p.fold_at + (nk ? 0 : 4 * fold_steps(&p));
+    p.fold_at = p.b_at + p.spans * p.b_bytes;
+    p.bytes = p.fold_at + (nk ? 0 : 4 * p.spans * fold_steps(&p));
     return p;
 }
 
@@ -86,50 +94,77 @@ static void fill_fold(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef gro
     gen_loop_end(g, &kk);
 }
 
-/* C of rows i0 .. i1-1 and n columns from j0 on, += or, where k0 is 0, = k steps from k0 on. */
-static void add_steps(Gen *g, const GemmDesc *d, const Plan *p, LLVMValueRef i0, LLVMValueRef i1,
-                      LLVMValueRef j0, LLVMValueRef n, LLVMValueRef k0, LLVMValueRef k) {
-    LLVMValueRef packed_a = g->scratch, packed_b = gen_at(g, g->i8, g->scratch, gen_i64(g, p->b_at));
-    LLVMValueRef fold = p->nk ? LLVMConstNull(g->ptr) : gen_at(g, g->i8, g->scratch, gen_i64(g, p->fold_at));
-    LLVMValueRef blocks = gen_i64(g, p->blocks);
-    const Panels panels = {PANELS_I16, p->block};
-    LLVMValueRef pack_b =
-        gen_pack_codes(g, &panels, p->nk ? d->n : d->k, p->nk ? d->k : d->n, d->group, p->nk);
-    gen_call(g, pack_b, (LLVMValueRef[]){j0, n, k0, k, gen_buffer(g, 1), packed_b, blocks}, 7);
-    if (!p->nk) fill_fold(g, d, p, gen_div(g, j0, d->group), k0, k, fold);
+/* The part of C at work: rows i0 .. i1-1, columns j0 .. j1-1 of the tile, of which those of a few spans from
+ * `first` on, and k steps from k0 on. */
+typedef struct Part {
+    LLVMValueRef i0, i1, j0, j1, first, k0, k;
+} Part;
 
-    Loop i = gen_loop(g, i0, i1, p->cut.mc, "mc");
-    LLVMValueRef m = gen_min(g, gen_sub(g, i1, i.i), gen_i64(g, p->cut.mc));
-    LLVMValueRef a = gemm_element(g, gen_buffer(g, 0), i.i, k0, d->k);
-    LLVMValueRef pack_a = gen_pack_i16(g, p->block, !p->nk);
-    gen_call(g, pack_a, (LLVMValueRef[]){m, k, a, gen_i64(g, d->k), fold, packed_a, blocks}, 7);
-    LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), i.i, j0, d->n);
-    LLVMValueRef add = LLVMBuildICmp(g->b, LLVMIntSGT, k0, gen_i64(g, 0), "");
-    LLVMValueRef words = gen_i64(g, depth(p));
-    LLVMValueRef args[] = {
-        m, n, k, packed_a, words, packed_b, words, c, gen_i64(g, d->n), add, gen_i64(g, 0)};
+/* A span of columns: n of them from j on, its panels of B and its factors of A. */
+typedef struct Span {
+    Loop loop;
+    LLVMValueRef j, n, packed_b, fold;
+} Span;
+
+static Span begin_span(Gen *g, const Plan *p, const Part *c) {
+    LLVMValueRef end = gen_min(g, gen_add(g, c->first, gen_i64(g, p->spans * p->n_span)), c->j1);
+    Span s = {.loop = gen_loop(g, c->first, end, p->n_span, "span")};
+    LLVMValueRef slot = gen_div(g, gen_sub(g, s.loop.i, c->first), p->n_span);
+    LLVMValueRef to = gen_min(g, gen_add(g, s.loop.i, gen_i64(g, p->n_span)), c->j1);
+    s.j = gen_max(g, s.loop.i, c->j0); /* spans begin at multiples of their length, tiles may not */
+    s.n = gen_sub(g, to, s.j);
+    s.packed_b = gen_at(g, g->i8, g->scratch, gen_add(g, gen_mul(g, slot, p->b_bytes), gen_i64(g, p->b_at)));
+    LLVMValueRef fold_at = gen_add(g, gen_mul(g, slot, 4 * fold_steps(p)), gen_i64(g, p->fold_at));
+    s.fold = p->nk ? LLVMConstNull(g->ptr) : gen_at(g, g->i8, g->scratch, fold_at);
+    return s;
+}
+
+static void pack_spans(Gen *g, const GemmDesc *d, const Plan *p, const Part *c) {
+    const Panels panels = {PANELS_I16, p->block};
+    LLVMValueRef fn = gen_pack_codes(g, &panels, p->nk ? d->n : d->k, p->nk ? d->k : d->n, d->group, p->nk);
+    LLVMValueRef blocks = gen_i64(g, p->blocks);
+    Span s = begin_span(g, p, c);
+    gen_call(g, fn, (LLVMValueRef[]){s.j, s.n, c->k0, c->k, gen_buffer(g, 1), s.packed_b, blocks}, 7);
+    if (!p->nk) fill_fold(g, d, p, gen_div(g, s.j, d->group), c->k0, c->k, s.fold);
+    gen_loop_end(g, &s.loop);
+}
+
+/* Rows i .. of C += or, where k0 is 0, = those steps: A is read from memory for the first span, then from L2.
+ */
+static void multiply_spans(Gen *g, const GemmDesc *d, const Plan *p, const Part *c, LLVMValueRef i) {
+    const Panels panels = {PANELS_I16, p->block};
+    LLVMValueRef m = gen_min(g, gen_sub(g, c->i1, i), gen_i64(g, p->cut.mc)), lda = gen_i64(g, d->k);
+    LLVMValueRef a = gemm_element(g, gen_buffer(g, 0), i, c->k0, d->k), packed_a = g->scratch;
+    LLVMValueRef pack = gen_pack_i16(g, p->block, !p->nk), words = gen_i64(g, depth(p));
+    Span s = begin_span(g, p, c);
+    gen_call(g, pack, (LLVMValueRef[]){m, c->k, a, lda, s.fold, packed_a, gen_i64(g, p->blocks)}, 7);
+    LLVMValueRef to = gemm_element(g, gen_buffer(g, 2), i, s.j, d->n), ldc = gen_i64(g, d->n);
+    LLVMValueRef add = LLVMBuildICmp(g->b, LLVMIntSGT, c->k0, gen_i64(g, 0), "");
+    LLVMValueRef args[] = {m, s.n, c->k, packed_a, words, s.packed_b, words, to, ldc, add, gen_i64(g, 0)};
     gen_call(g, gen_product(g, BAND_NONE, &panels), args, 11);
-    gen_loop_end(g, &i);
+    gen_loop_end(g, &s.loop);
 }
 
 void gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
     Plan p = plan(d, g->target);
     gen_kernel(g, name);
-    LLVMValueRef i0 = gen_mul(g, gen_mod(g, g->tile, p.cut.row_tiles), p.cut.rows);
-    LLVMValueRef j0 = gen_mul(g, gen_div(g, g->tile, p.cut.row_tiles), p.cut.cols);
-    LLVMValueRef i1 = gen_min(g, gen_add(g, i0, gen_i64(g, p.cut.rows)), gen_i64(g, d->m));
-    LLVMValueRef j1 = gen_min(g, gen_add(g, j0, gen_i64(g, p.cut.cols)), gen_i64(g, d->n));
+    Part c = {.i0 = gen_mul(g, gen_mod(g, g->tile, p.cut.row_tiles), p.cut.rows),
+              .j0 = gen_mul(g, gen_div(g, g->tile, p.cut.row_tiles), p.cut.cols)};
+    c.i1 = gen_min(g, gen_add(g, c.i0, gen_i64(g, p.cut.rows)), gen_i64(g, d->m));
+    c.j1 = gen_min(g, gen_add(g, c.j0, gen_i64(g, p.cut.cols)), gen_i64(g, d->n));
 
-    Loop span = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->k), p.k_span, "span");
+    Loop span = gen_loop(g, gen_i64(g, 0), gen_i64(g, d->k), p.k_span, "k_span");
     LLVMValueRef end = gen_min(g, gen_add(g, span.i, gen_i64(g, p.k_span)), gen_i64(g, d->k));
     Loop k0 = gen_loop(g, span.i, end, p.cut.kc, "kc");
-    LLVMValueRef k = gen_min(g, gen_sub(g, end, k0.i), gen_i64(g, p.cut.kc));
-    /* Spans of columns begin at multiples of their length, tiles may not. */
-    LLVMValueRef first = gen_mul(g, gen_div(g, j0, p.n_span), p.n_span);
-    Loop columns = gen_loop(g, first, j1, p.n_span, "columns");
-    LLVMValueRef from = gen_max(g, columns.i, j0);
-    LLVMValueRef to = gen_min(g, gen_add(g, columns.i, gen_i64(g, p.n_span)), j1);
-    add_steps(g, d, &p, i0, i1, from, gen_sub(g, to, from), k0.i, k);
+    c.k0 = k0.i;
+    c.k = gen_min(g, gen_sub(g, end, k0.i), gen_i64(g, p.cut.kc));
+    LLVMValueRef first = gen_mul(g, gen_div(g, c.j0, p.n_span), p.n_span);
+    Loop columns = gen_loop(g, first, c.j1, p.spans * p.n_span, "columns");
+    c.first = columns.i;
+    pack_spans(g, d, &p, &c);
+    Loop i = gen_loop(g, c.i0, c.i1, p.cut.mc, "mc");
+    multiply_spans(g, d, &p, &c, i.i);
+    gen_loop_end(g, &i);
     gen_loop_end(g, &columns);
     gen_loop_end(g, &k0);
     gen_loop_end(g, &span);

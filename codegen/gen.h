@@ -134,6 +134,7 @@ LLVMValueRef gen_load(Gen *, LLVMTypeRef, LLVMValueRef ptr);
 void gen_store(Gen *, LLVMValueRef value, LLVMValueRef ptr);
 LLVMValueRef gen_alloca(Gen *, LLVMTypeRef,
                         const char *name);                  /* in the entry block; promoted to a register */
+void gen_prefetch(Gen *, LLVMValueRef ptr, bool write);     /* asks for its line; ptr may be anything */
 void gen_zero(Gen *, LLVMValueRef ptr, LLVMValueRef bytes); /* memset 0, inline loop */
 
 /* for (i = lo; i < hi; i += step): body between begin and end. Carry values in allocas or with phis. */

@@ -262,6 +262,11 @@ LLVMValueRef gen_alloca(Gen *g, LLVMTypeRef type, const char *name) {
     return slot;
 }
 
+void gen_prefetch(Gen *g, LLVMValueRef ptr, bool write) {
+    LLVMValueRef args[] = {ptr, gen_i32(g, write), gen_i32(g, 3), gen_i32(g, 1)}; /* keep, data */
+    gen_intrinsic(g, "llvm.prefetch", g->ptr, args, 4);
+}
+
 void gen_zero(Gen *g, LLVMValueRef ptr, LLVMValueRef bytes) {
     LLVMBuildMemSet(g->b, ptr, LLVMConstNull(g->i8), bytes, 4);
 }

@@ -121,8 +121,7 @@ static void write_tile(Gen *g, const Tile *t, LLVMValueRef c, LLVMValueRef ldc, 
 void gen_prefetch_tile(Gen *g, LLVMValueRef c, LLVMValueRef ldc) {
     for (int i = 0; i < g->target->mr; i++) {
         LLVMValueRef row = gen_at(g, g->f32, c, LLVMBuildMul(g->b, ldc, gen_i64(g, i), ""));
-        LLVMValueRef args[] = {row, gen_i32(g, 1), gen_i32(g, 3), gen_i32(g, 1)}; /* to write, keep, data */
-        gen_intrinsic(g, "llvm.prefetch", g->ptr, args, 4);
+        gen_prefetch(g, row, true);
     }
 }
 

@@ -36,9 +36,7 @@ static LLVMValueRef head(Gen *g, LLVMValueRef v, int n) {
 /* Asks for row[width*ld + k], which the next panel will read. */
 static void prefetch_next(Gen *g, LLVMValueRef row, LLVMValueRef ld, int width, LLVMValueRef k) {
     LLVMValueRef offset = gen_add(g, gen_mul(g, ld, width), k);
-    LLVMValueRef at = LLVMBuildGEP2(g->b, g->f32, row, &offset, 1, "");      /* may lie past the end */
-    LLVMValueRef args[] = {at, gen_i32(g, 0), gen_i32(g, 3), gen_i32(g, 1)}; /* to read, keep, data */
-    gen_intrinsic(g, "llvm.prefetch", g->ptr, args, 4);
+    gen_prefetch(g, LLVMBuildGEP2(g->b, g->f32, row, &offset, 1, ""), false); /* may lie past the end */
 }
 
 /* Where numbers come from and go. */

@@ -109,6 +109,9 @@ LLVMValueRef gen_pack_i16(Gen *g, PairBlock block, bool folded) {
     LLVMValueRef x = gen_at(g, g->f32, from, b.i), left = gen_sub(g, k, b.i);
     LLVMValueRef factors = folded ? gen_at(g, g->f32, fold, b.i) : fold;
     LLVMValueRef steps = gen_min(g, left, gen_i64(g, block.steps));
+    LLVMValueRef next = LLVMBuildGEP2(g->b, g->f32, x, &ld, 1, ""); /* row; it may lie past the end */
+    for (int line = 0; line < room; line += 16)
+        gen_prefetch(g, gen_at(g, g->f32, next, gen_i64(g, line)), false);
     If whole = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, steps, gen_i64(g, room), ""));
     gen_call(g, quantize, (LLVMValueRef[]){x, factors, q, scale}, 4);
     gen_else(g, &whole);
