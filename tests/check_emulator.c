@@ -8,44 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* The part of the driver API that is used here (values as in NVIDIA's cuda.h). */
-typedef uint64_t CUdeviceptr;
-typedef void *Handle;
-int cuInit(unsigned), cuDevicePrimaryCtxRetain(Handle *, int), cuCtxSetCurrent(Handle),
-    cuCtxSynchronize(void);
-int cuMemAlloc_v2(CUdeviceptr *, size_t), cuMemFree_v2(CUdeviceptr);
-int cuMemcpyHtoD_v2(CUdeviceptr, const void *, size_t), cuMemcpyDtoH_v2(void *, CUdeviceptr, size_t);
-int cuMemcpyHtoDAsync_v2(CUdeviceptr, const void *, size_t, Handle),
-    cuMemsetD32Async(CUdeviceptr, unsigned, size_t, Handle);
-int cuModuleLoadDataEx(Handle *, const void *, unsigned, int *, void **),
-    cuModuleGetFunction(Handle *, Handle, const char *);
-int cuModuleGetGlobal_v2(CUdeviceptr *, size_t *, Handle, const char *), cuModuleUnload(Handle);
-int cuLaunchKernel(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Handle,
-                   void **, void **);
-int cuStreamCreate(Handle *, unsigned), cuStreamSynchronize(Handle), cuStreamBeginCapture_v2(Handle, int),
-    cuStreamEndCapture(Handle, Handle *);
-int cuGraphInstantiateWithFlags(Handle *, Handle, unsigned long long), cuGraphLaunch(Handle, Handle),
-    cuGraphExecDestroy(Handle), cuGraphDestroy(Handle);
-int cuEventCreate(Handle *, unsigned), cuEventDestroy_v2(Handle), cuEventRecord(Handle, Handle),
-    cuEventSynchronize(Handle), cuStreamWaitEvent(Handle, Handle, unsigned);
-int cuFuncSetAttribute(Handle, int, int), cuGetErrorName(int, const char **);
-
-#define CHECK(call) ck_assert_int_eq((call), 0)
-#define HEAD        ".version 7.8\n.target sm_80\n.address_size 64\n"
-
-static void device(void) {
-    Handle context;
-    CHECK(cuInit(0));
-    CHECK(cuDevicePrimaryCtxRetain(&context, 0));
-    CHECK(cuCtxSetCurrent(context));
-}
-
-static Handle module(const char *ptx) {
-    Handle m;
-    CHECK(cuModuleLoadDataEx(&m, ptx, 0, NULL, NULL));
-    return m;
-}
+#include "emulator/api.h"
 
 static int launch(Handle m, const char *name, unsigned blocks, unsigned threads, CUdeviceptr a,
                   CUdeviceptr b) {

@@ -310,9 +310,10 @@ Ins *new_ins(Parser *p, const Stmt *s) {
 }
 
 void decode(Parser *p, Stmt *s) {
-    static const Special *const tables[] = {
-        decoders_move,    decoders_flow,  decoders_memory,  decoders_warp,    decoders_matrix,
-        decoders_compare, decoders_async, decoders_barrier, decoders_convert, decoders_atomic};
+    static const Special *const tables[] = {decoders_move,   decoders_flow,    decoders_memory,
+                                            decoders_warp,   decoders_matrix,  decoders_compare,
+                                            decoders_async,  decoders_barrier, decoders_convert,
+                                            decoders_atomic, decoders_wmma};
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)
             if (!strcmp(d->op, s->op)) {

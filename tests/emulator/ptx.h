@@ -148,6 +148,7 @@ typedef struct Special {
     Decoder *decode;
 } Special;
 extern const Special decoders_move[], decoders_flow[], decoders_memory[], decoders_warp[], decoders_matrix[],
-    decoders_compare[], decoders_async[], decoders_barrier[], decoders_convert[], decoders_atomic[];
+    decoders_compare[], decoders_async[], decoders_barrier[], decoders_convert[], decoders_atomic[],
+    decoders_wmma[];
 bool decode_alu(Parser *p, Stmt *s); /* false: the opcode is not one of the tables' */
 #endif
