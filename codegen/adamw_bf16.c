@@ -1,5 +1,5 @@
-/* The AdamW update with moments as bf16, stochastically rounded (see adamw in ir/ops.def, and eval_bf16.c for the
- * random bits). The update itself is as adamw.c has it; only what is kept of m and v is rounded. */
+/* The AdamW update with moments as bf16, stochastically rounded (see adamw in ir/ops.def, and eval_bf16.c for
+ * the random bits). The update itself is as adamw.c has it; only what is kept of m and v is rounded. */
 #include "rows.h"
 
 typedef struct Update {
@@ -25,45 +25,55 @@ static LLVMValueRef lowbias32(Gen *g, LLVMValueRef x) {
     return fold(g, x, 16);
 }
 
-static LLVMValueRef random_key_of(Gen *g, LLVMValueRef at) {
-    LLVMValueRef seed = gen_load(g, g->i32, at), step = gen_load(g, g->i32, gen_at(g, g->i32, at, gen_i64(g, 1)));
+LLVMValueRef adamw_key(Gen *g, LLVMValueRef at) {
+    LLVMValueRef seed = gen_load(g, g->i32, at),
+                 step = gen_load(g, g->i32, gen_at(g, g->i32, at, gen_i64(g, 1)));
     return lowbias32(g, LLVMBuildAdd(g->b, lowbias32(g, seed), step, ""));
 }
 
-/* 32 random bits for each of these columns. */
-static LLVMValueRef random_of(Gen *g, LLVMValueRef key, const Lanes *at, int lanes) {
-    LLVMValueRef first = gen_splat(g, LLVMBuildTrunc(g->b, at->col, g->i32, ""), lanes);
-    LLVMValueRef i = LLVMBuildAdd(g->b, first, gen_iota(g, g->i32, lanes), "");
-    return lowbias32(g, LLVMBuildXor(g->b, lowbias32(g, i), gen_splat(g, key, lanes), ""));
+AdamwRandom adamw_random(Gen *g, LLVMValueRef key, LLVMValueRef i, int lanes) {
+    LLVMValueRef first = gen_splat(g, LLVMBuildTrunc(g->b, i, g->i32, ""), lanes);
+    LLVMValueRef bits = lanes == 1 ? first : LLVMBuildAdd(g->b, first, gen_iota(g, g->i32, lanes), "");
+    bits = lowbias32(g, LLVMBuildXor(g->b, lowbias32(g, bits), gen_splat(g, key, lanes), ""));
+    return (AdamwRandom){.m = LLVMBuildAnd(g->b, bits, const_like(g, bits, 0xffff), ""),
+                         .v = LLVMBuildLShr(g->b, bits, const_like(g, bits, 16), "")};
+}
+
+static int lanes_of(LLVMValueRef x) {
+    LLVMTypeRef type = LLVMTypeOf(x);
+    return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
+}
+
+LLVMValueRef adamw_widen(Gen *g, LLVMValueRef half) {
+    LLVMValueRef x = LLVMBuildZExt(g->b, half, gen_vec(g, g->i32, lanes_of(half)), "");
+    x = LLVMBuildShl(g->b, x, const_like(g, x, 16), "");
+    return LLVMBuildBitCast(g->b, x, gen_vec(g, g->f32, lanes_of(half)), "");
+}
+
+/* 16 random bits are added behind the last bit that is kept. */
+LLVMValueRef adamw_round(Gen *g, LLVMValueRef value, LLVMValueRef random) {
+    LLVMValueRef x = LLVMBuildBitCast(g->b, value, LLVMTypeOf(random), "");
+    x = LLVMBuildAdd(g->b, x, random, "");
+    x = LLVMBuildLShr(g->b, x, const_like(g, x, 16), "");
+    return LLVMBuildTrunc(g->b, x, gen_vec(g, g->i16, lanes_of(x)), "");
 }
 
 static LLVMValueRef load_bf16(Gen *g, LLVMValueRef base, const Lanes *at, int lanes) {
-    LLVMTypeRef half = gen_vec(g, g->i16, lanes), word = gen_vec(g, g->i32, lanes);
-    LLVMValueRef p = gen_at(g, g->i16, base, at->col), x;
-    if (at->mask) {
-        LLVMValueRef args[] = {p, gen_i32(g, 2), at->mask, LLVMConstNull(half)};
-        x = gen_masked(g, "llvm.masked.load", (LLVMTypeRef[]){half, g->ptr}, args, 4);
-    } else {
-        x = gen_load(g, half, p);
-    }
-    x = LLVMBuildZExt(g->b, x, word, "");
-    x = LLVMBuildShl(g->b, x, const_like(g, x, 16), "");
-    return LLVMBuildBitCast(g->b, x, gen_vec(g, g->f32, lanes), "");
+    LLVMTypeRef half = gen_vec(g, g->i16, lanes);
+    LLVMValueRef p = gen_at(g, g->i16, base, at->col);
+    if (!at->mask) return adamw_widen(g, gen_load(g, half, p));
+    LLVMValueRef args[] = {p, gen_i32(g, 2), at->mask, LLVMConstNull(half)};
+    return adamw_widen(g, gen_masked(g, "llvm.masked.load", (LLVMTypeRef[]){half, g->ptr}, args, 4));
 }
 
-/* value + 16 random bits behind the last that is kept. */
-static void store_bf16(Gen *g, LLVMValueRef value, LLVMValueRef random, LLVMValueRef base, const Lanes *at,
-                       int lanes) {
-    LLVMTypeRef half = gen_vec(g, g->i16, lanes), word = gen_vec(g, g->i32, lanes);
-    LLVMValueRef x = LLVMBuildBitCast(g->b, value, word, ""), p = gen_at(g, g->i16, base, at->col);
-    x = LLVMBuildAdd(g->b, x, random, "");
-    x = LLVMBuildTrunc(g->b, LLVMBuildLShr(g->b, x, const_like(g, x, 16), ""), half, "");
+static void store_bf16(Gen *g, LLVMValueRef half, LLVMValueRef base, const Lanes *at) {
+    LLVMValueRef p = gen_at(g, g->i16, base, at->col);
     if (!at->mask) {
-        gen_store(g, x, p);
+        gen_store(g, half, p);
         return;
     }
-    LLVMValueRef args[] = {x, p, gen_i32(g, 2), at->mask};
-    gen_masked(g, "llvm.masked.store", (LLVMTypeRef[]){half, g->ptr}, args, 4);
+    LLVMValueRef args[] = {half, p, gen_i32(g, 2), at->mask};
+    gen_masked(g, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(half), g->ptr}, args, 4);
 }
 
 static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
@@ -74,10 +84,10 @@ static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
         s.m = load_bf16(g, u->m, &at[i], lanes);
         s.v = load_bf16(g, u->v, &at[i], lanes);
         s = gen_adamw_step(g, u->desc, u->hyper, s);
-        LLVMValueRef random = random_of(g, u->key, &at[i], lanes);
+        AdamwRandom random = adamw_random(g, u->key, at[i].col, lanes);
         lanes_store(g, s.w, u->w, &at[i]);
-        store_bf16(g, s.m, LLVMBuildAnd(g->b, random, const_like(g, random, 0xffff), ""), u->m, &at[i], lanes);
-        store_bf16(g, s.v, LLVMBuildLShr(g->b, random, const_like(g, random, 16), ""), u->v, &at[i], lanes);
+        store_bf16(g, adamw_round(g, s.m, random.m), u->m, &at[i]);
+        store_bf16(g, adamw_round(g, s.v, random.v), u->v, &at[i]);
     }
 }
 
@@ -91,7 +101,7 @@ void gen_adamw_bf16(Gen *g, const char *name, const AdamwDesc *d) {
     Update u = {d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}, NULL};
     LLVMValueRef lo, n;
     gen_adamw_hyper(g, gen_buffer(g, 4), u.hyper);
-    u.key = random_key_of(g, gen_buffer(g, 5));
+    u.key = adamw_key(g, gen_buffer(g, 5));
     gen_piece(g, &tiling, &lo, &n);
     gen_lanes(g, lo, n, 1, update_lanes, &u);
     gen_end(g);

@@ -1,5 +1,5 @@
-/* What the kernels that walk along rows share: vector loops over columns, packed ternary rows, AdamW's arithmetic,
- * and the plan of a row region. Private to those generators. */
+/* What the kernels that walk along rows share: vector loops over columns, packed ternary rows, AdamW's
+ * arithmetic, and the plan of a row region. Private to those generators. */
 #ifndef TBC_ROWS_H
 #define TBC_ROWS_H
 
@@ -46,17 +46,18 @@ LLVMValueRef ternary_scales(Gen *, LLVMValueRef t2, LLVMValueRef row, const Tern
 void gen_decode_row(Gen *, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRef dst, int64_t cols,
                     int64_t group);
 
-/* What a projection is made of. sum: of |w| over the n weights (i64) of a group, an f64 whose order decides about its
- * last bit: lane l of ternary_lanes(n) adds weights l, l + lanes, .. and the lanes are added pairwise, half of
- * them away first; or one by one in groups that are not whole words (not ternary_by_vectors). */
+/* What a projection is made of. sum: of |w| over the n weights (i64) of a group, an f64 whose order decides
+ * about its last bit: lane l of ternary_lanes(n) adds weights l, l + lanes, .. and the lanes are added
+ * pairwise, half of them away first; or one by one in groups that are not whole words (not
+ * ternary_by_vectors). */
 typedef struct TernaryRow {
     Gen *g;
     LLVMValueRef w, codes, scales; /* f32[cols], packed codes, f16 scales */
     int64_t cols, group, bytes;    /* bytes of codes */
 } TernaryRow;
 bool ternary_by_vectors(int64_t cols, int64_t group);
-int ternary_lanes(int64_t n); /* 16 or 32 */
-LLVMValueRef ternary_scale(Gen *, LLVMValueRef sum, LLVMValueRef n); /* f16 */
+int ternary_lanes(int64_t n);                                                    /* 16 or 32 */
+LLVMValueRef ternary_scale(Gen *, LLVMValueRef sum, LLVMValueRef n);             /* f16 */
 LLVMValueRef ternary_load_scale(Gen *, LLVMValueRef scales, LLVMValueRef group); /* as f32 */
 /* What |w| must exceed for a code of 1 or -1, given the scale as f32. */
 LLVMValueRef ternary_bound(Gen *, LLVMValueRef scale);
@@ -83,6 +84,16 @@ void gen_adamw_hyper(Gen *, LLVMValueRef at, LLVMValueRef *hyper);
 /* The state after one step. */
 AdamwState gen_adamw_step(Gen *, const AdamwDesc *, const LLVMValueRef *hyper, AdamwState);
 
+/* Moments as bf16 (adamw_bf16.c), by the random bits of ir/eval_bf16.c. */
+typedef struct AdamwRandom {
+    LLVMValueRef m, v; /* i32 with 16 random bits, a scalar or a vector */
+} AdamwRandom;
+LLVMValueRef adamw_key(Gen *, LLVMValueRef at); /* from the input {seed, t} */
+/* For elements i .. i+lanes-1. */
+AdamwRandom adamw_random(Gen *, LLVMValueRef key, LLVMValueRef i, int lanes);
+LLVMValueRef adamw_widen(Gen *, LLVMValueRef half);                       /* bf16, as i16, to f32 */
+LLVMValueRef adamw_round(Gen *, LLVMValueRef value, LLVMValueRef random); /* back, up or down by chance */
+
 /* An update of arrays. */
 typedef struct AdamwUpdate {
     AdamwDesc desc; /* but for the count */
@@ -102,8 +113,8 @@ void gen_adamw_elements(Gen *, const AdamwUpdate *, LLVMValueRef lo, LLVMValueRe
  *
  * Full results are stored in the last loop only: a result may share its buffer with an operand, which no
  * loop may read again after that. What a later loop needs again is computed again, unless it is expensive:
- * then its first loop keeps it in a row of scratch; a GPU, which has the row in registers or computes faster than it
- * loads, keeps nothing.
+ * then its first loop keeps it in a row of scratch; a GPU, which has the row in registers or computes faster
+ * than it loads, keeps nothing.
  *
  * A region without sums, picks and partly broadcast operands is *flat*: one row of all elements. */
 

@@ -2,7 +2,7 @@
  * for sizes with odd ends; and that rounding is right on average, and another one in each step. */
 #include "../codegen/gen.h"
 #include "../ir/ir.h"
-#include "kernel_test.h"
+#include "device_test.h"
 #include <check.h>
 
 static const int64_t counts[] = {1, 7, 33, 64, 1003, 100003};
@@ -21,9 +21,8 @@ static void check_kernel(Gen *g, int64_t n) {
     static const int32_t key[] = {-5, 1234567};
     AdamwDesc d = {n, 0.9, 0.95, 1e-8};
     uint64_t rng = 3, half = (uint64_t)n * 2;
-    gen_adamw_bf16(g, "adamw", &d);
-    uint32_t tiles = adamw_bf16_tiles(&d, g->target);
-    void *so = test_load(g);
+    KernelSize size = TEST_EMIT(g, "adamw", adamw_bf16, d);
+    TestModule module = test_module(g);
     TestArgs a = test_args((uint64_t)n * 16 + 8192);
     float *w = test_arg(&a, (uint64_t)n * 4), *grad = test_arg(&a, (uint64_t)n * 4);
     uint16_t *m = test_arg(&a, half), *v = test_arg(&a, half), *m0 = malloc(half), *v0 = malloc(half);
@@ -38,7 +37,7 @@ static void check_kernel(Gen *g, int64_t n) {
     memcpy(m0, m, half), memcpy(v0, v, half), memcpy(w0, w, (size_t)n * 4);
     memcpy(test_arg(&a, sizeof hyper), hyper, sizeof hyper);
     memcpy(test_arg(&a, sizeof key), key, sizeof key);
-    test_run(so, "adamw", &a, tiles, 0);
+    test_launch(&module, "adamw", &a, size);
     uint32_t random = random_key(key[0], key[1]);
     for (int64_t i = 0; i < n; i++) {
         float scaled = grad[i] * hyper[3], rest1 = (float)(1 - d.beta1), rest2 = (float)(1 - d.beta2);
@@ -53,16 +52,11 @@ static void check_kernel(Gen *g, int64_t n) {
     }
     free(m0), free(v0), free(w0);
     test_args_free(&a);
-    dlclose(so);
+    test_module_free(&module);
 }
 
 START_TEST(kernel_rounds_as_the_interpreter) {
-    check_kernel(test_gen(NULL), counts[_i]);
-}
-END_TEST
-
-START_TEST(wide_kernel_rounds_as_the_interpreter) {
-    check_kernel(gen_new(test_wide_target(), "test"), counts[_i]);
+    check_kernel(test_device_gen((TestDevice)(_i / COUNTS)), counts[_i % COUNTS]);
 }
 END_TEST
 
@@ -93,11 +87,11 @@ START_TEST(some_numbers_are_not_rounded) {
 END_TEST
 
 int main(void) {
+    int devices = test_devices();
     Suite *s = suite_create("moments");
     TCase *t = tcase_create("moments");
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, kernel_rounds_as_the_interpreter, 0, COUNTS);
-    tcase_add_loop_test(t, wide_kernel_rounds_as_the_interpreter, 0, COUNTS);
+    tcase_add_loop_test(t, kernel_rounds_as_the_interpreter, 0, devices * COUNTS);
     tcase_add_loop_test(t, rounding_is_right_on_average, 0, 3);
     tcase_add_test(t, some_numbers_are_not_rounded);
     suite_add_tcase(s, t);

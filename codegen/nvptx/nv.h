@@ -127,6 +127,7 @@ KERNEL_KINDS(NV_GENERATOR)
     X(embed, EmbedDesc)                                                                                      \
     X(embed_grad, EmbedGradDesc)                                                                             \
     X(adamw, AdamwDesc)                                                                                      \
+    X(adamw_bf16, AdamwDesc)                                                                                 \
     X(sum_rows, SumRowsDesc)                                                                                 \
     X(take_row, TakeRowDesc)                                                                                 \
     X(cache_row, CacheRowDesc)                                                                               \
