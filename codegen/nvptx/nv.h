@@ -114,6 +114,7 @@ KERNEL_KINDS(NV_GENERATOR)
 #define NV_KINDS(X)                                                                                          \
     X(gemm, GemmDesc)                                                                                        \
     X(gemm_bf16, GemmDesc)                                                                                   \
+    X(gemm_i16, GemmDesc)                                                                                    \
     X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \
     X(attention_bf16, AttnDesc)                                                                              \
