@@ -1,10 +1,10 @@
 /* compare_devices CPU.so GPU.so [TOLERANCE]: does every kernel of a GPU do what that of the CPU does?
  *
- * The modules are of one model, compiled for the two targets, so that their launches and arenas are the same.
- * Each launch of every table is run on both devices from the memory that the CPU has then, and what it wrote
- * is compared: numbers by |a - b| / |a|, at most TOLERANCE (1e-4); integers and packed projections by the
- * share of bytes that differ, at most 1e-3 (means may round to either side). Prints one line a kernel, its
- * worst launch; exits 1 if one is above. */
+ * The modules are of one model, compiled for the two targets with --grads buffer, so that launches and memory
+ * are the same. Each launch of every table is run on both devices from the memory that the CPU has then, and
+ * what it wrote is compared: numbers by |a - b| / |a|, at most TOLERANCE (1e-4); integers and packed
+ * projections by the share of bytes that differ, at most 1e-3 (means may round to either side). Prints one
+ * line a kernel, its worst launch; exits 1 if one is above. */
 #include "../runtime/device.h"
 #include "../runtime/error.h"
 #include "../runtime/rng.h"
