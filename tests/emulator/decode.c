@@ -309,11 +309,21 @@ Ins *new_ins(Parser *p, const Stmt *s) {
     return i;
 }
 
+/* The mutant that TBC_EMU_OMIT asks for: without what that line orders or waits for. */
+static bool omitted(const Stmt *s) {
+    static const char *const ops[] = {"bar", "barrier", "membar", "fence", "cp"};
+    if (!settings.omit || s->line != settings.omit) return false;
+    for (u32 k = 0; k < sizeof ops / sizeof *ops; k++)
+        if (!strcmp(s->op, ops[k])) return true;
+    return false;
+}
+
 void decode(Parser *p, Stmt *s) {
     static const Special *const tables[] = {decoders_move,   decoders_flow,    decoders_memory,
                                             decoders_warp,   decoders_matrix,  decoders_compare,
                                             decoders_async,  decoders_barrier, decoders_convert,
                                             decoders_atomic, decoders_wmma};
+    if (omitted(s)) return;
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)
             if (!strcmp(d->op, s->op)) {
