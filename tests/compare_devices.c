@@ -61,6 +61,7 @@ static void fill(const Side *s) {
     for (uint32_t i = 0; i < d->ntensors; i++) {
         const tbc_tensor *t = &d->tensors[i];
         float *at = device_at(&s->device, t);
+        if (t->dtype != TBC_F32) continue; /* moments as bf16 begin at zero */
         if (t->kind == TBC_PARAM) rng_init_tensor(5, t->name, t->rank, t->dim, at);
         if (t->kind == TBC_CACHE || (t->kind == TBC_STATE && !strcmp(t->name + strlen(t->name) - 2, ".m")))
             for (int64_t j = 0; j < tensor_values(t); j++)
