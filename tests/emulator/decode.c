@@ -309,10 +309,12 @@ Ins *new_ins(Parser *p, const Stmt *s) {
     return i;
 }
 
-/* The mutant that TBC_EMU_OMIT asks for: without what that line orders or waits for. */
-static bool omitted(const Stmt *s) {
+/* The mutant that TBC_EMU_OMIT asks for, by its line or its kernel: without what orders or waits there. */
+static bool omitted(const Parser *p, const Stmt *s) {
     static const char *const ops[] = {"bar", "barrier", "membar", "fence", "cp"};
-    if (!settings.omit || s->line != settings.omit) return false;
+    if (!settings.omit) return false;
+    if (strtoul(settings.omit, NULL, 10) != s->line && strcmp(settings.omit, p->func->name)) return false;
+    if (s->op[0] == 'c' && !(s->nmods > 1 && !strncmp(s->mods[1], "wait", 4))) return false;
     for (u32 k = 0; k < sizeof ops / sizeof *ops; k++)
         if (!strcmp(s->op, ops[k])) return true;
     return false;
@@ -323,7 +325,7 @@ void decode(Parser *p, Stmt *s) {
                                             decoders_warp,   decoders_matrix,  decoders_compare,
                                             decoders_async,  decoders_barrier, decoders_convert,
                                             decoders_atomic, decoders_wmma};
-    if (omitted(s)) return;
+    if (omitted(p, s)) return;
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)
             if (!strcmp(d->op, s->op)) {

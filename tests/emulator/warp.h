@@ -158,7 +158,8 @@ void suspect(Warp *w, const Ins *i, int lane, const char *format, ...) __attribu
 /* ---- settings ---- */
 typedef struct Settings {
     bool strict, perturb, defer, trace;
-    u32 sm, resident, omit;
+    u32 sm, resident;
+    const char *omit;
     u64 seed, memory, slice, timeout;
 } Settings;
 extern Settings settings;
