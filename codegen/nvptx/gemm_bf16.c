@@ -8,7 +8,7 @@
  * that its column has in a turn, and fragments come out by shifts and masks. Their scales hold for a group of
  * k. Sums are kept in units of the current group's scale, so that there is one set of them:
  *
- *     at the start of a group   sum *= scale before / scale now       (a scale of 0 has codes of 0: left out)
+ *     at the start of a group   sum *= scale of the group before / its scale
  *     at the end                c = sum * scale
  *
  * For dX codes become -scale, 0 and scale in bf16 on their way to shared memory. Groups that do not fit into
@@ -24,9 +24,9 @@ typedef struct Product {
     int side, mt, nt; /* fragments of a warp: mt down, nt across */
     Plane a, b;
     TernaryLayout layout;
-    LLVMValueRef i0, j0, row0, col0; /* of the block in C; of the warp in the block */
-    LLVMValueRef codes[2], scale;    /* in flight, allocas: words; of dX the scale's bits */
-    LLVMValueRef sum[MAX_TILES][MAX_TILES][4], unit[MAX_TILES][2]; /* allocas; unit: scale of a column */
+    LLVMValueRef i0, j0, row0, col0;           /* of the block in C; of the warp in the block */
+    LLVMValueRef codes, scale;                 /* in flight, allocas: a word; of dX the scale's bits */
+    LLVMValueRef sum[MAX_TILES][MAX_TILES][4]; /* allocas */
 } Product;
 
 static bool is_code_rows(const GemmDesc *d) {
@@ -107,7 +107,7 @@ static void load_codes(Product *p, LLVMValueRef k) {
     word_at(p, &line, &word);
     if (is_code_rows(p->d)) {
         LLVMValueRef row = gen_min(g, gen_add(g, p->j0, line), gen_i64(g, p->d->n - 1));
-        gen_store(g, code_word(p, row, gen_add(g, gen_div(g, k, WORD), word)), p->codes[0]);
+        gen_store(g, code_word(p, row, gen_add(g, gen_div(g, k, WORD), word)), p->codes);
         return;
     }
     LLVMValueRef row = gen_min(g, gen_add(g, k, line), gen_i64(g, p->d->k - 1));
@@ -115,7 +115,7 @@ static void load_codes(Product *p, LLVMValueRef k) {
     LLVMValueRef group = gen_div(g, gen_mul(g, word, WORD), p->d->group);
     LLVMValueRef scale = scale_at(p, row, gen_min(g, group, gen_i64(g, p->layout.groups - 1)));
     scale = LLVMBuildZExt(g->b, mma_round(g, scale), g->i32, "");
-    gen_store(g, code_word(p, row, word), p->codes[0]);
+    gen_store(g, code_word(p, row, word), p->codes);
     gen_store(g, LLVMBuildOr(g->b, scale, gen_i32(g, 0x8000), ""), p->scale);
 }
 
@@ -123,14 +123,14 @@ static void load_codes(Product *p, LLVMValueRef k) {
 static void store_words(Product *p, LLVMValueRef to) {
     Gen *g = p->g;
     If needed = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, nv_thread(g), gen_i64(g, 2 * p->side), ""));
-    gen_store(g, gen_load(g, g->i32, p->codes[0]), gen_at(g, g->i32, to, nv_thread(g)));
+    gen_store(g, gen_load(g, g->i32, p->codes), gen_at(g, g->i32, to, nv_thread(g)));
     gen_if_end(g, &needed);
 }
 
 /* A word of a step as 16 bf16: codes 2j and 2j+1, bits 4j .. 4j+3, are spread over the halves of a word. */
 static void store_decoded(Product *p, LLVMValueRef to) {
     Gen *g = p->g;
-    LLVMValueRef line, word, codes = gen_load(g, g->i32, p->codes[0]), scale = gen_load(g, g->i32, p->scale);
+    LLVMValueRef line, word, codes = gen_load(g, g->i32, p->codes), scale = gen_load(g, g->i32, p->scale);
     word_at(p, &line, &word);
     If needed = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, line, gen_i64(g, TURN), ""));
     LLVMValueRef at = gen_add(g, gen_mul(g, line, p->side + PLANE_PAD), gen_mul(g, word, WORD));
@@ -243,34 +243,40 @@ static void scale_sums(Product *p, int j, int l, LLVMValueRef factor) {
         }
 }
 
-/* Brings the sums to the scales of the group that begins with step k. */
-static void begin_group(Product *p, LLVMValueRef k) {
+/* The scale of column 8j + .. + l in a group: the unit of its sums; 1 for a group of zeros, where any will
+ * do. */
+static LLVMValueRef unit_of(Product *p, int j, int l, LLVMValueRef group) {
     Gen *g = p->g;
+    LLVMValueRef column = gen_min(g, column_of(p, j, l), gen_i64(g, p->d->n - 1));
+    LLVMValueRef scale = scale_at(p, column, group);
+    LLVMValueRef zero = LLVMBuildFCmp(g->b, LLVMRealOEQ, scale, gen_f32(g, 0), "");
+    return LLVMBuildSelect(g->b, zero, gen_f32(g, 1), scale, "");
+}
+
+/* Brings the sums from the units of the group before to those of this one. */
+static void begin_group(Product *p, LLVMValueRef group) {
+    Gen *g = p->g;
+    LLVMValueRef last = gen_sub(g, group, gen_i64(g, 1));
     for (int j = 0; j < p->nt; j++)
-        for (int l = 0; l < 2; l++) {
-            LLVMValueRef column = gen_min(g, column_of(p, j, l), gen_i64(g, p->d->n - 1));
-            LLVMValueRef now = scale_at(p, column, gen_div(g, k, p->d->group));
-            LLVMValueRef before = gen_load(g, g->f32, p->unit[j][l]);
-            LLVMValueRef zero = LLVMBuildFCmp(g->b, LLVMRealOEQ, now, gen_f32(g, 0), "");
-            now = LLVMBuildSelect(g->b, zero, before, now, "");
-            gen_store(g, now, p->unit[j][l]);
-            scale_sums(p, j, l, LLVMBuildFDiv(g->b, before, now, ""));
-        }
+        for (int l = 0; l < 2; l++)
+            scale_sums(p, j, l, LLVMBuildFDiv(g->b, unit_of(p, j, l, last), unit_of(p, j, l, group), ""));
 }
 
 static void begin_group_at(Product *p, LLVMValueRef k) {
     Gen *g = p->g;
-    LLVMValueRef offset = gen_mod(g, k, p->d->group);
-    If first = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, offset, gen_i64(g, 0), ""));
-    begin_group(p, k);
-    gen_if_end(g, &first);
+    LLVMValueRef begins = LLVMBuildICmp(g->b, LLVMIntEQ, gen_mod(g, k, p->d->group), gen_i64(g, 0), "");
+    LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, k, gen_i64(g, 0), "");
+    If next = gen_if(g, LLVMBuildAnd(g->b, begins, later, ""));
+    begin_group(p, gen_div(g, k, p->d->group));
+    gen_if_end(g, &next);
 }
 
 static void write(Product *p) {
     Gen *g = p->g;
     if (is_code_rows(p->d))
         for (int j = 0; j < p->nt; j++)
-            for (int l = 0; l < 2; l++) scale_sums(p, j, l, gen_load(g, g->f32, p->unit[j][l]));
+            for (int l = 0; l < 2; l++)
+                scale_sums(p, j, l, unit_of(p, j, l, gen_i64(g, p->layout.groups - 1)));
     for (int i = 0; i < p->mt; i++)
         for (int j = 0; j < p->nt; j++)
             for (int half = 0; half < 2; half++) {
@@ -291,7 +297,7 @@ static void begin(Product *p) {
     if (p->d->group) {
         bool rows = is_code_rows(p->d);
         p->layout = ternary_layout(rows ? p->d->n : p->d->k, rows ? p->d->k : p->d->n, p->d->group);
-        p->codes[0] = gen_alloca(g, g->i32, "codes");
+        p->codes = gen_alloca(g, g->i32, "codes");
         p->scale = gen_alloca(g, g->i32, "scale");
     } else {
         p->b = plane_of(p, 1, b_steps(p), p->d->n);
@@ -302,10 +308,6 @@ static void begin(Product *p) {
                 p->sum[i][j][l] = gen_alloca(g, g->f32, "sum");
                 gen_store(g, gen_f32(g, 0), p->sum[i][j][l]);
             }
-        for (int l = 0; l < 2 && is_code_rows(p->d); l++) {
-            p->unit[j][l] = gen_alloca(g, g->f32, "unit");
-            gen_store(g, gen_f32(g, 1), p->unit[j][l]);
-        }
     }
 }
 
@@ -341,9 +343,9 @@ void nv_gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
         return;
     }
     nv_kernel(g, name, 3, MMA_THREADS);
-    nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
     int side = side_of(d);
+
     Product p = {.g = g, .d = d, .side = side, .mt = side / 32, .nt = side / 32};
     begin(&p);
     turns(&p);
