@@ -343,6 +343,7 @@ void nv_gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
         return;
     }
     nv_kernel(g, name, 3, MMA_THREADS);
+    nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
     int side = side_of(d);
 
