@@ -337,6 +337,27 @@ START_TEST(test_idioms) {
 }
 END_TEST
 
+/* Rows too long for a GPU's registers, in odd and even halves. */
+START_TEST(test_walked_rows) {
+    static const int64_t long_rows[] = {5001, 9002};
+    Case cases[2];
+    Gen *g = test_device_gen(TEST_GPU);
+    for (int i = 0; i < 2; i++) {
+        Body b = body_new(1, (int64_t[]){7}, long_rows[i], 1);
+        char name[64];
+        snprintf(name, sizeof name, "%s_%d", idioms[_i].name, i);
+        idioms[_i].build(&b);
+        cases[i] = case_of(g, name, &b);
+    }
+    TestModule m = test_module(g);
+    for (int i = 0; i < 2; i++) {
+        for (int share = 0; share < 2; share++) run_case(&m, &cases[i], long_rows[i], 3, share, 1e-5);
+        graph_free(cases[i].outer);
+    }
+    test_module_free(&m);
+}
+END_TEST
+
 /* ---- random bodies */
 
 static uint32_t below(Body *b, uint32_t n) {
@@ -489,6 +510,7 @@ int main(void) {
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, test_idioms, 0, devices * IDIOMS);
     tcase_add_loop_test(t, test_random_bodies, 0, devices > TEST_GPU ? BATCHES + (BATCHES + 2) / 3 : BATCHES);
+    tcase_add_loop_test(t, test_walked_rows, 0, devices > TEST_GPU ? IDIOMS : 0);
     tcase_add_loop_test(t, test_wide, 0, 2);
     tcase_add_test(t, test_long_rows);
     suite_add_tcase(suite, t);

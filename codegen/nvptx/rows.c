@@ -56,7 +56,8 @@ static Shape shape_of(const RowPlan *p) {
     int numbers = columns_held(p) * s.width * p->halves;
     s.members = 1;
     while (s.members < 256 && s.members * 2 < columns) s.members *= 2;
-    while (s.members < MAX_MEMBERS && ceil_div(columns, s.members) * (uint32_t)numbers > MAX_NUMBERS)
+    while (s.members < MAX_MEMBERS && s.members < columns &&
+           ceil_div(columns, s.members) * (uint32_t)numbers > MAX_NUMBERS)
         s.members *= 2;
     uint32_t vectors = ceil_div(columns, s.members);
     bool fits = vectors == 1 || (vectors <= MAX_VECTORS && vectors * (uint32_t)numbers <= MAX_NUMBERS);
