@@ -54,7 +54,7 @@ LLVMValueRef mma_codes(Gen *, LLVMValueRef codes, LLVMValueRef factor);
 typedef struct Source {
     bool steps, paired; /* lines are steps (then `paired` says in which order fragments take them) */
     int ld;
-    LLVMValueRef at; /* with the lane's offset, see source_of_a and _b */
+    LLVMValueRef at; /* with the lane's offset, mma_lane_offset */
 } Source;
 /* The lane's offset (i64, bf16) for fragments of A or B; at = tile + offset. */
 LLVMValueRef mma_lane_offset(Gen *, const Source *, bool is_a);
