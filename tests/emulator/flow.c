@@ -83,6 +83,12 @@ static void decode_nanosleep(Parser *p, Stmt *s) {
     i->exec = exec_pause;
     set_sources(p, i, &t, 1);
 }
+static void decode_griddepcontrol(Parser *p, Stmt *s) { /* launches do not overlap here */
+    if (!mod(s, "wait") && !mod(s, "launch_dependents"))
+        ptx_fail(p, s->line, "griddepcontrol.wait or .launch_dependents is meant");
+    operands_are(p, s, 0, 0);
+    new_ins(p, s)->exec = exec_nothing;
+}
 static void decode_pmevent(Parser *p, Stmt *s) {
     mod(s, "mask");
     operands_are(p, s, 1, 1);
@@ -343,6 +349,7 @@ const Special decoders_flow[] = {{"bra", decode_bra},
                                  {"trap", decode_trap},
                                  {"nanosleep", decode_nanosleep},
                                  {"pmevent", decode_pmevent},
+                                 {"griddepcontrol", decode_griddepcontrol},
                                  {"membar", decode_membar},
                                  {"fence", decode_membar},
                                  {0}};

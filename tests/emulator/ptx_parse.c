@@ -434,6 +434,7 @@ static Func *add_func(Parser *p, const char *name, bool entry, u32 line) {
 
 static void parse_function_body(Parser *p, Func *f) {
     f->defined = true;
+    f->live_regs = f->max_regs ? f->max_regs : 32; /* what the driver says; nothing is allocated here */
     f->begin = p->m->ncode;
     if (f->entry) f->reg_bytes = SREG_BYTES;
     parse_body(p);
