@@ -1,6 +1,6 @@
-/* Attention of one new position to a cache of keys and values, a tile for each query head:
+/* Attention of new positions to a cache of keys and values, a tile for each position's query head:
  *
- *     s_j = q k_j, j = 0 .. pos;  p = exp(scale s - max);  out = sum_j p_j v_j / sum_j p_j
+ *     s_j = q_i k_j, j = 0 .. pos + i;  p = exp(scale s - max);  out_i = sum_j p_j v_j / sum_j p_j
  *
  * Scores are a row of scratch, so the softmax is exact, not online. */
 #include "attention.h"
@@ -12,16 +12,18 @@ typedef struct Head {
     const AttnDesc *d;
     int lanes;                         /* of a vector along the head's dim, which is a multiple of it */
     LLVMValueRef q, k, v, out, scores; /* k, v: position 0 */
-    LLVMValueRef seen;                 /* pos + 1 */
+    LLVMValueRef seen;                 /* positions */
 } Head;
 
-static Head begin(Gen *g, const AttnDesc *d) {
+static Head begin(Gen *g, const AttnDecodeDesc *decode) {
+    const AttnDesc *d = &decode->at;
     Head h = {.g = g, .d = d, .lanes = g->target->vl, .scores = g->scratch};
     while (d->d % h.lanes) h.lanes /= 2;
-    LLVMValueRef batch = gen_div(g, g->tile, d->h), head = gen_mod(g, g->tile, d->h);
+    LLVMValueRef query = gen_div(g, g->tile, d->h), head = gen_mod(g, g->tile, d->h);
+    LLVMValueRef batch = gen_div(g, query, decode->queries), i = gen_mod(g, query, decode->queries);
     LLVMValueRef group = gen_div(g, head, d->h / d->g), row = gen_mul(g, g->tile, d->d);
     LLVMValueRef pos = gen_load(g, g->i32, gen_at(g, g->i32, gen_buffer(g, 3), batch));
-    h.seen = gen_add(g, LLVMBuildZExt(g->b, pos, g->i64, ""), gen_i64(g, 1));
+    h.seen = gen_add(g, LLVMBuildZExt(g->b, pos, g->i64, ""), gen_add(g, i, gen_i64(g, 1)));
     h.q = gen_at(g, g->f32, gen_buffer(g, 0), row);
     h.k = attention_head(g, d, 1, batch, gen_i64(g, 0), group, d->g);
     h.v = attention_head(g, d, 2, batch, gen_i64(g, 0), group, d->g);
@@ -35,7 +37,7 @@ static LLVMValueRef cached(const Head *h, LLVMValueRef cache, LLVMValueRef j, LL
     return gen_load(h->g, gen_vec(h->g, h->g->f32, h->lanes), gen_at(h->g, h->g->f32, cache, at));
 }
 
-/* The scores of KEYS positions from j.i on; those after pos repeat the last. */
+/* The scores of KEYS positions from j.i on; those not seen repeat the last. */
 static void scores(const Head *h) {
     Gen *g = h->g;
     LLVMTypeRef vec = gen_vec(g, g->f32, h->lanes);
@@ -82,21 +84,21 @@ static void values(const Head *h, LLVMValueRef factor) {
     gen_loop_end(g, &c);
 }
 
-void gen_attention_decode(Gen *g, const char *name, const AttnDesc *d) {
+void gen_attention_decode(Gen *g, const char *name, const AttnDecodeDesc *d) {
     gen_kernel(g, name);
     Head h = begin(g, d);
     scores(&h);
-    LLVMValueRef max = attention_max(g, d->scale, h.scores, h.seen, gen_f32(g, -1e30));
-    LLVMValueRef sum = attention_exp(g, d->scale, h.scores, h.seen, max);
+    LLVMValueRef max = attention_max(g, d->at.scale, h.scores, h.seen, gen_f32(g, -1e30));
+    LLVMValueRef sum = attention_exp(g, d->at.scale, h.scores, h.seen, max);
     values(&h, LLVMBuildFDiv(g->b, gen_f32(g, 1), sum, ""));
     gen_end(g);
 }
 
-uint32_t attention_decode_tiles(const AttnDesc *d, const Target *t) {
+uint32_t attention_decode_tiles(const AttnDecodeDesc *d, const Target *t) {
     (void)t;
-    return (uint32_t)(d->b * d->h);
+    return (uint32_t)(d->at.b * d->queries * d->at.h);
 }
 
-uint64_t attention_decode_scratch(const AttnDesc *d, const Target *t) {
-    return (uint64_t)attention_round(4 * attention_round(d->s, t->vl > KEYS ? t->vl : KEYS), 64);
+uint64_t attention_decode_scratch(const AttnDecodeDesc *d, const Target *t) {
+    return (uint64_t)attention_round(4 * attention_round(d->at.s, t->vl > KEYS ? t->vl : KEYS), 64);
 }

@@ -1,4 +1,4 @@
-/* Kernels that only move data: copy, fill, picking or replacing one row of each sequence. */
+/* Kernels that only move data: copy, fill, picking or replacing rows of each sequence. */
 #include "rows.h"
 
 /* ---- copy: tiles are runs of bytes */
@@ -68,9 +68,9 @@ void gen_cache_row(Gen *g, const char *name, const CacheRowDesc *d) {
     LLVMValueRef row = gen_buffer(g, 0), pos = gen_buffer(g, 1), cache = gen_buffer(g, 2);
     LLVMValueRef at = LLVMBuildZExt(g->b, gen_load(g, g->i32, gen_at(g, g->i32, pos, g->tile)), g->i64, "");
     at = gen_add(g, gen_mul(g, g->tile, d->s), at);
-    LLVMValueRef src = gen_at(g, g->f32, row, gen_mul(g, g->tile, d->n));
+    LLVMValueRef src = gen_at(g, g->f32, row, gen_mul(g, g->tile, d->rows * d->n));
     LLVMValueRef dst = gen_at(g, g->f32, cache, gen_mul(g, at, d->n));
-    LLVMBuildMemCpy(g->b, dst, 4, src, 4, gen_i64(g, d->n * 4));
+    LLVMBuildMemCpy(g->b, dst, 4, src, 4, gen_i64(g, d->rows * d->n * 4));
     gen_end(g);
 }
 
@@ -92,8 +92,8 @@ void gen_take_row(Gen *g, const char *name, const TakeRowDesc *d) {
     LLVMValueRef row = LLVMBuildZExt(g->b, gen_load(g, g->i32, gen_at(g, g->i32, pos, g->tile)), g->i64, "");
     row = gen_add(g, gen_mul(g, g->tile, d->s), row);
     LLVMValueRef src = gen_at(g, g->f32, x, gen_mul(g, row, d->n));
-    LLVMValueRef dst = gen_at(g, g->f32, out, gen_mul(g, g->tile, d->n));
-    LLVMBuildMemCpy(g->b, dst, 4, src, 4, gen_i64(g, d->n * 4));
+    LLVMValueRef dst = gen_at(g, g->f32, out, gen_mul(g, g->tile, d->rows * d->n));
+    LLVMBuildMemCpy(g->b, dst, 4, src, 4, gen_i64(g, d->rows * d->n * 4));
     gen_end(g);
 }
 

@@ -27,8 +27,13 @@ typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
 
 typedef struct AttnDesc {  /* forward: q, k, v, out, lse */
     int64_t b, s, h, g, d; /* grad: q, k, v, lse, dout, delta, dq, dk, dv */
-    double scale;          /* decode: q, k, v, pos, out; s: room of the cache. Shapes: ops.def */
+    double scale;          /* Shapes: ops.def */
 } AttnDesc;
+
+typedef struct AttnDecodeDesc { /* q, k, v, pos, out; at.s: room of the caches */
+    AttnDesc at;
+    int64_t queries; /* of each sequence */
+} AttnDecodeDesc;
 
 typedef struct GemvDesc { /* x, t2, y: y[m,n] = x[m,k] w^T for a few rows of x and a ternary w[n,k] */
     int64_t m, n, k, group;
@@ -65,11 +70,11 @@ typedef struct SumRowsDesc {
     int64_t rows, cols;
 } SumRowsDesc; /* x, out */
 typedef struct TakeRowDesc {
-    int64_t b, s, n;
-} TakeRowDesc; /* x, pos, out */
+    int64_t b, s, n, rows;
+} TakeRowDesc; /* x, pos, out: `rows` of the s rows of n from pos on */
 typedef struct CacheRowDesc {
-    int64_t b, s, n;
-} CacheRowDesc; /* row, pos, cache */
+    int64_t b, s, n, rows;
+} CacheRowDesc; /* row, pos, cache: `rows` of its s rows of n are replaced from pos on */
 typedef struct CopyDesc {
     int64_t bytes;
 } CopyDesc; /* src, dst */
@@ -223,7 +228,7 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
     X(attention_bf16, AttnDesc)                                                                              \
     X(attention_grad, AttnDesc)                                                                              \
     X(attention_grad_bf16, AttnDesc)                                                                         \
-    X(attention_decode, AttnDesc)                                                                            \
+    X(attention_decode, AttnDecodeDesc)                                                                      \
     X(cache_row, CacheRowDesc)                                                                               \
     X(rows, RowsDesc)                                                                                        \
     X(ternary, TernaryDesc)                                                                                  \

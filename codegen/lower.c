@@ -71,11 +71,12 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         attention_name("attention_grad", &d->attention_grad, b);
         break;
     case KERNEL_attention_decode:
-        attention_name("attention_decode", &d->attention_decode, b);
+        attention_name("attention_decode", &d->attention_decode.at, b);
+        buf_printf(b, "_%lld", (long long)d->attention_decode.queries);
         break;
     case KERNEL_cache_row:
-        buf_printf(b, "cache_row_%lldx%lldx%lld", (long long)d->cache_row.b, (long long)d->cache_row.s,
-                   (long long)d->cache_row.n);
+        buf_printf(b, "cache_row_%lldx%lldx%lld_%lld", (long long)d->cache_row.b, (long long)d->cache_row.s,
+                   (long long)d->cache_row.n, (long long)d->cache_row.rows);
         break;
     case KERNEL_rows: {
         const Graph *body = d->rows.body;
@@ -125,8 +126,8 @@ static void kernel_name(const KernelDesc *d, const char *key, Buf *b) {
         buf_printf(b, "sum_rows_%lldx%lld", (long long)d->sum_rows.rows, (long long)d->sum_rows.cols);
         break;
     case KERNEL_take_row:
-        buf_printf(b, "take_row_%lldx%lldx%lld", (long long)d->take_row.b, (long long)d->take_row.s,
-                   (long long)d->take_row.n);
+        buf_printf(b, "take_row_%lldx%lldx%lld_%lld", (long long)d->take_row.b, (long long)d->take_row.s,
+                   (long long)d->take_row.n, (long long)d->take_row.rows);
         break;
     case KERNEL_copy:
         buf_printf(b, "copy_%lld", (long long)d->copy.bytes);
@@ -336,7 +337,8 @@ static void lower_attention(Lower *l) {
 
 static void lower_attention_decode(Lower *l) {
     const Type *q = val_type(l->g, l->node->in[0]), *k = val_type(l->g, l->node->in[1]);
-    AttnDesc d = {q->dim[0], k->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c};
+    AttnDecodeDesc d = {.at = {q->dim[0], k->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c},
+                        .queries = q->dim[1]};
     launch_node(l, (KernelDesc){.kind = KERNEL_attention_decode, .attention_decode = d});
 }
 
@@ -345,7 +347,8 @@ static void lower_cache_row(Lower *l) {
     const Type *cache = val_type(l->g, n->out);
     take_over(l, 0, 0);
     KernelDesc k = {.kind = KERNEL_cache_row,
-                    .cache_row = {cache->dim[0], cache->dim[1], cache->dim[2] * cache->dim[3]}};
+                    .cache_row = {cache->dim[0], cache->dim[1], cache->dim[2] * cache->dim[3],
+                                  val_type(l->g, n->in[1])->dim[1]}};
     uint64_t args[] = {offset_of(l, n->in[1]), offset_of(l, n->in[2]), offset_of(l, n->out)};
     launch(l, &k, node_cost(l->g, n), args, 3);
 }
@@ -503,8 +506,8 @@ static void lower_node(Lower *l) {
         launch_node(l, (KernelDesc){.kind = KERNEL_sum_rows, .sum_rows = {type_rows(in0), type_cols(in0)}});
         return;
     case OP_take_row:
-        launch_node(
-            l, (KernelDesc){.kind = KERNEL_take_row, .take_row = {in0->dim[0], in0->dim[1], in0->dim[2]}});
+        launch_node(l, (KernelDesc){.kind = KERNEL_take_row,
+                                    .take_row = {in0->dim[0], in0->dim[1], in0->dim[2], out->dim[1]}});
         return;
     case OP_ternary:
         launch_node(l, (KernelDesc){.kind = KERNEL_ternary,

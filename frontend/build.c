@@ -11,9 +11,13 @@
 
 #define MAX_STEPS 20000
 
+enum { PREFILL_TOKENS = 64 /* at a time, as many as a sequence has at most */ };
+
 /* What a reader of an error must know besides its place. */
 static const char *context(const Builder *b) {
-    return b->g && b->fn == FN_DECODE ? " (in decode, where batch and seq are 1)" : "";
+    if (!b->g || !takes_pos(b->fn)) return "";
+    return b->fn == FN_DECODE ? " (in decode, where batch and seq are 1)"
+                              : " (in prefill, where batch is 1 and seq a part of it)";
 }
 
 Val stmt_error(Builder *b, Stmt *st, const Json *at, const char *fmt, ...) {
@@ -314,16 +318,17 @@ static void add_params(Builder *b) {
 
 /* False after an error. */
 static bool build_function(Builder *b, Function fn) {
-    static const char *const name[FN_COUNT] = {"train", "warmup", "eval", "decode"};
+    static const char *const name[FN_COUNT] = {"train", "warmup", "eval", "decode", "prefill"};
     const Spec *s = b->spec;
-    int64_t batch = fn == FN_DECODE ? 1 : s->batch, seq = fn == FN_DECODE ? 1 : s->seq;
+    int64_t batch = takes_pos(fn) ? 1 : s->batch, seq = fn == FN_DECODE ? 1 : s->seq;
+    if (fn == FN_PREFILL && seq > PREFILL_TOKENS) seq = PREFILL_TOKENS;
     begin_walk(b, batch, seq);
-    b->fn = fn;
+    b->fn = fn, b->seq = seq;
     b->g = graph_new(name[fn]);
     vec_push(&b->m->graphs, b->g);
     add_params(b);
     add_input(b, "tokens", DT_I32, 2, (int64_t[]){batch, seq});
-    if (fn == FN_DECODE)
+    if (takes_pos(fn))
         add_input(b, "pos", DT_I32, 1, (int64_t[]){1});
     else
         add_input(b, "targets", DT_I32, 2, (int64_t[]){batch, seq});

@@ -5,7 +5,7 @@
 #include "../ir/ir.h"
 #include "spec.h"
 
-/* Builds train, eval and decode (runtime/tbc_module.h says what they take and give) and the module's
+/* Builds train, eval, decode and prefill (runtime/tbc_module.h says what they take and give) and the module's
  * meta. Every node has the location of its statement. NULL after reported errors,
  * also those of spec_load: what can be checked in spite of them is. */
 Module *build_module(Spec *);

@@ -147,23 +147,26 @@ static Val input(const Emit *e, const char *name) {
 
 /* ---- attention
  *
- * In decode there is one position, pos; the keys and values of those before it are in caches, states that
- * outlive the run. */
+ * In decode there is one position, pos, in prefill there are some from pos on; the keys and values of those
+ * before are in caches, states that outlive the run. */
 
-/* Is x, of attention or rope, one position of one sequence, as decode must have it? */
-static bool is_one_position(const Emit *e, uint32_t i) {
+/* Is x, of attention or rope, the function's positions of one sequence, as decode and prefill must have it? */
+static bool is_at_pos(const Emit *e, uint32_t i) {
     const Type *t = arg_type(e, i);
-    if (t->dim[0] == 1 && t->dim[1] == 1) return true;
+    if (t->dim[0] == 1 && t->dim[1] == e->b->seq) return true;
     fail(e, e->st->args[i], "%s takes [batch, seq, heads, dim], '%s' is %s", spec_op_info[e->st->op].name,
          arg_name(e, i), arg_text(e, i));
     return false;
 }
 
-/* The row of a rope table at position pos. */
-static Val row_at_pos(const Emit *e, Val table) {
+/* The rows of a rope table from position pos on. */
+static Val rows_at_pos(const Emit *e, Val table) {
     const Type *t = type_of(e, table);
-    Type rows = type_make(DT_F32, 3, (int64_t[]){1, t->dim[0], t->dim[2]});
-    return binary(e, OP_take_row, ir_reshape(e->g, e->loc, table, &rows), input(e, "pos"));
+    Type all = type_make(DT_F32, 3, (int64_t[]){1, t->dim[0], t->dim[2]});
+    Type rows = type_make(DT_F32, 3, (int64_t[]){1, e->b->seq, t->dim[2]});
+    Type made = type_make(DT_F32, 3, (int64_t[]){e->b->seq, 1, t->dim[2]});
+    Val in[2] = {ir_reshape(e->g, e->loc, table, &all), input(e, "pos")};
+    return ir_reshape(e->g, e->loc, add_node(e, OP_take_row, &rows, in, 2, NULL), &made);
 }
 
 /* The cosine and sine tables, shared by all uses in a function. */
@@ -178,7 +181,7 @@ static const Rope *rope_tables(Emit *e, int64_t seq, int64_t dim) {
     Rope made = {.theta = e->st->theta, .dim = dim, .seq = seq};
     made.cos = add_node(e, OP_rope_cos, &t, NULL, 0, theta);
     made.sin = add_node(e, OP_rope_sin, &t, NULL, 0, theta);
-    if (b->fn == FN_DECODE) made.cos = row_at_pos(e, made.cos), made.sin = row_at_pos(e, made.sin);
+    if (takes_pos(b->fn)) made.cos = rows_at_pos(e, made.cos), made.sin = rows_at_pos(e, made.sin);
     vec_push(&b->ropes, made);
     return &b->ropes.at[b->ropes.n - 1];
 }
@@ -194,14 +197,14 @@ static Val emit_rope(Emit *e) {
         return fail(e, e->st->args[0],
                     "'%s' %s has heads of odd size %lld (rope rotates pairs: even was expected)",
                     arg_name(e, 0), arg_text(e, 0), (long long)t->dim[3]);
-    bool decode = e->b->fn == FN_DECODE;
-    if (decode && !is_one_position(e, 0)) return VAL_NONE;
-    const Rope *r = rope_tables(e, decode ? e->b->spec->seq : t->dim[1], t->dim[3]);
+    bool at_pos = takes_pos(e->b->fn);
+    if (at_pos && !is_at_pos(e, 0)) return VAL_NONE;
+    const Rope *r = rope_tables(e, at_pos ? e->b->spec->seq : t->dim[1], t->dim[3]);
     Val straight = binary(e, OP_mul, x, r->cos);
     return binary(e, OP_add, straight, binary(e, OP_mul, unary(e, OP_rotate_half, x), r->sin));
 }
 
-/* The cache NAME with x as its row at pos, which it keeps. */
+/* The cache NAME with x as its rows from pos on, which it keeps. */
 static Val cached(const Emit *e, char name, Val x) {
     Type t = *type_of(e, x);
     t.dim[1] = e->b->spec->seq;
@@ -214,7 +217,7 @@ static Val cached(const Emit *e, char name, Val x) {
 }
 
 static Val decode_attention(Emit *e, const Attrs *scale) {
-    if (!is_one_position(e, 0)) return VAL_NONE;
+    if (!is_at_pos(e, 0)) return VAL_NONE;
     Val k = cached(e, 'k', e->args[1]), v = cached(e, 'v', e->args[2]);
     e->b->caches++;
     return add_node(e, OP_attention_decode, NULL, (Val[]){e->args[0], k, v, input(e, "pos")}, 4, scale);
@@ -237,7 +240,7 @@ static Val emit_attention(Emit *e) {
                     (long long)q->dim[2], (long long)k->dim[2]);
     double scale = e->st->scale;
     if (scale == 0) scale = 1 / __builtin_sqrt((double)q->dim[3]);
-    if (e->b->fn == FN_DECODE) return decode_attention(e, ATTRS(c, scale));
+    if (takes_pos(e->b->fn)) return decode_attention(e, ATTRS(c, scale));
     return add_node(e, OP_attention, NULL, e->args, 3, ATTRS(c, scale));
 }
 
@@ -320,6 +323,7 @@ static Val emit_cross_entropy(Emit *e) {
         output(e, "logits", e->args[0]);
         return VAL_NONE;
     }
+    if (b->fn == FN_PREFILL) return VAL_NONE; /* what it leaves in the caches is all */
     double targets = (double)l->dim[0] * (double)l->dim[1];
     Val nll = negative_log_likelihood(e);
     if (b->fn == FN_EVAL)

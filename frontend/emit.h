@@ -23,10 +23,15 @@ typedef struct Let {
 typedef struct Rope {
     double theta;
     int64_t dim, seq;
-    Val cos, sin; /* f32[seq,1,dim]; in decode the row of the position, f32[1,1,dim] */
+    Val cos, sin; /* f32[seq,1,dim]; in decode and prefill the rows of their positions */
 } Rope;
 
-typedef enum Function { FN_TRAIN, FN_WARMUP, FN_EVAL, FN_DECODE, FN_COUNT } Function;
+typedef enum Function { FN_TRAIN, FN_WARMUP, FN_EVAL, FN_DECODE, FN_PREFILL, FN_COUNT } Function;
+
+/* Does the function take the positions from pos on, after what caches hold of those before? */
+static inline bool takes_pos(Function fn) {
+    return fn == FN_DECODE || fn == FN_PREFILL;
+}
 
 typedef struct Builder {
     Spec *spec;
@@ -36,11 +41,12 @@ typedef struct Builder {
     uint32_t steps; /* statements executed, so that loops end */
     /* of the function being built */
     Function fn;
+    int64_t seq; /* its */
     Graph *g; /* NULL: collecting parameters */
     VEC(Let) lets;
     VEC(Rope) ropes;
     int64_t embedded; /* rows of the table that tokens are looked up in, 0: none yet */
-    uint32_t caches;  /* attentions so far, in decode */
+    uint32_t caches;  /* attentions so far, in decode and prefill */
     int64_t vocab;    /* classes of the loss, 0: there was none yet */
 } Builder;
 

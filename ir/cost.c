@@ -48,10 +48,10 @@ static int64_t flops_attention(const Graph *g, const Node *n) {
 static int64_t flops_attention_grad(const Graph *g, const Node *n) {
     return 5 * attention_product(g, n);
 }
-/* As at the last position, where the cache is full. */
+/* As at the last positions, where the cache is full. */
 static int64_t flops_attention_decode(const Graph *g, const Node *n) {
     const int64_t *q = operand(g, n, 0)->dim;
-    return q[0] * q[2] * operand(g, n, 1)->dim[1] * 4 * q[3];
+    return q[0] * q[1] * q[2] * operand(g, n, 1)->dim[1] * 4 * q[3];
 }
 static int64_t flops_adamw(const Graph *g, const Node *n) {
     return 14 * type_count(val_type(g, n->out));

@@ -58,11 +58,11 @@ void eval_concat(Eval *e) {
 
 void eval_take_row(Eval *e) {
     const Type *x = &e->in[0].type;
-    int64_t s = x->dim[1], n = x->dim[2];
+    int64_t s = x->dim[1], n = x->dim[2], rows = e->out[0].type.dim[1];
     for (int64_t b = 0; b < x->dim[0]; b++) {
-        int64_t row = eval_index(e, &e->in[1], b, s);
-        for (int64_t j = 0; j < n; j++)
-            e->out[0].at[b * n + j] = row < 0 ? NAN : e->in[0].at[(b * s + row) * n + j];
+        int64_t row = eval_index(e, &e->in[1], b, s - rows + 1);
+        for (int64_t j = 0; j < rows * n; j++)
+            e->out[0].at[b * rows * n + j] = row < 0 ? NAN : e->in[0].at[(b * s + row) * n + j];
     }
 }
 
@@ -243,24 +243,27 @@ void eval_attention_grad(Eval *e) {
                 for (int64_t j = 0; j <= i; j++) attend_grad(e, &z, b, i, j, h);
 }
 
-/* ---- one position after a cache */
+/* ---- positions after a cache */
 
 void eval_cache_row(Eval *e) {
     const int64_t *cache = e->in[0].type.dim;
-    int64_t n = cache[2] * cache[3];
+    int64_t n = cache[2] * cache[3], rows = e->in[1].type.dim[1];
     copy(e->out[0].at, e->in[0].at, type_count(&e->out[0].type));
     for (int64_t b = 0; b < cache[0]; b++) {
-        int64_t row = eval_index(e, &e->in[2], b, cache[1]);
-        if (row >= 0) copy(e->out[0].at + (b * cache[1] + row) * n, e->in[1].at + b * n, n);
+        int64_t row = eval_index(e, &e->in[2], b, cache[1] - rows + 1);
+        if (row >= 0) copy(e->out[0].at + (b * cache[1] + row) * n, e->in[1].at + b * rows * n, rows * n);
     }
 }
 
 void eval_attention_decode(Eval *e) {
     Heads z = heads(e);
     double *p = arena_array(e->arena, double, z.s);
+    int64_t queries = e->in[0].type.dim[1];
     for (int64_t b = 0; b < z.b; b++) {
-        int64_t pos = eval_index(e, &e->in[3], b, z.s);
-        for (int64_t h = 0; pos >= 0 && h < z.h; h++) attend(e, &z, b, pos, h, b * z.h + h, p);
+        int64_t pos = eval_index(e, &e->in[3], b, z.s - queries + 1);
+        for (int64_t i = 0; pos >= 0 && i < queries; i++)
+            for (int64_t h = 0; h < z.h; h++)
+                attend(e, &z, b, pos + i, h, (b * queries + i) * z.h + h, p);
     }
 }
 

@@ -275,10 +275,12 @@ static bool want_positions(Infer *s, uint32_t i, int64_t batch) {
 
 static bool shape_take_row(Infer *s) {
     if (!want_f32(s, 0, 3, 3)) return false;
-    const Type *x = operand(s, 0);
+    const Type *x = operand(s, 0), *t = s->node->given;
     if (!want_positions(s, 1, x->dim[0])) return false;
-    s->out[0] = *x;
-    s->out[0].dim[1] = 1;
+    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0] != x->dim[0] || t->dim[2] != x->dim[2] ||
+        t->dim[1] < 1 || t->dim[1] > x->dim[1])
+        return fail(s, "the result may differ from the operand in having fewer rows only");
+    s->out[0] = *t;
     return true;
 }
 
@@ -404,9 +406,11 @@ static bool shape_attention_grad(Infer *s) {
 static bool shape_cache_row(Infer *s) {
     if (!want_f32(s, 0, 4, 4)) return false;
     const Type *cache = operand(s, 0);
-    Type row = *cache;
-    row.dim[1] = 1;
-    if (!want_same(s, 1, &row) || !want_positions(s, 2, cache->dim[0])) return false;
+    Type rows = *cache;
+    rows.dim[1] = operand(s, 1)->rank == 4 ? operand(s, 1)->dim[1] : 1;
+    if (!want_same(s, 1, &rows) || !want_positions(s, 2, cache->dim[0])) return false;
+    if (rows.dim[1] < 1 || rows.dim[1] > cache->dim[1])
+        return fail(s, "%lld rows for a cache of %lld", (long long)rows.dim[1], (long long)cache->dim[1]);
     s->out[0] = *cache;
     return true;
 }
@@ -414,8 +418,8 @@ static bool shape_cache_row(Infer *s) {
 static bool shape_attention_decode(Infer *s) {
     if (!want_f32(s, 0, 4, 4) || !want_f32(s, 1, 4, 4)) return false;
     const Type *q = operand(s, 0), *k = operand(s, 1);
-    if (q->dim[1] != 1 || k->dim[0] != q->dim[0] || k->dim[3] != q->dim[3])
-        return fail(s, "q[B,1,H,D] and k[B,S,G,D] must agree in B and D");
+    if (k->dim[0] != q->dim[0] || k->dim[3] != q->dim[3] || q->dim[1] < 1 || q->dim[1] > k->dim[1])
+        return fail(s, "q[B,C,H,D] and k[B,S,G,D] must agree in B and D, with C from 1 to S");
     if (!want_heads(s) || !want_same(s, 2, k) || !want_positions(s, 3, q->dim[0])) return false;
     s->out[0] = *q;
     return true;

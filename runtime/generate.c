@@ -1,5 +1,5 @@
 /* Generation with the decode table: one run a token, which adds its keys and values to the caches and gives
- * the logits of the next one. The prompt goes the same way.
+ * the logits of the next one. Of a long prompt all tokens but the last go through the prefill table, many in a run.
  *
  * The caches have room for seq tokens. When they are full the older half of the text is forgotten: the other
  * half is fed again from position 0, so that about seq/2 tokens more fit. */
@@ -14,14 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CHUNK_WORTH = 4 /* a run of prefill takes as long as a chunk's 4th part in decode, about */ };
+
 typedef struct Text {
     Session *s;
-    const tbc_table *decode;
+    const tbc_table *decode, *prefill; /* prefill: NULL where the module has none */
+    int64_t chunk;                     /* tokens of a run of prefill */
     const cJSON *eos; /* what the config says of where a text ends; NULL: nothing */
     Sampler *sampler;
     int32_t *tokens;      /* room for size of them, of which n are there */
     int64_t n, size, fed; /* the first `fed` are in the caches */
-    int64_t runs;         /* of decode */
+    int64_t ran;          /* how many were fed in all */
     bool forgot;          /* the beginning of the text */
     TextStream printed;   /* how far it is printed */
 } Text;
@@ -42,15 +45,37 @@ static void push(Text *t, int32_t token) {
     sampler_see(t->sampler, token);
 }
 
-/* Logits of the token after the text, NULL if the device failed. Inputs are written for every run: it may use their memory again. */
+/* Feeds `count` tokens from `first` on. Inputs are written for every run: it may use their memory again. */
+static void feed(Text *t, const tbc_table *table, int64_t first, int64_t count) {
+    Session *s = t->s;
+    memcpy(session_input(s, table, "tokens"), t->tokens + first, (size_t)count * sizeof *t->tokens);
+    *(int32_t *)session_input(s, table, "pos") = (int32_t)first;
+    session_upload_inputs(s, table);
+    device_run(&s->device, table);
+    t->ran += first + count - t->fed;
+    t->fed = first + count;
+}
+
+/* Feeds tokens but for the last in chunks. The last chunk may feed some again, which changes nothing. A text of less
+ * than a chunk is padded with token 0: decode overwrites what that leaves before anything sees it. */
+static void prefill(Text *t) {
+    int64_t left;
+    while (t->prefill && (left = t->n - 1 - t->fed) >= t->chunk / CHUNK_WORTH && left > 0) {
+        int64_t first = left < t->chunk ? t->n - 1 - t->chunk : t->fed;
+        if (first < 0) {
+            memset(session_input(t->s, t->prefill, "tokens"), 0, (size_t)t->chunk * sizeof *t->tokens);
+            feed(t, t->prefill, 0, t->n - 1);
+        } else {
+            feed(t, t->prefill, first, t->chunk);
+        }
+    }
+}
+
+/* Logits of the token after the text, NULL if the device failed. */
 static const float *next_logits(Text *t) {
     Session *s = t->s;
-    for (; t->fed < t->n; t->fed++, t->runs++) {
-        *(int32_t *)session_input(s, t->decode, "tokens") = t->tokens[t->fed];
-        *(int32_t *)session_input(s, t->decode, "pos") = (int32_t)t->fed;
-        session_upload_inputs(s, t->decode);
-        device_run(&s->device, t->decode);
-    }
+    prefill(t);
+    while (t->fed < t->n) feed(t, t->decode, t->fed, 1);
     const float *logits = session_output(s, t->decode, "logits");
     return device_ok(&s->device) ? logits : NULL;
 }
@@ -155,7 +180,7 @@ static bool generate_text(Text *t) {
     double start = seconds_now();
     if (!next_logits(t)) return false;
     double middle = seconds_now();
-    int64_t prompt = t->runs, made = continue_text(t);
+    int64_t prompt = t->ran, made = continue_text(t);
     if (made < 0) return false;
     if (!s->options->quiet) {
         print_speed("prompt", prompt, middle - start);
@@ -167,6 +192,8 @@ static bool generate_text(Text *t) {
 bool generate(Session *s) {
     const Options *o = s->options;
     Text t = {.s = s, .decode = module_table(&s->module, "decode"), .size = s->module.seq};
+    t.prefill = module_table(&s->module, "prefill");
+    if (t.prefill) t.chunk = tensor_values(module_tensor(&s->module, t.prefill, TBC_INPUT, "tokens"));
     const Sampling how = {o->temperature, o->top_p, o->min_p, o->repetition_penalty, o->top_k};
     /* A model may have more tokens than the tokenizer has texts for. */
     int64_t known = tokenizer_vocab(s->tokenizer), vocab = s->module.vocab;

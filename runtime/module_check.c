@@ -106,7 +106,7 @@ static bool check_names(const LoadedModule *m) {
 
 /* ---- inputs and outputs */
 
-enum Extent { ONE, HYPER, TOKENS, VOCAB }; /* 1, 4, B*S, V values */
+enum Extent { ONE, HYPER, TOKENS, VOCAB, CHUNK }; /* 1, 4, B*S, V, 1 .. S values */
 
 static const struct {
     const char *table, *name;
@@ -124,17 +124,23 @@ static const struct {
     {"eval", "tokens", TBC_INPUT, TBC_I32, TOKENS},     {"eval", "targets", TBC_INPUT, TBC_I32, TOKENS},
     {"eval", "nll", TBC_OUTPUT, TBC_F32, TOKENS},       {"decode", "tokens", TBC_INPUT, TBC_I32, ONE},
     {"decode", "pos", TBC_INPUT, TBC_I32, ONE},         {"decode", "logits", TBC_OUTPUT, TBC_F32, VOCAB},
+    {"prefill", "tokens", TBC_INPUT, TBC_I32, CHUNK},   {"prefill", "pos", TBC_INPUT, TBC_I32, ONE},
 };
 
-static bool check_io(const LoadedModule *m) {
+static bool has_extent(const LoadedModule *m, const tbc_tensor *t, enum Extent extent) {
     const int64_t values[] = {
         [ONE] = 1, [HYPER] = 4, [TOKENS] = m->batch * m->seq, [VOCAB] = m->vocab};
+    int64_t n = tensor_values(t);
+    return extent == CHUNK ? n >= 1 && n <= m->seq : n == values[extent];
+}
+
+static bool check_io(const LoadedModule *m) {
     for (size_t i = 0; i < sizeof contract / sizeof *contract; i++) {
         const tbc_table *table = module_table(m, contract[i].table);
         if (!table || (m->buffer && contract[i].extent == HYPER && strcmp(contract[i].table, "update") != 0))
             continue; /* gradients need no hyper */
         const tbc_tensor *t = module_tensor(m, table, contract[i].kind, contract[i].name);
-        if (!t || t->dtype != contract[i].dtype || tensor_values(t) != values[contract[i].extent])
+        if (!t || t->dtype != contract[i].dtype || !has_extent(m, t, contract[i].extent))
             return rt_error(m->path, "inconsistent module: table '%s' lacks a proper '%s' (compile it again)",
                             contract[i].table, contract[i].name);
     }

@@ -25,11 +25,13 @@
  *   eval      inputs tokens, targets i32[B,S]; output nll f32[B,S,1], nats per target
  *   project   no inputs; makes the codes of the ternary parameters; absent where none are ternary
  *   decode    inputs tokens i32[1,1], pos i32[1]; output logits f32[1,1,V] of the token after that one
+ *   prefill   inputs tokens i32[1,C], pos i32[1], C <= S; no output; may be absent
  *   roofline  no inputs, no results: a launch for each tbc_math that kernels of the module do, and one without FLOPs
  *             that reads memory; timed, they say what the machine can do at most. Not on a GPU
  * decode takes one token at position pos, which must be in 0 .. S-1. It adds the token's keys and values to the
  * caches as row pos and attends to rows 0 .. pos, so positions come in order from 0; an earlier position
- * overwrites, and nothing has to be cleared.
+ * overwrites, and nothing has to be cleared. prefill does to the caches what decode of C tokens at pos .. pos+C-1 does,
+ * which must be in 0 .. S-1 too.
  * All tables read ternary parameters as codes, which outlive their runs. Tables that update parameters leave the
  * codes of the new ones; project is to be run before any other table, and after each change of the parameters from
  * outside. Other tables leave codes and caches as they are.
@@ -82,7 +84,7 @@ enum tbc_kind {
     TBC_OUTPUT = 3, /* of one table; valid until the next run of any table */
     TBC_CODES = 4,  /* t2 projection of the parameter of that name; shared by all tables */
     TBC_TEMP = 5,   /* a temporary, listed for the memory plan only */
-    TBC_CACHE = 6   /* keys or values of decode f32[1,S,G,D], attention.N.k.cache, attention.N.v.cache */
+    TBC_CACHE = 6   /* keys or values of decode, prefill f32[1,S,G,D], attention.N.k.cache, attention.N.v.cache */
 };
 
 /* t2[rows, cols] with `group`: row r's codes start at byte r*row_bytes, row_bytes = ceil(cols/16)*4;

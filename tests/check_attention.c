@@ -97,24 +97,30 @@ static void expect(const Problem *p, const char *name, int which, const float *x
                   (int)p->d->s, (int)p->d->h, (int)p->d->g, (int)p->d->d, error, norm);
 }
 
-/* The query at `pos` of every sequence, after caches that hold nothing behind it. */
-static void check_decode(void *so, int index, const Target *t, const Problem *p, int64_t pos) {
-    const AttnDesc *d = p->d;
+static AttnDecodeDesc decode_case(int index, bool many) {
+    const AttnDesc *d = &cases[index];
+    return (AttnDecodeDesc){*d, !many ? 1 : d->s < 5 ? d->s : 5};
+}
+
+/* Queries from `pos` on of every sequence, after caches that hold nothing behind them. */
+static void check_decode(void *so, int index, bool many, const Target *t, const Problem *p, int64_t pos) {
+    const AttnDecodeDesc decode = decode_case(index, many);
+    const AttnDesc *d = &decode.at;
     char name[32];
     TestArgs a = test_args(1 << 24);
-    int64_t row = d->h * d->d, key = d->g * d->d;
+    int64_t row = decode.queries * d->h * d->d, first = pos * d->h * d->d, key = d->g * d->d, all = d->s * d->h * d->d;
     float *q = test_arg(&a, (uint64_t)(4 * d->b * row)), *k = add_arg(&a, p, K, true), *v = add_arg(&a, p, V, true);
     int32_t *at = test_arg(&a, (uint64_t)(4 * d->b));
     float *out = test_arg(&a, (uint64_t)(4 * d->b * row));
     for (int64_t b = 0; b < d->b; b++) {
         at[b] = (int32_t)pos;
-        for (int64_t i = 0; i < row; i++) q[b * row + i] = (float)p->x[Q][(b * d->s + pos) * row + i];
-        for (int64_t i = (b * d->s + pos + 1) * key; i < (b + 1) * d->s * key; i++) k[i] = v[i] = NAN;
+        for (int64_t i = 0; i < row; i++) q[b * row + i] = (float)p->x[Q][b * all + first + i];
+        for (int64_t i = (b * d->s + pos + decode.queries) * key; i < (b + 1) * d->s * key; i++) k[i] = v[i] = NAN;
     }
-    snprintf(name, sizeof name, "attention_decode%d", index);
-    test_run(so, name, &a, attention_decode_tiles(d, t), attention_decode_scratch(d, t));
+    snprintf(name, sizeof name, "attention_decode%d_%d", index, many);
+    test_run(so, name, &a, attention_decode_tiles(&decode, t), attention_decode_scratch(&decode, t));
     for (int64_t b = 0; b < d->b; b++) {
-        double error = test_error(out + b * row, p->x[OUT] + (b * d->s + pos) * row, row);
+        double error = test_error(out + b * row, p->x[OUT] + b * all + first, row);
         ck_assert_msg(error < 2e-6, "%s at %d: error %g", name, (int)pos, error);
     }
     test_args_free(&a);
@@ -139,8 +145,11 @@ static void check_case(void *so, int index, bool bf16, const Target *t) {
     expect(&p, name, OUT, out);
     expect(&p, name, LSE, lse);
     test_args_free(&a);
-    for (int64_t pos = 0; !bf16 && pos < d->s; pos += 1 + d->s / 3) check_decode(so, index, t, &p, pos);
-    if (!bf16) check_decode(so, index, t, &p, d->s - 1);
+    for (int many = 0; !bf16 && many < 2; many++) {
+        int64_t last = d->s - decode_case(index, many).queries;
+        for (int64_t pos = 0; pos < last; pos += 1 + d->s / 3) check_decode(so, index, many, t, &p, pos);
+        check_decode(so, index, many, t, &p, last);
+    }
 
     a = test_args(1 << 24);
     float *x[ARGS];
@@ -161,8 +170,11 @@ static Gen *emit_all(const Target *t, bool bf16) {
         (bf16 ? gen_attention_bf16 : gen_attention)(g, name, &cases[i]);
         snprintf(name, sizeof name, "attention_grad%d", i);
         (bf16 ? gen_attention_grad_bf16 : gen_attention_grad)(g, name, &cases[i]);
-        snprintf(name, sizeof name, "attention_decode%d", i);
-        gen_attention_decode(g, name, &cases[i]);
+        for (int many = 0; many < 2; many++) {
+            snprintf(name, sizeof name, "attention_decode%d_%d", i, many);
+            AttnDecodeDesc decode = decode_case(i, many);
+            gen_attention_decode(g, name, &decode);
+        }
     }
     return g;
 }

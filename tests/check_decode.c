@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { VOCAB = 29, SEQ = 20, BATCH = 2 };
+enum { VOCAB = 29, SEQ = 80, BATCH = 2, CHUNK = 64 /* of prefill */ };
 
 typedef struct Model {
     const char *name, *config; /* keys of a config.json besides those that all share */
@@ -85,7 +85,7 @@ static void compile(const Model *model, bool buffer, const char *path) {
 static void open_run(Run *r, const Model *model, bool buffer) {
     char path[64];
     compile(model, buffer, temp_path(path, ".so"));
-    ck_assert(module_load(&r->module, path) && device_open(&r->device, &r->module, "cpu", 2));
+    ck_assert(module_load(&r->module, path) && device_open(&r->device, &r->module, "cpu", model == models ? 2 : 1));
     unlink(path);
     for (uint32_t i = 0; i < r->module.desc->ntensors; i++) {
         const tbc_tensor *t = &r->module.desc->tensors[i];
@@ -105,12 +105,12 @@ static void *io(const Run *r, const tbc_table *table, enum tbc_kind kind, const 
 /* want[i][v] = -log p(v | tokens 0 .. i) */
 static void evaluate(Run *r, const int32_t *tokens, float want[SEQ][VOCAB]) {
     const tbc_table *eval = module_table(&r->module, "eval");
-    for (int32_t v = 0; v < VOCAB; v++) {
+    for (int32_t v = 0; v < VOCAB; v += BATCH) { /* a token each sequence */
         int32_t *in = io(r, eval, TBC_INPUT, "tokens"), *targets = io(r, eval, TBC_INPUT, "targets");
-        for (int i = 0; i < BATCH * SEQ; i++) in[i] = tokens[i % SEQ], targets[i] = v;
+        for (int i = 0; i < BATCH * SEQ; i++) in[i] = tokens[i % SEQ], targets[i] = (v + i / SEQ) % VOCAB;
         device_run(&r->device, eval);
         const float *nll = io(r, eval, TBC_OUTPUT, "nll");
-        for (int i = 0; i < SEQ; i++) want[i][v] = nll[i];
+        for (int i = 0; i < BATCH * SEQ; i++) want[i % SEQ][(v + i / SEQ) % VOCAB] = nll[i];
     }
 }
 
@@ -125,9 +125,7 @@ static void decode(Run *r, int32_t token, int32_t pos, double got[VOCAB]) {
     for (int v = 0; v < VOCAB; v++) got[v] = log(sum) - (double)logits[v];
 }
 
-static void compare(Run *r, const Model *model, const int32_t *tokens, int from) {
-    float want[SEQ][VOCAB];
-    evaluate(r, tokens, want);
+static void compare(Run *r, const Model *model, const int32_t *tokens, float want[SEQ][VOCAB], int from) {
     for (int i = from; i < SEQ; i++) {
         double got[VOCAB];
         decode(r, tokens[i], i, got);
@@ -136,6 +134,36 @@ static void compare(Run *r, const Model *model, const int32_t *tokens, int from)
                           "%s: position %d, token %d: %.7g, not %.7g", model->name, i, v, got[v],
                           (double)want[i][v]);
     }
+}
+
+static void clear_caches(const Run *r) {
+    for (uint32_t i = 0; i < r->module.desc->ntensors; i++) {
+        const tbc_tensor *t = &r->module.desc->tensors[i];
+        if (t->kind == TBC_CACHE) memset(device_at(&r->device, t), 0, t->bytes);
+    }
+}
+
+/* tokens[0 .. n-1] from `pos` on, in a run that is padded. */
+static void prefill(Run *r, const int32_t *tokens, int n, int32_t pos) {
+    const tbc_table *table = module_table(&r->module, "prefill");
+    int32_t *in = io(r, table, TBC_INPUT, "tokens");
+    memset(in, 0, CHUNK * sizeof *in);
+    memcpy(in, tokens, (size_t)n * sizeof *in);
+    *(int32_t *)io(r, table, TBC_INPUT, "pos") = pos;
+    device_run(&r->device, table);
+}
+
+/* prefill leaves in the caches what decode does, which goes on from there; what is behind the text is overwritten. */
+static void check_prefill(Run *r, const Model *model, const int32_t *tokens, float want[SEQ][VOCAB]) {
+    const tbc_table *table = module_table(&r->module, "prefill");
+    ck_assert_int_eq(tensor_values(module_tensor(&r->module, table, TBC_INPUT, "tokens")), CHUNK);
+    clear_caches(r);
+    prefill(r, tokens, 10, 0);
+    compare(r, model, tokens, want, 10);
+    clear_caches(r);
+    prefill(r, tokens, CHUNK, 0);
+    prefill(r, tokens + SEQ - 3 - CHUNK, CHUNK, SEQ - 3 - CHUNK); /* some of them again */
+    compare(r, model, tokens, want, SEQ - 3);
 }
 
 /* All codes, one after the other, in memory to be freed. */
@@ -187,11 +215,16 @@ START_TEST(decode_equals_eval) {
     const tbc_table *project = module_table(&r.module, "project");
     ck_assert_int_eq(project != NULL, strcmp(model->name, "full precision") != 0);
     if (project) device_run(&r.device, project);
-    compare(&r, model, tokens, 0); /* eval in between has left codes and caches alone */
+    float want[SEQ][VOCAB];
+    evaluate(&r, tokens, want);
+    compare(&r, model, tokens, want, 0); /* eval in between has left codes and caches alone */
     for (int i = SEQ / 2; i < SEQ; i++) tokens[i] = (tokens[i] + 1) % VOCAB;
-    compare(&r, model, tokens, SEQ / 2); /* another end after the same beginning */
+    evaluate(&r, tokens, want);
+    compare(&r, model, tokens, want, SEQ / 2); /* another end after the same beginning */
+    check_prefill(&r, model, tokens, want);
     if (project) check_codes_after_training(&r, false);
-    compare(&r, model, tokens, 0); /* decode reads the new codes, as eval does */
+    evaluate(&r, tokens, want);
+    compare(&r, model, tokens, want, 0); /* decode reads the new codes, as eval does */
     close_run(&r);
 }
 END_TEST

@@ -363,7 +363,7 @@ static const struct {
 
 START_TEST(model_sizes) {
     Module *m = build_good(models[_i].name, 0, 0); /* by name alone: found among the models */
-    ck_assert_uint_eq(m->graphs.n, 3);
+    ck_assert_uint_eq(m->graphs.n, 4);
     for (uint32_t g = 0; g < m->graphs.n; g++) {
         int64_t params;
         uint32_t ternary;
@@ -378,7 +378,7 @@ END_TEST
 START_TEST(model_interface) {
     Module *m = build_good("../models/qwen3.json", 0, 0);
     const Graph *train = module_graph(m, "train"), *eval = module_graph(m, "eval"),
-                *decode = module_graph(m, "decode");
+                *decode = module_graph(m, "decode"), *prefill = module_graph(m, "prefill");
     static const char *const params[][2] = {{"model.embed_tokens.weight", "f32[151936,1024]"},
                                             {"model.layers.0.input_layernorm.weight", "f32[1024]"},
                                             {"model.layers.13.self_attn.q_proj.weight", "f32[2048,1024]"},
@@ -403,6 +403,8 @@ START_TEST(model_interface) {
     assert_type(decode, OP_input, "tokens", "i32[1,1]");
     assert_type(decode, OP_input, "pos", "i32[1]");
     assert_type(decode, OP_output, "logits", "f32[1,1,151936]");
+    assert_type(prefill, OP_input, "tokens", "i32[1,64]");
+    assert_type(prefill, OP_input, "pos", "i32[1]");
     ck_assert_int_eq(find_named(train, OP_param, "model.embed_tokens.weight")->attrs.group, 128);
     ck_assert(!(find_named(train, OP_param, "model.norm.weight")->attrs.set & A(group)));
     ck_assert(train->attrs.beta1 == 0.9 && train->attrs.beta2 == 0.95 && train->attrs.eps == 1e-8);

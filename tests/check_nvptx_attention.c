@@ -57,11 +57,18 @@ static NodeTest backward(const AttnDesc *d, int precision) {
     return t;
 }
 
-static NodeTest decode(const AttnDesc *d, int64_t pos) {
+/* One query or two. */
+static AttnDecodeDesc decode_case(int i) {
+    return (AttnDecodeDesc){cases[i], i % 2 && cases[i].s > 1 ? 2 : 1};
+}
+
+static NodeTest decode(int i, int64_t pos) {
+    const AttnDecodeDesc decode = decode_case(i);
+    const AttnDesc *d = &decode.at;
     uint64_t rng = (uint64_t)(d->s * 1009 + d->d + pos);
     NodeTest t = node_test(1 << 22);
-    node_operand(&t, heads_type(d, 1, d->h, d->d), &rng);
-    for (int i = 0; i < 2; i++) node_operand(&t, heads_type(d, d->s, d->g, d->d), &rng);
+    node_operand(&t, heads_type(d, decode.queries, d->h, d->d), &rng);
+    for (int kv = 0; kv < 2; kv++) node_operand(&t, heads_type(d, d->s, d->g, d->d), &rng);
     node_positions(&t, d->b, pos);
     node_results(&t, OP_attention_decode, attrs_of(d, F32));
     return t;
@@ -112,12 +119,12 @@ START_TEST(decoding) {
     char name[32];
     for (int i = 0; i < CASES; i++) {
         snprintf(name, sizeof name, "attention_decode%d", i);
-        size[i] = TEST_EMIT(g, name, attention_decode, cases[i]);
+        size[i] = TEST_EMIT(g, name, attention_decode, decode_case(i));
     }
     TestModule m = test_module(g);
     for (int i = 0; i < CASES; i++)
-        for (int64_t pos = 0; pos < cases[i].s; pos += 1 + cases[i].s / 2) {
-            NodeTest t = decode(&cases[i], pos);
+        for (int64_t pos = 0; pos + decode_case(i).queries <= cases[i].s; pos += 1 + cases[i].s / 2) {
+            NodeTest t = decode(i, pos);
             snprintf(name, sizeof name, "attention_decode%d", i);
             compare(&t, &m, name, size[i], F32, false);
         }
@@ -132,7 +139,8 @@ START_TEST(nothing_spills) {
     TEST_EMIT(g, "attention_bf16", attention_bf16, d);
     TEST_EMIT(g, "attention_grad", attention_grad, d);
     TEST_EMIT(g, "attention_grad_bf16", attention_grad_bf16, d);
-    TEST_EMIT(g, "attention_decode", attention_decode, d);
+    AttnDecodeDesc decode = {d, 64};
+    TEST_EMIT(g, "attention_decode", attention_decode, decode);
     nvptx_assemble(g, 255);
 }
 END_TEST

@@ -286,42 +286,42 @@ START_TEST(test_sum_rows) {
 END_TEST
 
 START_TEST(test_take_row) {
-    enum { B = 3, S = 5, N = 37 };
-    TakeRowDesc d = {B, S, N};
+    enum { B = 3, S = 5, WIDTH = 37, ROWS = 2, N = ROWS * WIDTH };
+    TakeRowDesc d = {B, S, WIDTH, ROWS};
     Gen *g = test_device_gen((TestDevice)_i);
     KernelSize size = TEST_EMIT(g, "take", take_row, d);
     TestModule module = test_module(g);
-    static const int32_t position[B] = {4, 0, 2};
+    static const int32_t position[B] = {3, 0, 2};
     uint64_t rng = 17;
     TestArgs a = test_args(8192);
-    float *x = test_arg(&a, B * S * N * 4);
+    float *x = test_arg(&a, B * S * WIDTH * 4);
     memcpy(test_arg(&a, sizeof position), position, sizeof position);
     float *out = test_arg(&a, B * N * 4);
-    test_fill(x, B * S * N, &rng);
+    test_fill(x, B * S * WIDTH, &rng);
     test_launch(&module, "take", &a, size);
-    for (int b = 0; b < B; b++) ck_assert(same_floats(out + b * N, x + (b * S + position[b]) * N, N));
+    for (int b = 0; b < B; b++) ck_assert(same_floats(out + b * N, x + (b * S + position[b]) * WIDTH, N));
     test_args_free(&a);
     test_module_free(&module);
 }
 END_TEST
 
 START_TEST(test_cache_row) {
-    enum { B = 3, S = 5, N = 37 };
-    CacheRowDesc d = {B, S, N};
+    enum { B = 3, S = 5, WIDTH = 37, ROWS = 2, N = ROWS * WIDTH };
+    CacheRowDesc d = {B, S, WIDTH, ROWS};
     Gen *g = test_device_gen((TestDevice)_i);
     KernelSize size = TEST_EMIT(g, "put", cache_row, d);
     TestModule module = test_module(g);
-    static const int32_t position[B] = {4, 0, 2};
+    static const int32_t position[B] = {3, 0, 2};
     uint64_t rng = 18;
     TestArgs a = test_args(8192);
-    float *row = test_arg(&a, B * N * 4), before[B * S * N];
+    float *row = test_arg(&a, B * N * 4), before[B * S * WIDTH];
     memcpy(test_arg(&a, sizeof position), position, sizeof position);
     float *cache = test_arg(&a, sizeof before);
-    test_fill(row, B * N, &rng), test_fill(cache, B * S * N, &rng);
+    test_fill(row, B * N, &rng), test_fill(cache, B * S * WIDTH, &rng);
     memcpy(before, cache, sizeof before);
-    for (int b = 0; b < B; b++) memcpy(before + (b * S + position[b]) * N, row + b * N, N * 4);
+    for (int b = 0; b < B; b++) memcpy(before + (b * S + position[b]) * WIDTH, row + b * N, N * 4);
     test_launch(&module, "put", &a, size);
-    ck_assert(same_floats(cache, before, B * S * N));
+    ck_assert(same_floats(cache, before, B * S * WIDTH));
     test_args_free(&a);
     test_module_free(&module);
 }
@@ -364,8 +364,8 @@ START_TEST(test_wide) {
     ALL(embed_grad, EmbedGradDesc, EMBED_GRADS, embed_grads[i])
     ALL(adamw, AdamwDesc, COUNTS, {counts[i], 0.9, 0.95, 1e-8})
     ALL(sum_rows, SumRowsDesc, SUMS, sums[i])
-    ALL(take_row, TakeRowDesc, 1, {3, 5, 37})
-    ALL(cache_row, CacheRowDesc, 1, {3, 5, 37})
+    ALL(take_row, TakeRowDesc, 1, {3, 5, 37, 2})
+    ALL(cache_row, CacheRowDesc, 1, {3, 5, 37, 2})
     ALL(copy, CopyDesc, COUNTS, {counts[i]})
     ALL(fill, FillDesc, COUNTS, {counts[i], 0.5})
 #undef ALL

@@ -361,7 +361,9 @@ static inline Graph *random_decode(RandomModel *m, uint32_t steps) {
     RandomBody b = random_body(m, "decode", steps);
     Type t = type_make(DT_I32, 1, &m->batch);
     Val in[2] = {random_logits(&b), source(b.g, OP_input, "pos", &t)};
-    sink(b.g, OP_output, "logits", graph_add(b.g, NULL, NULL, no_loc, OP_take_row, NULL, in, 2, NULL));
+    Type row = *val_type(b.g, in[0]);
+    row.dim[1] = 1;
+    sink(b.g, OP_output, "logits", graph_add(b.g, NULL, NULL, no_loc, OP_take_row, &row, in, 2, NULL));
     return b.g;
 }
 

@@ -1,8 +1,7 @@
-/* Attention of one new position to a cache of keys and values, a block for each
+/* Attention of new positions to a cache of keys and values, a block for each position's
  * query head:
  *
- *     s_j = q k_j, j = 0 .. pos;  p = exp(scale s - max);  out = sum_j p_j v_j
- * / sum_j p_j
+ *     s_j = q_i k_j, j = 0 .. pos + i;  p = exp(scale s - max);  out_i = sum_j p_j v_j / sum_j p_j
  *
  * Each warp goes over every 16th position, four at a time, with its lanes along
  * the head's dim, and keeps an online softmax of its own. At the end the warps'
@@ -35,9 +34,9 @@ static int warps_of(const AttnDesc *d) {
     return warps;
 }
 
-NvGrid nv_attention_decode_grid(const AttnDesc *d, const Target *t) {
+NvGrid nv_attention_decode_grid(const AttnDecodeDesc *d, const Target *t) {
     (void)t;
-    return (NvGrid){(uint32_t)(d->b * d->h), (uint32_t)(NV_WARP * warps_of(d)), 0};
+    return (NvGrid){(uint32_t)(d->at.b * d->queries * d->at.h), (uint32_t)(NV_WARP * warps_of(&d->at)), 0};
 }
 
 /* The lane's number of part i of a vector, and whether there is one. */
@@ -64,13 +63,14 @@ static LLVMValueRef cached(const DecodeHead *h, LLVMValueRef cache, LLVMValueRef
     return gen_at(h->g, h->g->f32, cache, gen_mul(h->g, pos, h->d->g * h->d->d));
 }
 
-static void begin(DecodeHead *h) {
+static void begin(DecodeHead *h, int64_t queries) {
     Gen *g = h->g;
     const AttnDesc *d = h->d;
-    LLVMValueRef batch = gen_div(g, g->tile, d->h), head = gen_mod(g, g->tile, d->h);
+    LLVMValueRef query = gen_div(g, g->tile, d->h), head = gen_mod(g, g->tile, d->h);
+    LLVMValueRef batch = gen_div(g, query, queries), i = gen_mod(g, query, queries);
     h->lane = nv_lane(g), h->warp = nv_warp(g);
     LLVMValueRef pos = gen_load(g, g->i32, gen_at(g, g->i32, gen_buffer(g, POS), batch));
-    h->seen = gen_add(g, LLVMBuildZExt(g->b, pos, g->i64, ""), gen_i64(g, 1));
+    h->seen = gen_add(g, LLVMBuildZExt(g->b, pos, g->i64, ""), gen_add(g, i, gen_i64(g, 1)));
     LLVMValueRef group = gen_div(g, head, d->h / d->g), row = gen_mul(g, g->tile, d->d);
     LLVMValueRef first = gen_mul(g, gen_add(g, gen_mul(g, batch, d->s * d->g), group), d->d);
     h->k = gen_at(g, g->f32, gen_buffer(g, K), first);
@@ -79,10 +79,10 @@ static void begin(DecodeHead *h) {
     h->max = gen_alloca(g, g->f32, "max"), h->total = gen_alloca(g, g->f32, "total");
     gen_store(g, gen_f32(g, -1e30), h->max);
     gen_store(g, gen_f32(g, 0), h->total);
-    for (int i = 0; i < h->parts; i++) {
-        h->q[i] = load_part(h, gen_at(g, g->f32, gen_buffer(g, Q), row), i);
-        h->sum[i] = gen_alloca(g, g->f32, "sum");
-        gen_store(g, gen_f32(g, 0), h->sum[i]);
+    for (int part = 0; part < h->parts; part++) {
+        h->q[part] = load_part(h, gen_at(g, g->f32, gen_buffer(g, Q), row), part);
+        h->sum[part] = gen_alloca(g, g->f32, "sum");
+        gen_store(g, gen_f32(g, 0), h->sum[part]);
     }
 }
 
@@ -157,7 +157,8 @@ static void combine(const DecodeHead *h) {
     gen_loop_end(g, &col);
 }
 
-void nv_gen_attention_decode(Gen *g, const char *name, const AttnDesc *d) {
+void nv_gen_attention_decode(Gen *g, const char *name, const AttnDecodeDesc *decode) {
+    const AttnDesc *d = &decode->at;
     DecodeHead h = {.g = g, .d = d, .warps = warps_of(d), .parts = (int)((d->d + NV_WARP - 1) / NV_WARP)};
     nv_kernel(g, name, 5, (uint32_t)(NV_WARP * h.warps));
     nv_noalias(g);
@@ -165,7 +166,7 @@ void nv_gen_attention_decode(Gen *g, const char *name, const AttnDesc *d) {
     h.q = xcalloc((size_t)h.parts, sizeof *h.q);
     h.sum = xcalloc((size_t)h.parts, sizeof *h.sum);
     h.shared = nv_shared(g, 4 * h.warps * (d->d + 2), 16, "warps");
-    begin(&h);
+    begin(&h, decode->queries);
     Loop j = gen_loop(g, h.warp, h.seen, (int64_t)h.warps * KEYS, "keys");
     add_keys(&h, j.i);
     gen_loop_end(g, &j);

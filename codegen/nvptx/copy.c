@@ -1,4 +1,4 @@
-/* Kernels that only move data: copy, fill, picking or replacing one row of each sequence. */
+/* Kernels that only move data: copy, fill, picking or replacing rows of each sequence. */
 #include "nv.h"
 
 /* ---- copy: 16 bytes a thread */
@@ -65,7 +65,7 @@ void nv_gen_fill(Gen *g, const char *name, const FillDesc *d) {
 enum { ROW_THREADS = 256 };
 
 /* dst[0..n) = src[0..n) by all threads of the block. */
-static void move_row(Gen *g, LLVMValueRef src, LLVMValueRef dst, int64_t n) {
+static void move_floats(Gen *g, LLVMValueRef src, LLVMValueRef dst, int64_t n) {
     int width = n % 4 == 0 ? 4 : 1;
     Loop i = gen_loop(g, gen_mul(g, nv_thread(g), width), gen_i64(g, n), (int64_t)ROW_THREADS * width, "col");
     nv_store_elements(g, nv_load_elements(g, g->f32, src, i.i, width), dst, i.i);
@@ -78,7 +78,7 @@ static LLVMValueRef row_at_pos(Gen *g, LLVMValueRef base, LLVMValueRef pos, int6
     return gen_at(g, g->f32, base, gen_mul(g, gen_add(g, gen_mul(g, g->tile, s), row), n));
 }
 
-static LLVMValueRef row_of_tile(Gen *g, LLVMValueRef base, int64_t n) {
+static LLVMValueRef floats_of_tile(Gen *g, LLVMValueRef base, int64_t n) {
     return gen_at(g, g->f32, base, gen_mul(g, g->tile, n));
 }
 
@@ -90,7 +90,7 @@ NvGrid nv_take_row_grid(const TakeRowDesc *d, const Target *target) {
 void nv_gen_take_row(Gen *g, const char *name, const TakeRowDesc *d) {
     nv_kernel(g, name, 3, ROW_THREADS);
     LLVMValueRef src = row_at_pos(g, gen_buffer(g, 0), gen_buffer(g, 1), d->s, d->n);
-    move_row(g, src, row_of_tile(g, gen_buffer(g, 2), d->n), d->n);
+    move_floats(g, src, floats_of_tile(g, gen_buffer(g, 2), d->rows * d->n), d->rows * d->n);
     gen_end(g);
 }
 
@@ -102,6 +102,6 @@ NvGrid nv_cache_row_grid(const CacheRowDesc *d, const Target *target) {
 void nv_gen_cache_row(Gen *g, const char *name, const CacheRowDesc *d) {
     nv_kernel(g, name, 3, ROW_THREADS);
     LLVMValueRef dst = row_at_pos(g, gen_buffer(g, 2), gen_buffer(g, 1), d->s, d->n);
-    move_row(g, row_of_tile(g, gen_buffer(g, 0), d->n), dst, d->n);
+    move_floats(g, floats_of_tile(g, gen_buffer(g, 0), d->rows * d->n), dst, d->rows * d->n);
     gen_end(g);
 }

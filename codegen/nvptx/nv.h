@@ -120,7 +120,7 @@ KERNEL_KINDS(NV_GENERATOR)
     X(attention_bf16, AttnDesc)                                                                              \
     X(attention_grad, AttnDesc)                                                                              \
     X(attention_grad_bf16, AttnDesc)                                                                         \
-    X(attention_decode, AttnDesc)                                                                            \
+    X(attention_decode, AttnDecodeDesc)                                                                      \
     X(rows, RowsDesc)                                                                                        \
     X(ternary, TernaryDesc)                                                                                  \
     X(decode, DecodeDesc)                                                                                    \

@@ -23,5 +23,5 @@ complete -c tbc -n '__fish_seen_subcommand_from compile' -l print-after -x -d 'p
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l stop-after -x -d 'stop after a pass'
 complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l time-passes -d 'a table of times'
 complete -c tbc -n '__fish_seen_subcommand_from opt' -l passes -x -d 'passes to run'
-complete -c tbc -n '__fish_seen_subcommand_from graph' -l function -x -a 'train eval decode backward update' -d 'of a .tir file'
+complete -c tbc -n '__fish_seen_subcommand_from graph' -l function -x -a 'train eval decode prefill backward update' -d 'of a .tir file'
 complete -c tbc -n '__fish_seen_subcommand_from inspect' -l json -d 'as JSON'
