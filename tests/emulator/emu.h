@@ -157,7 +157,6 @@ struct Func {
     u32 max_dynamic_shared; /* cuFuncSetAttribute */
     u32 index;
     u32 live_regs;      /* estimate of the hardware registers a thread needs */
-    u32 *calls, ncalls; /* functions it calls */
 };
 
 typedef struct Var { /* a variable in memory */
@@ -192,7 +191,6 @@ typedef struct Module {
     u32 local_bytes, shared_next;
     u32 sm, version; /* 80, 708 */
     u64 const_bytes;
-    struct Context *context;
 } Module;
 
 /* ---- parsing and decoding ---- */
@@ -248,6 +246,5 @@ enum { SREG_BYTES = SR_COUNT * LANES * 4 };
 
 /* ---- device memory ---- */
 enum { ST_MAPPED = 1, ST_INIT = 2, ST_FLIGHT = 4, ST_FREED = 8, ST_CONST = 16 };
-typedef struct Memory Memory;
 
 #endif

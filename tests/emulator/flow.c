@@ -127,8 +127,7 @@ static void transfer(Warp *w, const Opnd *from, const Var *from_var, const Opnd 
     }
 }
 
-/* i->s: the arguments; those that are variables have imm == NULL, sink, and their index in i->targets' place
- */
+/* An argument or result on the caller's side: a .param variable, or a register or constant. */
 typedef struct Passed {
     Opnd reg;
     const Var *var;

@@ -80,8 +80,6 @@ typedef struct Parser {
     u32 depth;
     Func *func;    /* being parsed, or NULL */
     Fixup *fixups; /* branches to labels not seen yet */
-    u32 local_scope;
-    char *scratch;
 } Parser;
 
 _Noreturn void ptx_fail(Parser *p, u32 line, const char *format, ...) __attribute__((format(printf, 3, 4)));
