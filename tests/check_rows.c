@@ -508,9 +508,10 @@ int main(void) {
     Suite *suite = suite_create("rows");
     TCase *t = tcase_create("rows");
     tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, test_idioms, 0, devices * IDIOMS);
+    int on_gpu = devices > TEST_GPU ? SEEDS_OF(IDIOMS) : 0;
+    tcase_add_loop_test(t, test_idioms, 0, TEST_GPU * IDIOMS + on_gpu);
     tcase_add_loop_test(t, test_random_bodies, 0, devices > TEST_GPU ? BATCHES + (BATCHES + 2) / 3 : BATCHES);
-    tcase_add_loop_test(t, test_walked_rows, 0, devices > TEST_GPU ? IDIOMS : 0);
+    tcase_add_loop_test(t, test_walked_rows, 0, on_gpu);
     tcase_add_loop_test(t, test_wide, 0, 2);
     tcase_add_test(t, test_long_rows);
     suite_add_tcase(suite, t);
