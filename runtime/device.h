@@ -31,6 +31,7 @@ typedef struct DeviceKind {
     bool (*open)(Device *, int threads); /* sets name, arena, self; false: an error was printed */
     void (*close)(Device *);
     bool (*ok)(const Device *);
+    bool (*finish)(const Device *);
     void (*run)(Device *, const tbc_table *);
     void (*upload)(const Device *, uint64_t offset, uint64_t bytes);
     void (*download)(const Device *, uint64_t offset, uint64_t bytes);
@@ -62,6 +63,11 @@ void device_close(Device *); /* a zeroed Device is allowed */
 
 static inline bool device_ok(const Device *d) {
     return d->kind->ok(d);
+}
+
+/* Waits for everything asked for so far; false after an error. */
+static inline bool device_finish(const Device *d) {
+    return d->kind->finish(d);
 }
 
 /* Runs a table, or a part of one: its launches, in order. */

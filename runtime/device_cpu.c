@@ -39,9 +39,10 @@ static uint64_t memory_available(void) {
 
 static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t available) {
     const double gib = 1024.0 * 1024 * 1024;
-    return rt_error(
-        m->path, "needs %.2f GiB of memory, %.2f GiB are available (compile with --memory, or a smaller --batch or --seq)",
-        (double)needed / gib, (double)available / gib);
+    return rt_error(m->path,
+                    "needs %.2f GiB of memory, %.2f GiB are available (compile with --memory, or a smaller "
+                    "--batch or --seq)",
+                    (double)needed / gib, (double)available / gib);
 }
 
 typedef struct Cpu {
@@ -160,5 +161,5 @@ static double cpu_sum_squares(Device *d, const tbc_tensor *const *tensors, size_
     return sum;
 }
 
-const DeviceKind device_cpu = {cpu_open,     cpu_close,    cpu_ok,   cpu_run,
+const DeviceKind device_cpu = {cpu_open,     cpu_close,    cpu_ok,   cpu_ok,         cpu_run,
                                cpu_transfer, cpu_transfer, cpu_zero, cpu_sum_squares};

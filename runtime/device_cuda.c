@@ -216,7 +216,7 @@ static bool check_launch(const Device *d, const tbc_launch *l, CUresult result) 
 }
 
 /* Waits for everything asked for so far. */
-static bool finish(const Device *d) {
+static bool cuda_finish(const Device *d) {
     Cuda *c = d->self;
     c->staged = 0;
     return check(d, c->cu.cuStreamSynchronize(c->stream));
@@ -227,7 +227,7 @@ static bool finish(const Device *d) {
 /* Staging memory for at most STAGING bytes. NULL: the device failed. */
 static char *stage(const Device *d, uint64_t bytes) {
     Cuda *c = d->self;
-    if (c->failed || (c->staged + bytes > STAGING && !finish(d))) return NULL;
+    if (c->failed || (c->staged + bytes > STAGING && !cuda_finish(d))) return NULL;
     char *at = c->staging + c->staged;
     c->staged += (bytes + 63) / 64 * 64;
     return at;
@@ -249,7 +249,8 @@ static void fetch(const Device *d, void *to, CUdeviceptr from, uint64_t bytes) {
     for (uint64_t done = 0; done < bytes; done += STAGING) {
         uint64_t n = bytes - done < STAGING ? bytes - done : STAGING;
         char *at = stage(d, n);
-        if (!at || !check(d, c->cu.cuMemcpyDtoHAsync_v2(at, from + done, n, c->stream)) || !finish(d)) return;
+        if (!at || !check(d, c->cu.cuMemcpyDtoHAsync_v2(at, from + done, n, c->stream)) || !cuda_finish(d))
+            return;
         memcpy((char *)to + done, at, n);
     }
 }
@@ -357,5 +358,5 @@ static double cuda_sum_squares(Device *d, const tbc_tensor *const *tensors, size
     return sum;
 }
 
-const DeviceKind device_cuda = {cuda_open,   cuda_close,    cuda_ok,   cuda_run,
+const DeviceKind device_cuda = {cuda_open,   cuda_close,    cuda_ok,   cuda_finish,     cuda_run,
                                 cuda_upload, cuda_download, cuda_zero, cuda_sum_squares};

@@ -287,6 +287,7 @@ static bool run(Run *r) {
         if (!one_step(r)) return false;
     progress_clear(&r->progress);
     if (o->save && !save(r)) return false;
+    if (!device_finish(&s->device)) return false;
     summarize(r);
     if (o->save) printf("saved %s\n", o->save);
     return true;

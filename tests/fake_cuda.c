@@ -76,6 +76,7 @@ static void sum_squares(const uint64_t *params, uint64_t block) {
 static void run_kernel(const Operation *op) {
     static char scratch[1 << 16];
     if (fault("run") && !strcmp(op->kernel, "forward")) sticky = ILLEGAL_ADDRESS;
+    if (fault("update") && !strcmp(op->kernel, "adamw")) sticky = ILLEGAL_ADDRESS;
     if (fault("project") && !strcmp(op->kernel, "ternary")) sticky = ILLEGAL_ADDRESS;
     if (sticky) return;
     if (!strcmp(op->kernel, "tbc_sum_squares")) {

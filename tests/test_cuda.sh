@@ -99,6 +99,7 @@ expect kernel "lacks kernel adamw" "$g" --verify
 expect shared "kernel adamw cannot have 65536 bytes of shared memory" "$g" --verify
 expect launch "kernel gradient failed on Fake GPU (sm_86) (w): CUDA_ERROR_FAKE" "$g" --data "$data" --save "$work/spoiled"
 expect run "Fake GPU (sm_86) failed in table 'train' (with --profile," "$g" --data "$data" --save "$work/spoiled"
+expect update "failed in table 'train'" "$g" --data "$data" --steps 1
 expect run "kernel forward failed on Fake GPU (sm_86) (loss)" "$g" --data "$data" --save "$work/spoiled" --profile
 expect run "failed in table 'backward'" "$gb" --data "$data" --clip 1 --save "$work/spoiled"
 expect run "failed in table 'eval'" "$g" --data "$data" --eval-only
