@@ -66,3 +66,16 @@ same_loss "$work/ck.log" "$work/hf.log"
 same_loss "$work/ck.log" "$work/latent.log"
 good "$work/hf.so" --weights "$work/hf" --verify
 grep -q 'full precision' "$work/out" || fail "the export is quantised again"
+
+# llama.cpp continues a text greedily as we do, from the quantised weights and from those in f16.
+if [ -z "${LLAMA_PYTHON-}" ]; then
+    echo "skipped: llama.cpp (LLAMA_PYTHON names no Python with llama-cpp-python)"
+    exit 0
+fi
+good "$m" --resume "$work/ck" --generate "static const" --temperature 0 --max-tokens 20
+mv "$work/out" "$work/ours"
+for file in now f16; do
+    "$LLAMA_PYTHON" "$TBC_SOURCE/tests/llama_greedy.py" "$work/$file.gguf" 1 20 "static const" >"$work/theirs" 2>"$work/err" ||
+        fail "llama.cpp, $file.gguf: $(cat "$work/err")"
+    cmp "$work/ours" "$work/theirs" || fail "llama.cpp, $file.gguf: $(cat "$work/theirs"), not $(cat "$work/ours")"
+done
