@@ -36,6 +36,12 @@ typedef struct Kernel {
     enum tbc_math math;
 } Kernel;
 
+/* A kernel's name, an identifier, and what is equal for equal kernels only (names.c). */
+typedef struct KernelName {
+    const char *name, *key;
+} KernelName;
+KernelName kernel_name(const KernelDesc *, Arena *);
+
 /* The generators of a kind for the target at hand (kinds.c). A kind may have none for a GPU: then the size is
  * all 0, and nothing may be generated. */
 bool kernel_exists(const KernelDesc *, const Target *);
