@@ -504,8 +504,8 @@ START_TEST(test_long_rows) {
 END_TEST
 
 int main(void) {
-#ifdef __SANITIZE_ADDRESS__ /* what is interpreted for a GPU is not instrumented, takes long, and upsets the \
-                               leak checker */
+    /* GPU code is not instrumented, takes long here, and upsets the leak checker. */
+#ifdef __SANITIZE_ADDRESS__
     int devices = TEST_GPU;
 #else
     int devices = test_devices();
