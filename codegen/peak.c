@@ -27,8 +27,11 @@ void gen_peak(Gen *g, const char *name, const PeakDesc *d) {
     LLVMValueRef x = operand(g, d->type);
     for (int i = 0; i < count; i++) gen_store(g, LLVMConstNull(vec), sum[i] = gen_alloca(g, vec, "sum"));
     Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, STEPS), 1, "step");
-    for (int i = 0; i < count; i++)
-        gen_store(g, pairs_add(g, d->type, gen_load(g, vec, sum[i]), x, x), sum[i]);
+    for (int i = 0; i < count; i++) {
+        LLVMValueRef so_far = gen_load(g, vec, sum[i]);
+        LLVMValueRef a = d->type == PANELS_I16 ? so_far : x; /* or the product would leave the loop */
+        gen_store(g, pairs_add(g, d->type, so_far, a, x), sum[i]);
+    }
     gen_loop_end(g, &loop);
     for (int i = 0; i < count; i++)
         gen_store(g, gen_load(g, vec, sum[i]), gen_at(g, vec, g->scratch, gen_i64(g, i)));
