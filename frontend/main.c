@@ -321,7 +321,9 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
-    c->passes.keep_gradients = is_gpu(c);
+    /* Without instructions for bf16 the updating product takes longer than its parts. */
+    bool slow_bf16 = c->precision && strcmp(c->precision, "bf16") == 0 && !target.bf16;
+    c->passes.keep_gradients = is_gpu(c) || slow_bf16;
     Buf recomputed = {0};
     c->passes.recomputed = &recomputed;
     c->passes.memory.beside = beside_arena, c->passes.memory.context = &target;
