@@ -5,18 +5,23 @@
  * CPU that memory is the arena. On a GPU it is a mirror of the arena, of which only the pages that are
  * touched cost anything, and which holds only what has crossed:
  *
- *     what                        crosses to the device               back
- *     constants                   when the device is opened
- *     parameters, moments         once they are loaded (session)      before they are saved, exported, looked
- * at inputs of a table           before each run of it outputs, codes after the run, when they are read
- *     gradients, temporaries      never                               only to be looked at (diagnose)
+ *   constants: to the device when it is opened
+ *
+ *   parameters, moments: to the device once they are loaded (session), back before they are saved or exported
+ *
+ *   inputs of a table: to the device before each run of it
+ *
+ *   outputs, codes: back after the run, when they are read
+ *
+ *   gradients, temporaries: back only to be looked at (diagnose)
  *
  * Whoever writes a tensor calls device_upload before the run that reads it, and whoever reads one calls
  * device_download after the run that wrote it; on the CPU both do nothing. Uploads, runs and zeroing happen
  * in the order in which they were asked for, but later: only downloads and sums wait for them.
  *
  * That is also when an error of a GPU comes to light. It is printed once; from then on the calls do nothing,
- * downloads leave what was there, and device_ok says false: ask it before results are believed. */
+ * downloads leave what was there, and device_ok says false: ask it before results are believed, and
+ * device_finish before a run is said to have succeeded. */
 #ifndef TBC_RT_DEVICE_H
 #define TBC_RT_DEVICE_H
 
