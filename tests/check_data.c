@@ -53,6 +53,24 @@ START_TEST(normals_have_their_moments) {
 }
 END_TEST
 
+/* The formula in rng.h, in double. */
+START_TEST(normals_are_those_of_box_and_muller) {
+    enum { N = 4 * RNG_BLOCKS * 20 + 5 };
+    static float x[N + 1];
+    uint64_t stream = rng_stream("w") + 1;
+    x[N] = 7;
+    rng_normals(8, stream, 0.5, x, N);
+    for (int i = 0; i < N; i++) {
+        uint32_t block[4], *word = block + i % 4 / 2 * 2;
+        rng_block(8, stream, (uint64_t)i / 4, block);
+        double radius = 0.5 * sqrt(-2 * log(((word[0] >> 1) + 0.5) / 0x1p31));
+        double angle = M_PI * word[1] / 0x1p31;
+        ck_assert_double_eq_tol(x[i], radius * (i % 2 ? sin(angle) : cos(angle)), 2e-6);
+    }
+    ck_assert_float_eq(x[N], 7);
+}
+END_TEST
+
 START_TEST(init_depends_on_seed_and_name_only) {
     float a[999], b[999];
     const int64_t dim[] = {27, 37};
@@ -537,6 +555,7 @@ int main(void) {
     tcase_add_test(tests, philox_known_answers);
     tcase_add_test(tests, uniform_is_in_range);
     tcase_add_test(tests, normals_have_their_moments);
+    tcase_add_test(tests, normals_are_those_of_box_and_muller);
     tcase_add_test(tests, init_depends_on_seed_and_name_only);
     tcase_add_test(tests, order_visits_every_row_once_an_epoch);
     tcase_add_test(tests, order_differs_by_epoch_and_seed);
