@@ -5,11 +5,14 @@
 #include "error.h"
 #include "parallel.h"
 #include <inttypes.h>
+#include <linux/mempolicy.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* ---- memory */
 
@@ -45,6 +48,21 @@ static bool out_of_memory(const LoadedModule *m, uint64_t needed, uint64_t avail
                     (double)needed / gib, (double)available / gib);
 }
 
+/* On a machine with several memory nodes, puts the pages on all of them in turn. Any thread takes any tile,
+ * so no node is nearer to a page's users than another, and the bandwidth of all is there for each kernel.
+ * Left to themselves, pages come from the node of whoever touches them first: one thread, where weights are
+ * loaded. A policy that the user chose (numactl) stays; a kernel that forbids it does no harm. */
+static void interleave(void *at, uint64_t bytes) {
+    enum { BITS = 8 * sizeof(unsigned long), NODES = 1024 };
+    unsigned long allowed[NODES / BITS] = {0};
+    int policy;
+    if (syscall(SYS_get_mempolicy, &policy, NULL, 0UL, NULL, 0UL) || policy != MPOL_DEFAULT) return;
+    if (syscall(SYS_get_mempolicy, NULL, allowed, (unsigned long)NODES, NULL,
+                (unsigned long)MPOL_F_MEMS_ALLOWED))
+        return;
+    syscall(SYS_mbind, at, bytes, (long)MPOL_INTERLEAVE, allowed, (unsigned long)NODES, 0UL);
+}
+
 typedef struct Cpu {
     char *scratch; /* 64-byte aligned, one slice a thread */
     uint64_t scratch_slice;
@@ -65,6 +83,7 @@ static bool cpu_open(Device *d, int threads) {
         return out_of_memory(d->module, needed, available);
     madvise(d->arena, d->arena_bytes, MADV_HUGEPAGE); /* fewer TLB misses; not having huge pages is fine */
     madvise(cpu->scratch, scratch, MADV_HUGEPAGE);
+    interleave(d->arena, d->arena_bytes); /* scratch is each thread's own */
     return true;
 }
 

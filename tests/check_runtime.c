@@ -6,6 +6,8 @@
 #include "../runtime/parallel.h"
 #include "../runtime/verify.h"
 #include <math.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* ---- options */
 
@@ -250,6 +252,30 @@ START_TEST(too_much_memory_is_refused) {
     Device d;
     ck_assert(module_load(&m, build_module("m.so", "-DARENA='(1ull<<46)'")));
     ck_fails(device_open(&d, &m, "cpu", 1), "needs 65536.00 GiB of memory");
+    module_unload(&m);
+}
+END_TEST
+
+/* The arena lies on all memory nodes in turn, where the kernel lets a process say so: numa_maps has a line
+ * for each mapping, its address and policy first. */
+START_TEST(the_arena_is_interleaved) {
+    LoadedModule m;
+    Device d;
+    FILE *maps = fopen("/proc/self/numa_maps", "r");
+    if (!maps || syscall(SYS_get_mempolicy, NULL, NULL, 0UL, NULL, 0UL)) {
+        printf("skipped: memory policies cannot be set here\n");
+        if (maps) fclose(maps);
+        return;
+    }
+    ck_assert(module_load(&m, build_module("m.so", "")));
+    ck_assert(device_open(&d, &m, "cpu", 1));
+    char begin[64], line[4096];
+    size_t n = (size_t)snprintf(begin, sizeof begin, "%lx interleave:", (unsigned long)d.arena);
+    bool found = false;
+    while (!found && fgets(line, sizeof line, maps)) found = strncmp(line, begin, n) == 0;
+    ck_assert(found);
+    fclose(maps);
+    device_close(&d);
     module_unload(&m);
 }
 END_TEST
@@ -561,6 +587,7 @@ int main(void) {
     tcase_add_test(tests, descriptor_is_checked);
     tcase_add_test(tests, every_tile_runs_once);
     tcase_add_test(tests, too_much_memory_is_refused);
+    tcase_add_test(tests, the_arena_is_interleaved);
     tcase_add_test(tests, threads_do_not_change_results);
     tcase_add_test(tests, resuming_changes_nothing);
     tcase_add_test(tests, resuming_something_else_is_refused);
