@@ -1,6 +1,6 @@
-/* autodiff: reverse-mode differentiation of @train, and of @warmup where there is one. The forward nodes stay; the gradient of its output
- * "loss" (f32[1]) follows, node by node in reverse order, by the rules of grads.c; at last come the outputs
- * NAME.grad, one for each parameter in the order of their declaration. */
+/* autodiff: reverse-mode differentiation of @train, and of @warmup where there is one. The forward nodes stay; the
+ * gradient of its output "loss" (f32[1]) follows, node by node in reverse order, by the rules of grads.c; at last come
+ * the outputs NAME.grad, one for each parameter in the order of their declaration. */
 #include "pass.h"
 
 #include <string.h>

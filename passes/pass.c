@@ -57,7 +57,7 @@ Val *pass_map(PassCtx *ctx, const Graph *from) {
 
 /* ---- the driver */
 
-/* One run of the driver;. */
+/* One run of the driver. */
 typedef struct Run {
     Module *m;
     Diag *diag;

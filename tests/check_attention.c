@@ -1,7 +1,7 @@
 /* Causal attention, its gradients and its step of decoding against plain loops in f64: odd lengths, grouped and
  * single key heads, head dims around the register tiles. In bf16, the loops round what ir/eval_bf16.c says. */
 #include "kernel_test.h"
-#include <check.h>
+#include "suite.h"
 
 static const AttnDesc cases[] = {
     /* b, s, h, g, d, scale */
@@ -214,9 +214,5 @@ int main(void) {
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
     tcase_add_test(c, scratch_does_not_grow_with_length);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return run_suite(s);
 }

@@ -494,5 +494,5 @@ int main(void) {
     tcase_add_loop_test(tests, a_crash_leaves_the_old_or_the_new, 0, 2);
     tcase_add_test(tests, files_of_the_user_are_kept);
     tcase_add_test(tests, places_that_must_stay_in_place);
-    return run_suite("checkpoint", tests);
+    return run_tests("checkpoint", tests);
 }

@@ -576,5 +576,5 @@ int main(void) {
     tcase_add_test(tests, windows_overlap);
     tcase_add_test(tests, fingerprint_sees_content);
     tcase_add_test(tests, data_errors);
-    return run_suite("data", tests);
+    return run_tests("data", tests);
 }

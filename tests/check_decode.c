@@ -8,7 +8,7 @@
 #include "../passes/pass.h"
 #include "../runtime/device.h"
 #include "../runtime/rng.h"
-#include <check.h>
+#include "suite.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,9 +245,5 @@ int main(void) {
     tcase_add_loop_test(c, decode_equals_eval, 0, MODELS);
     tcase_add_test(c, update_leaves_codes);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return run_suite(s);
 }

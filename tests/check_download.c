@@ -328,5 +328,5 @@ int main(void) {
     tcase_add_test(tests, data_set_is_fetched_and_unpacked);
     tcase_add_test(tests, data_set_errors);
     tcase_add_test(tests, damaged_archives);
-    return run_suite("download", tests);
+    return run_tests("download", tests);
 }

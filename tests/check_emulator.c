@@ -1,7 +1,6 @@
 /* The emulated device (tests/emulator): each instruction against results derived by hand from the PTX ISA
  * (emulator/vectors.def), exchange between different lanes, refusals of what is not known, and every report
  * of the strict device: that it comes, and that correct code brings none. */
-#include <check.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "emulator/api.h"
+#include "suite.h"
 
 static int launch(Handle m, const char *name, unsigned blocks, unsigned threads, CUdeviceptr a,
                   CUdeviceptr b) {
@@ -386,9 +386,5 @@ int main(void) {
     tcase_add_test(t, work_is_late);
     tcase_add_test(t, graphs);
     tcase_add_test(t, limits);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

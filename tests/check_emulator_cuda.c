@@ -1,6 +1,5 @@
 /* The emulated device runs what nvcc makes of CUDA (emulator/cuda/kernels.cu): every kernel against the same
  * sum in C. Skipped where there is no nvcc. */
-#include <check.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -9,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "emulator/api.h"
+#include "suite.h"
 
 enum { PTX_BYTES = 1 << 20 };
 static char *ptx;
@@ -188,10 +188,7 @@ int main(void) {
     tcase_add_test(t, integers);
     tcase_add_test(t, halves);
     tcase_add_test(t, maths);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int failed = run_suite(suite);
     free(ptx);
-    return failed != 0;
+    return failed;
 }

@@ -1,8 +1,8 @@
 /* The interpreter: every op on worked examples, attention's gradient by differences, errors in what is
  * bound, and the numbers of the ternary format. */
 #include "ir_cases.h"
+#include "suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -318,9 +318,5 @@ int main(void) {
     suite_add_tcase(s, ops);
     suite_add_tcase(s, bindings);
     suite_add_tcase(s, ternary);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

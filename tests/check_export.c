@@ -560,5 +560,5 @@ int main(void) {
     tcase_add_test(tests, weights_that_are_not_finite);
     tcase_add_test(tests, a_full_disk_leaves_nothing);
     tcase_add_test(tests, places_that_are_not_overwritten);
-    return run_suite("export", tests);
+    return run_tests("export", tests);
 }

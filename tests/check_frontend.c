@@ -3,8 +3,8 @@
 #include "../frontend/args.h"
 #include "../frontend/build.h"
 #include "../frontend/suggest.h"
+#include "suite.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
@@ -687,9 +687,5 @@ int main(void) {
     tcase_add_test(t, schema_ops);
     tcase_add_test(t, fuzz);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

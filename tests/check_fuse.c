@@ -1,8 +1,7 @@
 /* fuse and fuse-loss on random models: the interpreter's results stay, and what the passes promise holds. */
 #include "../passes/pass.h"
 #include "random_graph.h"
-
-#include <check.h>
+#include "suite.h"
 
 #define MODELS    300
 #define LONG      40 /* with enough rows for several chunks of logits */
@@ -162,9 +161,5 @@ int main(void) {
     tcase_add_loop_test(t, fuse_keeps_results, 0, MODELS / BATCH);
     tcase_add_loop_test(t, fuse_loss_keeps_results, 0, LONG / BATCH);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,7 +1,7 @@
 /* Matrix products in f32 and bf16: every storage of A and B, sizes around every block edge, against sums in f64
  * of what bf16 rounds its operands to (ir/eval_bf16.c). */
 #include "kernel_test.h"
-#include <check.h>
+#include "suite.h"
 
 /* clang-format off */
 static const GemmDesc cases[] = {
@@ -247,9 +247,5 @@ int main(void) {
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 4);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return run_suite(s);
 }

@@ -1,7 +1,7 @@
 /* The product with AdamW and projection as its epilogue: every bit of the new weights, moments, codes and
  * scales is that of the three kernels that it replaces, which have tests of their own. */
 #include "kernel_test.h"
-#include <check.h>
+#include "suite.h"
 
 static const GemmAdamwDesc cases[] = {
     /* m, n, k, group: all of a row in one tile */
@@ -162,9 +162,5 @@ int main(void) {
     tcase_add_test(c, compiles_for_avx512);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return run_suite(s);
 }

@@ -2,7 +2,7 @@
  * (the same rounding of activations, so nearly equal) and against exact products (so much is lost by it);
  * activations with outliers, zeros, subnormals, NaN and infinity. */
 #include "kernel_test.h"
-#include <check.h>
+#include "suite.h"
 
 /* clang-format off */
 static const GemmDesc cases[] = {
@@ -251,9 +251,5 @@ int main(void) {
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 4);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return run_suite(s);
 }

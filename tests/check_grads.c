@@ -4,8 +4,7 @@
 #include "../passes/pass.h"
 #include "random_graph.h"
 #include "seeds.h"
-
-#include <check.h>
+#include "suite.h"
 
 static const PassOptions options = {.verify = true};
 
@@ -332,9 +331,5 @@ int main(void) {
     tcase_add_loop_test(t, whole_layer, 0, 3);
     tcase_add_loop_test(t, straight_through, 0, 10);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

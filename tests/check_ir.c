@@ -1,7 +1,7 @@
 /* The IR: text form both ways, shape rules, the verifier, graph building, and memory and files below it. */
 #include "ir_cases.h"
+#include "suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <float.h>
 #include <stdlib.h>
@@ -743,9 +743,5 @@ int main(void) {
     suite_add_tcase(s, text);
     suite_add_tcase(s, graphs);
     suite_add_tcase(s, base);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,7 +1,7 @@
 /* The inline exp, log, rsqrt and sigmoid against libm in double precision, over all of f32's range: every
  * STRIDE-th bit pattern and the special values, as vectors and as scalars. */
 #include "kernel_test.h"
-#include <check.h>
+#include "suite.h"
 
 #define STRIDE 509 /* of the 2^32 patterns: prime, so that mantissas vary with every exponent */
 
@@ -139,9 +139,5 @@ int main(void) {
     tcase_add_loop_test(t, test_specials, 0, N);
     tcase_add_loop_test(t, test_wide, 0, N);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,7 +3,7 @@
 #include "../codegen/gen.h"
 #include "../ir/ir.h"
 #include "device_test.h"
-#include <check.h>
+#include "suite.h"
 
 static const int64_t counts[] = {1, 7, 33, 64, 1003, 100003};
 enum { COUNTS = sizeof counts / sizeof *counts };
@@ -95,9 +95,5 @@ int main(void) {
     tcase_add_loop_test(t, rounding_is_right_on_average, 0, 3);
     tcase_add_test(t, some_numbers_are_not_rounded);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

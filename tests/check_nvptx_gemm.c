@@ -163,9 +163,5 @@ int main(void) {
     }
     tcase_add_loop_test(c, nothing_spills, 0, KINDS);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return run_suite(s);
 }

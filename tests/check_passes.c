@@ -4,8 +4,8 @@
 #include "../passes/pass.h"
 #include "random_graph.h"
 #include "seeds.h"
+#include "suite.h"
 
-#include <check.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -446,9 +446,5 @@ int main(void) {
     tcase_add_test(d, dump_errors_are_diagnostics);
     tcase_add_test(d, dumps_are_complete);
     suite_add_tcase(s, d);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -6,8 +6,7 @@
 #include "../passes/rerun.h"
 #include "random_storage.h"
 #include "seeds.h"
-
-#include <check.h>
+#include "suite.h"
 
 #define MODELS    SEEDS_OF(300) /* random modules */
 #define LONG      SEEDS_OF(30) /* with enough rows for several chunks of logits */
@@ -466,9 +465,5 @@ int main(void) {
     tcase_add_loop_test(t, unscheduled_storage_runs, 0, (STORAGES + BATCH - 1) / BATCH);
     tcase_add_loop_test(t, plans_are_tight, 0, sizeof real_models / sizeof *real_models);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -369,5 +369,5 @@ int main(void) {
     tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGINT, 0, 1);
     tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGTERM, 1, 2);
     tcase_add_test(tests, an_interrupted_evaluation_does_not_count);
-    return run_suite("recipe", tests);
+    return run_tests("recipe", tests);
 }

@@ -2,7 +2,7 @@
  * for row lengths around the vector widths and several kinds of broadcasting. */
 #include "device_test.h"
 #include "seeds.h"
-#include <check.h>
+#include "suite.h"
 
 /* ---- bodies under construction */
 
@@ -520,9 +520,5 @@ int main(void) {
     tcase_add_loop_test(t, test_wide, 0, 2);
     tcase_add_test(t, test_long_rows);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

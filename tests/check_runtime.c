@@ -603,5 +603,5 @@ int main(void) {
     tcase_add_test(tests, sampling_penalises_repetition);
     tcase_add_test(tests, f16_rounds_to_nearest_even);
     tcase_add_test(tests, groups_are_compared_bit_by_bit);
-    return run_suite("runtime", tests);
+    return run_tests("runtime", tests);
 }

@@ -309,5 +309,5 @@ int main(void) {
     tcase_add_test(tests, survives_mutation);
     tcase_add_loop_test(tests, full_disk_keeps_the_old_file, 0, 2);
     tcase_add_test(tests, cannot_create);
-    return run_suite("safetensors", tests);
+    return run_tests("safetensors", tests);
 }

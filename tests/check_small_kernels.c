@@ -1,7 +1,7 @@
 /* Kernels around the big ones: ternary projection and decoding (bit for bit), embedding and its gradient,
  * AdamW, sums over rows, copies. */
 #include "device_test.h"
-#include <check.h>
+#include "suite.h"
 
 /* Loop tests come once for each device. */
 
@@ -392,9 +392,5 @@ int main(void) {
     tcase_add_loop_test(t, test_copy_fill, 0, devices * COUNTS);
     tcase_add_loop_test(t, test_wide, 0, 2);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -653,5 +653,5 @@ int main(void) {
     tcase_add_test(tests, corpora_are_tokenized);
     tcase_add_test(tests, qwen3_golden_strings);
     tcase_add_loop_test(tests, qwen3_whole_files, 0, sizeof counts / sizeof *counts);
-    return run_suite("tokenizer", tests);
+    return run_tests("tokenizer", tests);
 }

@@ -123,5 +123,5 @@ END_TEST
 int main(void) {
     TCase *tests = tcase_create("transformers");
     tcase_add_loop_test(tests, logits, 0, sizeof cases / sizeof *cases);
-    return run_suite("transformers", tests);
+    return run_tests("transformers", tests);
 }

@@ -3,7 +3,7 @@
 #ifndef TBC_GGUF_READER_H
 #define TBC_GGUF_READER_H
 
-#include <check.h>
+#include "suite.h"
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -11,7 +11,7 @@
 
 #include "../codegen/tool.h"
 #include "device_test.h"
-#include <check.h>
+#include "suite.h"
 
 /* ---- against the interpreter */
 

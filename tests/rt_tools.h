@@ -4,7 +4,7 @@
 #define TBC_RT_TOOLS_H
 
 #include "rng.h"
-#include <check.h>
+#include "suite.h"
 #include <ftw.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -142,16 +142,12 @@ static inline size_t mutate(unsigned char *file, size_t n, size_t hot, uint64_t 
 }
 
 /* Main of a suite: runs one test case with the scratch folder around every test. */
-static inline int run_suite(const char *name, TCase *tests) {
+static inline int run_tests(const char *name, TCase *tests) {
     Suite *suite = suite_create(name);
     tcase_add_checked_fixture(tests, scratch_setup, scratch_teardown);
     tcase_set_timeout(tests, 120);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }
 
 #endif
