@@ -15,11 +15,13 @@ typedef struct Target {
     int sm;            /* a GPU's compute capability, 80 for sm_80; 0: a CPU */
     int vl;            /* f32 lanes of a vector register: 8 or 16; of a GPU thread's widest access: 4 */
     int mr, nr;        /* CPU: GEMM register tile: rows, columns (a multiple of vl) */
+    int cores;         /* CPU: that tiles are made for; results do not depend on it */
     int64_t l1, l2, l3;
 } Target;
 
-/* cpu NULL: the host. False, reported, if the CPU is not known or is below x86-64-v3. */
-bool target_init(Target *, const char *cpu, Arena *, Diag *);
+/* cpu NULL: the host. cores 0: as many as the host has. False, reported, if the CPU is not known or is below
+ * x86-64-v3. */
+bool target_init(Target *, const char *cpu, int64_t cores, Arena *, Diag *);
 /* The same CPU without those instructions, for a module that has no use for them. */
 Target target_without(const Target *, bool vnni, bool bf16, Arena *);
 /* An NVIDIA GPU: sm_80 (gpu NULL), sm_86, .. False, reported, if it is not known. */

@@ -24,6 +24,7 @@ int64_t gemm_part(int64_t n, int64_t parts, int64_t unit) {
 }
 
 enum { MAX_ROWS = 1024, MAX_COLS = 1024 }; /* of C in a tile: bounds scratch, unless a unit is wider */
+enum { FEW_CORES = 16 };                   /* fewer get tiles for that many: none waits long for the last */
 
 /* Halves the block of a tile, its longer side first, until there are `tiles` of them or it is down to
  * min_rows x min_cols. */
@@ -42,10 +43,12 @@ static void split(const GemmDesc *d, Blocking *b, int64_t tiles, int64_t min_row
 
 Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
     int64_t cols = max64(MAX_COLS / unit * unit, unit), rows = min64(MAX_ROWS * MAX_COLS / cols, MAX_ROWS);
+    const int64_t cores = max64(t->cores, FEW_CORES);
     Blocking b = {.row_tiles = gemm_ceil_div(d->m, rows), .col_tiles = gemm_ceil_div(d->n, cols)};
-    split(d, &b, 64, 192, 384);        /* packing costs a few per cent of the product */
-    split(d, &b, 16, 96, 192);         /* more, but 16 cores share even a small product */
-    split(d, &b, 16, d->m, 4 * t->nr); /* a few rows (decoding): packing B is all, and is shared by columns */
+    split(d, &b, 4 * cores, 192, 384); /* packing costs a few per cent of the product */
+    split(d, &b, cores, 96, 192);      /* more, but all cores share even a small product */
+    split(d, &b, cores, d->m,
+          4 * t->nr); /* a few rows (decoding): packing B is all, and is shared by columns */
     b.rows = gemm_part(d->m, b.row_tiles, t->mr);
     b.cols = gemm_part(d->n, b.col_tiles, unit);
     b.row_tiles = gemm_ceil_div(d->m, b.rows);

@@ -81,7 +81,8 @@ static Cpu host_cpu(Arena *arena) {
     return cpu;
 }
 
-static int64_t cache_size(int which, int64_t otherwise) {
+/* What sysconf says of the host. */
+static int64_t host_has(int which, int64_t otherwise) {
     long n = sysconf(which);
     return n > 0 ? n : otherwise;
 }
@@ -108,7 +109,7 @@ Target target_without(const Target *t, bool vnni, bool bf16, Arena *arena) {
     return out;
 }
 
-bool target_init(Target *t, const char *cpu, Arena *arena, Diag *diag) {
+bool target_init(Target *t, const char *cpu, int64_t cores, Arena *arena, Diag *diag) {
     Cpu host = {0};
     const Cpu *c = cpu ? find_cpu(cpu) : &host;
     if (!c) {
@@ -132,9 +133,10 @@ bool target_init(Target *t, const char *cpu, Arena *arena, Diag *diag) {
                   .vl = level->vl,
                   .mr = level->mr,
                   .nr = level->nr,
-                  .l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE, 32 << 10),
-                  .l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, 512 << 10),
-                  .l3 = cache_size(_SC_LEVEL3_CACHE_SIZE, 16 << 20)};
+                  .cores = (int)(cores ? cores : host_has(_SC_NPROCESSORS_ONLN, 1)),
+                  .l1 = host_has(_SC_LEVEL1_DCACHE_SIZE, 32 << 10),
+                  .l2 = host_has(_SC_LEVEL2_CACHE_SIZE, 512 << 10),
+                  .l3 = host_has(_SC_LEVEL3_CACHE_SIZE, 16 << 20)};
     *t = target_without(t, false, false, arena);
     return true;
 }

@@ -19,6 +19,8 @@ const char help_all[] =
     "                                 accumulation (fused)\n"
     "    --target x86-64|nvptx64      what to generate code for (x86-64)\n"
     "    --cpu NAME                   LLVM's name of the CPU (this one)\n"
+    "    --cores N                    how many cores kernels are cut up for (this machine's); results are "
+    "the same\n"
     "    --gpu sm_80                  the oldest GPU architecture that nvptx64 code must run on (sm_80)\n"
     "    --precision f32|i16|bf16     of products: f32; i16: those with ternary weights, forward and to the\n"
     "                                 activations' gradients, with activations rounded to 16 bits by\n"

@@ -113,9 +113,12 @@ static bool write_tir(const Module *m, const char *path, Diag *diag) {
 
 /* ---- tbc compile */
 
+enum { MAX_CORES = 4096 };
+
 typedef struct Compile {
     const char *input, *out, *target, *cpu, *gpu, *precision, *grads, *emit;
     SpecOptions sizes;
+    int64_t cores;
     ArgList print_after;
     PassOptions passes;
 } Compile;
@@ -142,6 +145,7 @@ static int parse_compile(int argc, char **argv, Compile *c) {
         {"--target", ARG_TEXT, &c->target, "x86-64|nvptx64"},
         {"--cpu", ARG_TEXT, &c->cpu, NULL},
         {"--gpu", ARG_TEXT, &c->gpu, NULL},
+        {"--cores", ARG_COUNT, &c->cores, NULL},
         {"--precision", ARG_TEXT, &c->precision, "f32|i16|bf16"},
         {"--batch", ARG_COUNT, &c->sizes.batch, NULL},
         {"--seq", ARG_COUNT, &c->sizes.seq, NULL},
@@ -158,6 +162,7 @@ static int parse_compile(int argc, char **argv, Compile *c) {
     if (!status) status = check_passes(c);
     if (status) return status;
     if (c->sizes.batch > MAX_BATCH) return usage_error("--batch: %lld at most", (long long)MAX_BATCH);
+    if (c->cores > MAX_CORES) return usage_error("--cores: %d at most", MAX_CORES);
     if (c->sizes.seq > MAX_SEQ) return usage_error("--seq: %lld at most", (long long)MAX_SEQ);
     if (!c->emit) c->emit = "so";
     if (!c->out && strcmp(c->emit, "so") == 0) c->out = "train.so";
@@ -171,6 +176,7 @@ static bool is_gpu(const Compile *c) {
 /* Options that belong to one target. */
 static int check_target(const Compile *c) {
     if (is_gpu(c) && c->cpu) return usage_error("--cpu %s: --target nvptx64 takes --gpu", c->cpu);
+    if (is_gpu(c) && c->cores) return usage_error("--cores: --target nvptx64 is for GPUs");
     if (!is_gpu(c) && c->gpu) return usage_error("--gpu %s needs --target nvptx64", c->gpu);
     if (!is_gpu(c) && strcmp(c->emit, "ptx") == 0) return usage_error("--emit ptx needs --target nvptx64");
     return DONE;
@@ -317,7 +323,8 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     Arena *arena = arena_new();
     Target target = {0};
     Module *m = NULL;
-    bool ok = is_gpu(c) ? target_init_gpu(&target, c->gpu, diag) : target_init(&target, c->cpu, arena, diag);
+    bool ok = is_gpu(c) ? target_init_gpu(&target, c->gpu, diag)
+                        : target_init(&target, c->cpu, c->cores, arena, diag);
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);

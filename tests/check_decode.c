@@ -74,7 +74,7 @@ static void compile(const Model *model, bool buffer, const char *path) {
     Module *m = build_spec(config, &src);
     unlink(config);
     Target target;
-    ck_assert(m && target_init(&target, NULL, src.arena, &diag));
+    ck_assert(m && target_init(&target, NULL, 0, src.arena, &diag));
     ck_assert(passes_run_all(m, &diag, &(PassOptions){.verify = true, .grads_buffer = buffer}));
     ck_assert(codegen_emit(m, &target, EMIT_SO, path, &diag));
     module_free(m);

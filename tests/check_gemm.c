@@ -221,7 +221,8 @@ START_TEST(microkernel_does_not_spill) {
 }
 END_TEST
 
-/* Large problems are cut into enough tiles to share, and scratch stays small whatever the size. */
+/* Problems are cut into enough tiles to share, small ones too where there are many cores, and scratch stays
+ * small whatever the size. */
 START_TEST(tiles_and_scratch_are_bounded) {
     const Target *t = test_target(NULL);
     GemmDesc layer = {.m = 1024, .n = 3072, .k = 1024, .b = GEMM_B_T2_NK, .group = 128};
@@ -229,6 +230,10 @@ START_TEST(tiles_and_scratch_are_bounded) {
     GemmDesc deep = {.m = 1024, .n = 1024, .k = 151936};
     ck_assert_uint_ge(gemm_tiles(&layer, t), 8);
     ck_assert_uint_ge(gemm_tiles(&head, t), 64);
+    Target many = *t;
+    many.cores = 64;
+    ck_assert_uint_ge(gemm_tiles(&layer, &many), 64);
+    ck_assert_uint_ge(gemm_tiles(&(GemmDesc){.m = 1024, .n = 512, .k = 512, .b = GEMM_B_NK}, &many), 64);
     ck_assert_uint_le(gemm_scratch(&head, t), 4 << 20);
     ck_assert_uint_le(gemm_scratch(&deep, t), 4 << 20);
 }

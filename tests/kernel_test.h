@@ -31,7 +31,7 @@ static inline const Target *test_target(const char *cpu) {
     static Arena *arena; /* reachable until the end, so that it is no leak */
     if (!arena) arena = arena_new();
     Target *t = arena_alloc(arena, sizeof *t);
-    if (!target_init(t, cpu, arena, &diag)) abort();
+    if (!target_init(t, cpu, 0, arena, &diag)) abort();
     return t;
 }
 

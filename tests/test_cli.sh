@@ -58,6 +58,8 @@ expect 2 'tbc ops takes no arguments' ops x
 # ---- targets
 expect 2 '--emit ptx needs --target nvptx64' compile "$spec" --emit ptx
 expect 2 '--gpu sm_80 needs --target nvptx64' compile "$spec" --gpu sm_80
+expect 2 '--cores: --target nvptx64 is for GPUs' compile "$spec" --target nvptx64 --cores 8
+expect 2 '--cores: 4096 at most' compile "$spec" --cores 5000
 expect 2 '--cpu haswell: --target nvptx64 takes --gpu' compile "$spec" --target nvptx64 --cpu haswell
 expect 1 '--gpu sm_70: not a known architecture (sm_80,' compile "$spec" --target nvptx64 --gpu sm_70
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A compiled model trains: the same bits for any number of threads and across a resume, the same codes as an
+# A compiled model trains: the same bits for any number of threads and cores and across a resume, the same codes as an
 # independent projection, and, where the data home has a golden loss curve beside it, PyTorch's curve.
 set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
@@ -13,16 +13,19 @@ cat >"$work/config.json" <<'JSON'
   "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 48, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
   "tie_word_embeddings": true }
 JSON
-"$tbc" compile "$work/config.json" -o "$work/m.so" --batch 3 --seq 150 || fail compile
+"$tbc" compile "$work/config.json" -o "$work/m.so" --batch 3 --seq 150 --cores 1 || fail compile
+"$tbc" compile "$work/config.json" -o "$work/cut.so" --batch 3 --seq 150 --cores 64 || fail "compile --cores"
+cmp -s "$work/m.so" "$work/cut.so" && fail "64 cores get the tiles of one"
 cat "$TBC_SOURCE"/runtime/*.c >"$work/text"
-train() { "$run" "$work/m.so" --data "$work/text" --quiet "$@" >"$work/out" || fail "train $*"; }
+train() { "$run" "${module:-$work/m.so}" --data "$work/text" --quiet "$@" >"$work/out" || fail "train $*"; }
 
-for threads in 1 2 4; do train --steps 4 --threads $threads --save "$work/$threads" --log "$work/$threads.log"; done
-for threads in 2 4; do
+for threads in 1 2; do train --steps 4 --threads $threads --save "$work/$threads" --log "$work/$threads.log"; done
+module=$work/cut.so train --steps 4 --threads 4 --save "$work/cut" --log "$work/cut.log"
+for other in 2 cut; do
     for file in model optimizer; do
-        cmp "$work/1/$file.safetensors" "$work/$threads/$file.safetensors" || fail "$threads threads give another $file"
+        cmp "$work/1/$file.safetensors" "$work/$other/$file.safetensors" || fail "another $file than on one core: $other"
     done
-    [ "$(losses "$work/1.log")" = "$(losses "$work/$threads.log")" ] || fail "$threads threads give other losses"
+    [ "$(losses "$work/1.log")" = "$(losses "$work/$other.log")" ] || fail "other losses than on one core: $other"
 done
 
 train --steps 2 --save "$work/half" --log "$work/half.log"

@@ -15,6 +15,7 @@ complete -c tbc -n '__fish_seen_subcommand_from compile' -l seq -x -d 'tokens a 
 complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l grads -x -a 'fused buffer' -d 'where gradients go'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l target -x -a 'x86-64 nvptx64' -d 'code for'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l cpu -x -d 'name of the CPU'
+complete -c tbc -n '__fish_seen_subcommand_from compile' -l cores -x -d 'to cut kernels up for'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l gpu -x -d 'GPU architecture'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l precision -x -a 'f32 i16 bf16' -d 'of matrix products'
 complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l memory -x -d 'make it fit: 8G, 512M'
