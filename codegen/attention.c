@@ -6,17 +6,27 @@
  *     S = Q K^T;  m' = max(m, rowmax S);  P = exp(S - m');  a = exp(m - m')
  *     l = a l + rowsum P;  O = a O + P V
  *
- * and ends with out = O / l, lse = m + log l. Products run over packed panels (microkernel.c). *
- * In bf16 (ir/eval_bf16.c) Q, K, V and P are rounded while they are packed. */
+ * and ends with out = O / l, lse = m + log l. Products run over packed panels (microkernel.c).
+ * In bf16 (ir/eval_bf16.c) Q, K, V and P are rounded while they are packed.
+ *
+ * Queries may be those of a prompt's part, with keys and values in caches and positions from `pos` on: the same but
+ * that query 0 already sees pos keys, and without lse. */
 #include "attention.h"
 
 enum { PACKED_Q, PACKED_K, PACKED_V, PACKED_P, SCORES, OUT, MAX, TOTAL, REGIONS };
 
+typedef struct Variant {
+    AttnDesc q, kv; /* of q and out, and of k and v: they differ in s where those are caches */
+    PanelType type;
+    bool cached; /* operands are AttnDecodeDesc's */
+} Variant;
+
 typedef struct Tile {
     Gen *g;
-    const AttnDesc *d;
-    PanelType type;
+    const Variant *v;
+    const AttnDesc *d;     /* of q */
     int64_t queries, keys; /* of a block */
+    LLVMValueRef before;   /* keys that query 0 sees besides its own */
     LLVMValueRef at[REGIONS];
     LLVMValueRef batch, head, q0, nq; /* this tile's: first query, number of queries */
     LLVMValueRef k0, nk;              /* the block of keys at work */
@@ -24,9 +34,10 @@ typedef struct Tile {
 } Tile;
 
 /* Bytes from the start of scratch of each region; returns the bytes of all. */
-static int64_t plan(const AttnDesc *d, const Target *t, PanelType type, int64_t *at) {
-    int64_t queries = attention_queries(d, t), keys = attention_keys(d, t);
-    int64_t dim_words = panel_words(type, d->d), key_words = panel_words(type, keys);
+static int64_t plan(const Variant *v, const Target *t, int64_t *at) {
+    const AttnDesc *d = &v->q;
+    int64_t queries = attention_queries(d, t), keys = attention_keys(&v->kv, t);
+    int64_t dim_words = panel_words(v->type, d->d), key_words = panel_words(v->type, keys);
     int64_t floats[REGIONS] = {[PACKED_Q] = queries * dim_words,
                                [PACKED_K] = keys * dim_words,
                                [PACKED_V] = attention_round(d->d, t->nr) * key_words,
@@ -38,13 +49,28 @@ static int64_t plan(const AttnDesc *d, const Target *t, PanelType type, int64_t 
     return attention_plan(floats, REGIONS, at);
 }
 
-uint64_t attention_scratch(const AttnDesc *d, const Target *t) {
+static Variant variant(const AttnDesc *d, PanelType type) {
+    return (Variant){.q = *d, .kv = *d, .type = type};
+}
+
+static Variant cached_variant(const AttnDecodeDesc *d) {
+    Variant v = {.q = d->at, .kv = d->at, .type = PANELS_F32, .cached = true};
+    v.q.s = d->queries;
+    return v;
+}
+
+static uint64_t scratch(Variant v, const Target *t) {
     int64_t at[REGIONS];
-    return (uint64_t)plan(d, t, PANELS_F32, at);
+    return (uint64_t)plan(&v, t, at);
+}
+uint64_t attention_scratch(const AttnDesc *d, const Target *t) {
+    return scratch(variant(d, PANELS_F32), t);
 }
 uint64_t attention_bf16_scratch(const AttnDesc *d, const Target *t) {
-    int64_t at[REGIONS];
-    return (uint64_t)plan(d, t, PANELS_BF16, at);
+    return scratch(variant(d, PANELS_BF16), t);
+}
+uint64_t attention_cached_scratch(const AttnDecodeDesc *d, const Target *t) {
+    return scratch(cached_variant(d), t);
 }
 
 static int64_t query_blocks(const AttnDesc *d, const Target *t) {
@@ -58,20 +84,30 @@ uint32_t attention_tiles(const AttnDesc *d, const Target *t) {
 uint32_t attention_bf16_tiles(const AttnDesc *d, const Target *t) {
     return attention_tiles(d, t);
 }
+uint32_t attention_cached_tiles(const AttnDecodeDesc *d, const Target *t) {
+    Variant v = cached_variant(d);
+    return attention_tiles(&v.q, t);
+}
 
 /* Where the tile is; late blocks see most keys and come first, so that threads finish together. */
-static Tile begin(Gen *g, const AttnDesc *d, PanelType type) {
-    Tile t = {.g = g, .d = d, .type = type};
+static Tile begin(Gen *g, const Variant *v) {
+    const AttnDesc *d = &v->q;
+    Tile t = {.g = g, .v = v, .d = d};
     t.queries = attention_queries(d, g->target);
-    t.keys = attention_keys(d, g->target);
+    t.keys = attention_keys(&v->kv, g->target);
     int64_t at[REGIONS], heads = d->b * d->h;
-    plan(d, g->target, type, at);
+    plan(v, g->target, at);
     for (int i = 0; i < REGIONS; i++) t.at[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, at[i]));
     LLVMValueRef last = gen_i64(g, query_blocks(d, g->target) - 1), of = gen_mod(g, g->tile, heads);
     t.batch = gen_div(g, of, d->h);
     t.head = gen_mod(g, of, d->h);
     t.q0 = gen_mul(g, gen_sub(g, last, gen_div(g, g->tile, heads)), t.queries);
     t.nq = gen_min(g, gen_sub(g, gen_i64(g, d->s), t.q0), gen_i64(g, t.queries));
+    t.before = gen_i64(g, 0);
+    if (v->cached) {
+        LLVMValueRef pos = gen_load(g, g->i32, gen_at(g, g->i32, gen_buffer(g, 3), t.batch));
+        t.before = LLVMBuildZExt(g->b, pos, g->i64, "");
+    }
     return t;
 }
 
@@ -119,19 +155,20 @@ static void clear(const Tile *t) {
 
 static void key_block(const Tile *t) {
     Gen *g = t->g;
-    const AttnDesc *d = t->d;
+    const AttnDesc *d = &t->v->kv;
+    PanelType type = t->v->type;
     int nr = g->target->nr;
     LLVMValueRef dim = gen_i64(g, d->d), group = gen_div(g, t->head, d->h / d->g);
     LLVMValueRef k = attention_head(g, d, 1, t->batch, t->k0, group, d->g);
     LLVMValueRef v = attention_head(g, d, 2, t->batch, t->k0, group, d->g);
-    attention_pack(g, t->type, nr, true, t->nk, dim, k, d->g * d->d, t->at[PACKED_K], d->d);
-    attention_pack(g, t->type, nr, false, dim, t->nk, v, d->g * d->d, t->at[PACKED_V], t->keys);
-    attention_product(g, t->type, BAND_C, t->diagonal, t->nq, t->nk, dim, t->at[PACKED_Q], d->d,
+    attention_pack(g, type, nr, true, t->nk, dim, k, d->g * d->d, t->at[PACKED_K], d->d);
+    attention_pack(g, type, nr, false, dim, t->nk, v, d->g * d->d, t->at[PACKED_V], t->keys);
+    attention_product(g, type, BAND_C, t->diagonal, t->nq, t->nk, dim, t->at[PACKED_Q], d->d,
                       t->at[PACKED_K], d->d, t->at[SCORES], t->keys, LLVMConstNull(g->i1));
     softmax(t);
-    attention_pack(g, t->type, g->target->mr, true, t->nq, t->nk, t->at[SCORES], t->keys, t->at[PACKED_P],
+    attention_pack(g, type, g->target->mr, true, t->nq, t->nk, t->at[SCORES], t->keys, t->at[PACKED_P],
                    t->keys);
-    attention_product(g, t->type, BAND_AK, t->diagonal, t->nq, dim, t->nk, t->at[PACKED_P], t->keys,
+    attention_product(g, type, BAND_AK, t->diagonal, t->nq, dim, t->nk, t->at[PACKED_P], t->keys,
                       t->at[PACKED_V], t->keys, t->at[OUT], d->d, LLVMConstAllOnes(g->i1));
 }
 
@@ -142,26 +179,29 @@ static void finish(const Tile *t) {
     LLVMValueRef query = gen_add(g, t->q0, i.i),
                  total = gen_load(g, g->f32, gen_at(g, g->f32, t->at[TOTAL], i.i));
     LLVMValueRef from = gen_at(g, g->f32, t->at[OUT], gen_mul(g, i.i, d->d));
-    LLVMValueRef to = attention_head(g, d, 3, t->batch, query, t->head, d->h);
+    LLVMValueRef to = attention_head(g, d, t->v->cached ? 4 : 3, t->batch, query, t->head, d->h);
     scale_row(t, to, from, LLVMBuildFDiv(g->b, gen_f32(g, 1), total, ""));
-    LLVMValueRef max = gen_load(g, g->f32, gen_at(g, g->f32, t->at[MAX], i.i));
-    gen_store(g, LLVMBuildFAdd(g->b, max, gen_log(g, total), ""),
-              attention_stat(g, d, 4, t->batch, query, t->head));
+    if (!t->v->cached) {
+        LLVMValueRef max = gen_load(g, g->f32, gen_at(g, g->f32, t->at[MAX], i.i));
+        gen_store(g, LLVMBuildFAdd(g->b, max, gen_log(g, total), ""),
+                  attention_stat(g, d, 4, t->batch, query, t->head));
+    }
     gen_loop_end(g, &i);
 }
 
-static void gen_tile(Gen *g, const char *name, const AttnDesc *d, PanelType type) {
+static void gen_tile(Gen *g, const char *name, Variant v) {
     gen_kernel(g, name);
-    Tile t = begin(g, d, type);
+    Tile t = begin(g, &v);
+    const AttnDesc *d = t.d;
     clear(&t);
     LLVMValueRef q = attention_head(g, d, 0, t.batch, t.q0, t.head, d->h);
-    attention_pack(g, type, g->target->mr, true, t.nq, gen_i64(g, d->d), q, d->h * d->d, t.at[PACKED_Q],
+    attention_pack(g, v.type, g->target->mr, true, t.nq, gen_i64(g, d->d), q, d->h * d->d, t.at[PACKED_Q],
                    d->d);
-    LLVMValueRef end = gen_add(g, t.q0, t.nq);
+    LLVMValueRef first = gen_add(g, t.before, t.q0), end = gen_add(g, first, t.nq);
     Loop k0 = gen_loop(g, gen_i64(g, 0), end, t.keys, "keys");
     t.k0 = k0.i;
     t.nk = gen_min(g, gen_sub(g, end, k0.i), gen_i64(g, t.keys));
-    t.diagonal = gen_add(g, gen_sub(g, t.q0, t.k0), gen_i64(g, 1));
+    t.diagonal = gen_add(g, gen_sub(g, first, t.k0), gen_i64(g, 1));
     key_block(&t);
     gen_loop_end(g, &k0);
     finish(&t);
@@ -169,8 +209,11 @@ static void gen_tile(Gen *g, const char *name, const AttnDesc *d, PanelType type
 }
 
 void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
-    gen_tile(g, name, d, PANELS_F32);
+    gen_tile(g, name, variant(d, PANELS_F32));
 }
 void gen_attention_bf16(Gen *g, const char *name, const AttnDesc *d) {
-    gen_tile(g, name, d, PANELS_BF16);
+    gen_tile(g, name, variant(d, PANELS_BF16));
+}
+void gen_attention_cached(Gen *g, const char *name, const AttnDecodeDesc *d) {
+    gen_tile(g, name, cached_variant(d));
 }

@@ -38,4 +38,9 @@ void attention_product(Gen *g, PanelType type, Band band, LLVMValueRef diagonal,
                        LLVMValueRef k, LLVMValueRef a, int64_t a_depth, LLVMValueRef b, int64_t b_depth,
                        LLVMValueRef c, int64_t ldc, LLVMValueRef add);
 
+/* attention_decode for many queries of a sequence, in blocks as attention is (attention.c). */
+void gen_attention_cached(Gen *, const char *name, const AttnDecodeDesc *);
+uint32_t attention_cached_tiles(const AttnDecodeDesc *, const Target *);
+uint64_t attention_cached_scratch(const AttnDecodeDesc *, const Target *);
+
 #endif

@@ -1,11 +1,16 @@
-/* Attention of new positions to a cache of keys and values, a tile for each position's query head:
+/* Attention of new positions to a cache of keys and values. Many go through attention.c; of a few, a tile for each
+ * position's query head:
  *
  *     s_j = q_i k_j, j = 0 .. pos + i;  p = exp(scale s - max);  out_i = sum_j p_j v_j / sum_j p_j
  *
  * Scores are a row of scratch, so the softmax is exact, not online. */
 #include "attention.h"
 
-enum { KEYS = 4 /* scores at a time */, CHAINS = 4 /* vectors of the output at a time */ };
+enum {
+    KEYS = 4,   /* scores at a time */
+    CHAINS = 4, /* vectors of the output at a time */
+    BLOCK = 8   /* so many queries and more are worth packing the keys */
+};
 
 typedef struct Head {
     Gen *g;
@@ -85,6 +90,10 @@ static void values(const Head *h, LLVMValueRef factor) {
 }
 
 void gen_attention_decode(Gen *g, const char *name, const AttnDecodeDesc *d) {
+    if (d->queries >= BLOCK) {
+        gen_attention_cached(g, name, d);
+        return;
+    }
     gen_kernel(g, name);
     Head h = begin(g, d);
     scores(&h);
@@ -95,10 +104,11 @@ void gen_attention_decode(Gen *g, const char *name, const AttnDecodeDesc *d) {
 }
 
 uint32_t attention_decode_tiles(const AttnDecodeDesc *d, const Target *t) {
-    (void)t;
+    if (d->queries >= BLOCK) return attention_cached_tiles(d, t);
     return (uint32_t)(d->at.b * d->queries * d->at.h);
 }
 
 uint64_t attention_decode_scratch(const AttnDecodeDesc *d, const Target *t) {
+    if (d->queries >= BLOCK) return attention_cached_scratch(d, t);
     return (uint64_t)attention_round(4 * attention_round(d->at.s, t->vl > KEYS ? t->vl : KEYS), 64);
 }

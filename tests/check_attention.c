@@ -97,14 +97,22 @@ static void expect(const Problem *p, const char *name, int which, const float *x
                   (int)p->d->s, (int)p->d->h, (int)p->d->g, (int)p->d->d, error, norm);
 }
 
-static AttnDecodeDesc decode_case(int index, bool many) {
+/* One query, a few, and blocks of them, as far as there are positions. */
+static const int64_t queries[] = {1, 5, 101};
+enum { COUNTS = sizeof queries / sizeof *queries };
+
+static AttnDecodeDesc decode_case(int index, int count) {
     const AttnDesc *d = &cases[index];
-    return (AttnDecodeDesc){*d, !many ? 1 : d->s < 5 ? d->s : 5};
+    return (AttnDecodeDesc){*d, d->s < queries[count] ? d->s : queries[count]};
+}
+
+static bool has_case(int index, int count) {
+    return count < COUNTS && (count == 0 || queries[count - 1] < cases[index].s);
 }
 
 /* Queries from `pos` on of every sequence, after caches that hold nothing behind them. */
-static void check_decode(void *so, int index, bool many, const Target *t, const Problem *p, int64_t pos) {
-    const AttnDecodeDesc decode = decode_case(index, many);
+static void check_decode(void *so, int index, int count, const Target *t, const Problem *p, int64_t pos) {
+    const AttnDecodeDesc decode = decode_case(index, count);
     const AttnDesc *d = &decode.at;
     char name[32];
     TestArgs a = test_args(1 << 24);
@@ -117,7 +125,7 @@ static void check_decode(void *so, int index, bool many, const Target *t, const 
         for (int64_t i = 0; i < row; i++) q[b * row + i] = (float)p->x[Q][b * all + first + i];
         for (int64_t i = (b * d->s + pos + decode.queries) * key; i < (b + 1) * d->s * key; i++) k[i] = v[i] = NAN;
     }
-    snprintf(name, sizeof name, "attention_decode%d_%d", index, many);
+    snprintf(name, sizeof name, "attention_decode%d_%d", index, count);
     test_run(so, name, &a, attention_decode_tiles(&decode, t), attention_decode_scratch(&decode, t));
     for (int64_t b = 0; b < d->b; b++) {
         double error = test_error(out + b * row, p->x[OUT] + b * all + first, row);
@@ -157,10 +165,10 @@ static void check_case(void *so, int index, bool bf16, const Target *t) {
     expect(&p, name, OUT, out);
     expect(&p, name, LSE, lse);
     test_args_free(&a);
-    for (int many = 0; !bf16 && many < 2; many++) {
-        int64_t last = d->s - decode_case(index, many).queries;
-        for (int64_t pos = 0; pos < last; pos += 1 + d->s / 3) check_decode(so, index, many, t, &p, pos);
-        check_decode(so, index, many, t, &p, last);
+    for (int count = 0; !bf16 && has_case(index, count); count++) {
+        int64_t last = d->s - decode_case(index, count).queries;
+        for (int64_t pos = 0; pos < last; pos += 1 + d->s / 3) check_decode(so, index, count, t, &p, pos);
+        check_decode(so, index, count, t, &p, last);
     }
 
     TestArgs grad[2];
@@ -193,9 +201,9 @@ static Gen *emit_all(const Target *t, bool bf16) {
             (bf16 ? gen_attention_grad_bf16 : gen_attention_grad)(g, name, &cases[i]);
             g->target = t;
         }
-        for (int many = 0; many < 2; many++) {
-            snprintf(name, sizeof name, "attention_decode%d_%d", i, many);
-            AttnDecodeDesc decode = decode_case(i, many);
+        for (int count = 0; !bf16 && has_case(i, count); count++) {
+            snprintf(name, sizeof name, "attention_decode%d_%d", i, count);
+            AttnDecodeDesc decode = decode_case(i, count);
             gen_attention_decode(g, name, &decode);
         }
     }
