@@ -1,32 +1,52 @@
 /* Matrix products with operands rounded to bf16, on the tensor cores (mma.h).
  *
- *     tile of C      8 warps, 2 x 4      in turns of 32 steps of k. The next 32 are on their way from global
- *     128 x 128      64 x 32 a warp      memory in registers while the current ones are multiplied, and are
- *      64 x  64      32 x 16             rounded as they go to the other stage of shared memory.
+ *     tile of C      warps       of C a warp     by turns of 32 steps of k where B is packed, else 16
+ *     128 x 256      2 x 4       64 x 64
+ *     128 x 128      2 x 4       64 x 32
+ *      64 x  64      2 x 2       32 x 32
  *
- * Packed codes of a forward product stay packed up to the registers: a lane takes the two words of 16 codes
- * that its column has in a turn, and fragments come out by shifts and masks. Their scales hold for a group of
- * k. Sums are kept in units of the current group's scale, so that there is one set of them:
+ * Operands come to shared memory as they are, two turns ahead of their use (cp.async), and become bf16
+ * fragments on their way to the registers (panel.h). A dense operand takes twice the room and the shared
+ * bandwidth of a rounded one; to round it in a pass of its own would read and write all of it once more.
+ *
+ *     turn        0    1    2    3    4               stage = turn % 3; a barrier in front of a turn
+ *     multiply    s0   s1   s2   s0   s1              - its copies are there, for every thread
+ *     copy        s2   s0   s1   s2   ..              - nobody reads the stage that is copied to any more
+ *
+ * Packed codes of a forward product meet A as -1, 0, 1. Their scales hold for a group of k. Sums are kept in
+ * units of the current group's scale, so that there is one set of them:
  *
  *     at the start of a group   sum *= scale of the group before / its scale
  *     at the end                c = sum * scale
  *
- * For dX codes become -scale, 0 and scale in bf16 on their way to shared memory. Groups that do not fit into
- * turns (words, for dX) are left to the FMA units, with operands rounded the same. */
+ * For dX they meet A as -scale, 0 and scale in bf16. What a turn needs of the scales, the ratios or the
+ * rounded scales, is computed once for the block during the turn before. Groups that do not fit into turns
+ * (32 columns, for dX) are left to the FMA units, with operands rounded the same. */
 #include "gemm.h"
-#include "mma.h"
+#include "panel.h"
 
-enum { TURN = 32 /* steps */, WORD = 16, MAX_TILES = 4, WAVE = 108 };
+enum { STAGES = 3, WORD = 16, MAX_DOWN = 4, MAX_ACROSS = 8, SPAN = 32 /* columns with one scale in dX */ };
+
+typedef struct TileShape {
+    int rows, cols, threads;
+    double cost; /* of a number of C, relative: smaller tiles read shared memory more often */
+} TileShape;
+
+static const TileShape shapes[] = {{128, 256, 256, 1}, {128, 128, 256, 1.25}, {64, 64, 128, 1.6}};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct Product {
     Gen *g;
     const GemmDesc *d;
-    int side, mt, nt; /* fragments of a warp: mt down, nt across */
-    Plane a, b;
+    const TileShape *shape;
+    int turn, mt, nt; /* fragments of a warp: mt down, nt across */
+    bool b_spread;    /* columns of C are dealt out as panel_row does for steps */
+    Panel a, b;
     TernaryLayout layout;
-    LLVMValueRef i0, j0, row0, col0;           /* of the block in C; of the warp in the block */
-    LLVMValueRef codes, scale;                 /* in flight, allocas: a word; of dX the scale's bits */
-    LLVMValueRef sum[MAX_TILES][MAX_TILES][4]; /* allocas */
+    LLVMValueRef i0, j0, row0, col0; /* of the block in C; of the warp in the block */
+    LLVMValueRef slots, stages;      /* shared: two turns' scales, STAGES turns' operands */
+    LLVMValueRef scale;              /* alloca, in flight: f32, of dX the bits of a bf16 with its sign set */
+    LLVMValueRef sum[MAX_DOWN][MAX_ACROSS][4]; /* allocas */
 } Product;
 
 static bool is_code_rows(const GemmDesc *d) {
@@ -36,206 +56,197 @@ static bool is_code_steps(const GemmDesc *d) {
     return d->b == GEMM_B_T2_KN;
 }
 
+/* ---- how a product is cut up */
+
 static bool fits(const GemmDesc *d) {
-    if (is_code_rows(d)) return d->group % TURN == 0 || d->group >= d->k;
-    if (is_code_steps(d)) return d->group % WORD == 0 || d->group >= d->n;
+    if (is_code_rows(d)) return d->group % 32 == 0 || d->group >= d->k;
+    if (is_code_steps(d)) return d->group % SPAN == 0 || d->group >= d->n;
     return true;
 }
 
-static int side_of(const GemmDesc *d) {
-    return nv_gemm_blocks(d, 128, 128) >= WAVE ? 128 : 64;
+/* The tiles with which the multiprocessors are done first, when each takes one after the other. */
+static const TileShape *shape_of(const GemmDesc *d, const Target *t) {
+    const int64_t multiprocessors = t->sm >= 90 ? 132 : 108; /* of an H100, an A100 */
+    const TileShape *best = NULL;
+    double least = 0;
+    for (const TileShape *s = shapes; s < shapes + SHAPES; s++) {
+        int64_t each = (nv_gemm_blocks(d, s->rows, s->cols) + multiprocessors - 1) / multiprocessors;
+        double cost = (double)each * s->rows * s->cols * s->cost;
+        if (!best || cost < least) best = s, least = cost;
+    }
+    return best;
+}
+
+static Product plan(const GemmDesc *d, const Target *t) {
+    const TileShape *s = shape_of(d, t);
+    bool b_steps = d->b == GEMM_B_KN || is_code_steps(d);
+    Product p = {.d = d, .shape = s, .turn = d->group ? 32 : 16, .b_spread = d->b != GEMM_B_NK};
+    p.mt = s->rows / 32;
+    p.nt = s->cols / (s->threads / NV_WARP / 2) / 8;
+    p.a = (Panel){NULL, d->a_cols, d->m, d->k, s->rows, p.turn, s->threads};
+    p.b = (Panel){NULL, b_steps, d->n, d->k, s->cols, p.turn, s->threads};
+    if (d->group) p.layout = ternary_layout(b_steps ? d->k : d->n, b_steps ? d->n : d->k, d->group);
+    return p;
+}
+
+/* Bytes of a step's codes in shared memory: padded, so that four steps begin in different banks. */
+static int step_bytes(const Product *p) {
+    return p->shape->cols / 4 + 16;
+}
+
+static int64_t b_bytes(const Product *p) {
+    if (is_code_rows(p->d)) return p->shape->cols * p->turn / 4;
+    return is_code_steps(p->d) ? p->turn * step_bytes(p) : panel_bytes(&p->b);
+}
+
+static int64_t stage_bytes(const Product *p) {
+    return panel_bytes(&p->a) + b_bytes(p);
+}
+
+/* A slot: f32 [column], or of dX bf16 [step][column / SPAN]. */
+static int64_t slot_bytes(const Product *p) {
+    if (is_code_rows(p->d)) return 4 * p->shape->cols;
+    return is_code_steps(p->d) ? 2 * p->turn * p->shape->cols / SPAN : 0;
 }
 
 NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {
     if (!fits(d)) return nv_gemm_grid(d, t);
-    return (NvGrid){(uint32_t)nv_gemm_blocks(d, side_of(d), side_of(d)), MMA_THREADS, 0};
+    Product p = plan(d, t);
+    return (NvGrid){(uint32_t)nv_gemm_blocks(d, p.shape->rows, p.shape->cols), (uint32_t)p.shape->threads,
+                    (uint32_t)(2 * slot_bytes(&p) + STAGES * stage_bytes(&p))};
 }
 
-static bool a_steps(const Product *p) {
-    return p->d->a_cols;
-}
-static bool b_steps(const Product *p) {
-    return p->d->b == GEMM_B_KN || is_code_steps(p->d);
-}
+/* ---- copies */
 
-/* ---- operands */
-
-/* A plane of an operand with n rows and k steps. */
-static Plane plane_of(Product *p, unsigned arg, bool steps, int64_t n) {
-    int64_t k = p->d->k;
-    Plane x = {.base = gen_buffer(p->g, arg),
-               .lines = steps ? k : n,
-               .run = steps ? n : k,
-               .ld = steps ? n : k,
-               .tile_lines = steps ? TURN : p->side,
-               .tile_run = steps ? p->side : TURN,
-               .paired = !steps && is_code_rows(p->d)};
-    plane_begin(p->g, &x);
-    return x;
+static LLVMValueRef below(const Product *p, LLVMValueRef x, int64_t end) {
+    return LLVMBuildICmp(p->g->b, LLVMIntSLT, x, gen_i64(p->g, end), "");
 }
 
-static void load_plane(Product *p, Plane *x, bool steps, LLVMValueRef first, LLVMValueRef k) {
-    plane_load(p->g, x, steps ? k : first, steps ? first : k);
+/* Codes from a line of the matrix and a number along it on to `lines` lines of `bytes`, `stride` apart. What
+ * lies behind its end meets zeros of A, or makes columns that are dropped: any codes will do, zeros do. */
+static void copy_codes(const Product *p, LLVMValueRef to, LLVMValueRef line0, LLVMValueRef at0, int64_t exist,
+                       int lines, int bytes, int stride) {
+    Gen *g = p->g;
+    int64_t row_bytes = p->layout.row_bytes;
+    int each = bytes < 16 ? bytes : 16;
+    while (row_bytes % each) each /= 2;
+    int across = bytes / each, threads = p->shape->threads;
+    for (int first = 0; first < lines * across; first += threads) {
+        LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, first));
+        LLVMValueRef line = gen_div(g, unit, across), at = gen_mul(g, gen_mod(g, unit, across), each);
+        LLVMValueRef place = gen_add(g, gen_mul(g, line, stride), at);
+        If needed = {0};
+        bool some = first + threads > lines * across;
+        if (some) needed = gen_if(g, below(p, unit, lines * across));
+        line = gen_add(g, line0, line);
+        at = gen_add(g, gen_div(g, at0, 4), at);
+        LLVMValueRef inside = NULL;
+        if (exist % lines || row_bytes % bytes)
+            inside = LLVMBuildAnd(g->b, below(p, line, exist), below(p, at, row_bytes), "");
+        LLVMValueRef from = gen_at(g, g->i8, gen_buffer(g, 1), gen_add(g, gen_mul(g, line, row_bytes), at));
+        nv_copy(g, gen_at(g, g->i8, to, place), from, each, inside);
+        if (some) gen_if_end(g, &needed);
+    }
 }
 
-static LLVMValueRef scale_at(Product *p, LLVMValueRef row, LLVMValueRef group) {
+static LLVMValueRef turn_at(const Product *p, LLVMValueRef base, LLVMValueRef k, int64_t bytes, int n) {
+    LLVMValueRef turn = gen_mod(p->g, gen_div(p->g, k, p->turn), n);
+    return gen_at(p->g, p->g->i8, base, gen_mul(p->g, turn, bytes));
+}
+static LLVMValueRef stage_a(const Product *p, LLVMValueRef k) {
+    return turn_at(p, p->stages, k, stage_bytes(p), STAGES);
+}
+static LLVMValueRef stage_b(const Product *p, LLVMValueRef k) {
+    return gen_at(p->g, p->g->i8, stage_a(p, k), gen_i64(p->g, panel_bytes(&p->a)));
+}
+static LLVMValueRef slot(const Product *p, LLVMValueRef k) {
+    return turn_at(p, p->slots, k, slot_bytes(p), 2);
+}
+
+static void copy_turn(const Product *p, LLVMValueRef k) {
+    panel_copy(p->g, &p->a, stage_a(p, k), p->i0, k);
+    if (is_code_rows(p->d))
+        copy_codes(p, stage_b(p, k), p->j0, k, p->d->n, p->shape->cols, p->turn / 4, p->turn / 4);
+    else if (is_code_steps(p->d))
+        copy_codes(p, stage_b(p, k), k, p->j0, p->d->k, p->turn, p->shape->cols / 4, step_bytes(p));
+    else
+        panel_copy(p->g, &p->b, stage_b(p, k), p->j0, k);
+}
+
+/* ---- scales */
+
+static LLVMValueRef scale_at(const Product *p, LLVMValueRef row, LLVMValueRef group) {
     Gen *g = p->g;
     LLVMValueRef scales = gen_at(g, g->i8, gen_buffer(g, 1), gen_i64(g, p->layout.scales_at));
     LLVMValueRef at = gen_add(g, gen_mul(g, row, p->layout.groups), group);
     return LLVMBuildFPExt(g->b, gen_load(g, g->f16, gen_at(g, g->f16, scales, at)), g->f32, "");
 }
 
-static LLVMValueRef code_word(Product *p, LLVMValueRef row, LLVMValueRef word) {
+/* The scale of a column of C in a group: the unit of its sums; 1 for a group of zeros, where any will do. */
+static LLVMValueRef unit_of(const Product *p, LLVMValueRef column, LLVMValueRef group) {
     Gen *g = p->g;
-    LLVMValueRef at = gen_add(g, gen_mul(g, row, p->layout.row_bytes / 4),
-                              gen_min(g, word, gen_i64(g, p->layout.row_bytes / 4 - 1)));
-    return gen_load(g, g->i32, gen_at(g, g->i32, gen_buffer(g, 1), at));
+    LLVMValueRef scale = scale_at(p, gen_min(g, column, gen_i64(g, p->d->n - 1)), group);
+    LLVMValueRef zero = LLVMBuildFCmp(g->b, LLVMRealOEQ, scale, gen_f32(g, 0), "");
+    return LLVMBuildSelect(g->b, zero, gen_f32(g, 1), scale, "");
 }
 
-/* The thread's word: of rows, thread / 2 and one of the two of a turn; of steps, one of the words of side
- * columns. */
-static void word_at(Product *p, LLVMValueRef *line, LLVMValueRef *word) {
-    int across = is_code_rows(p->d) ? TURN / WORD : p->side / WORD;
-    *line = gen_div(p->g, nv_thread(p->g), across);
-    *word = gen_mod(p->g, nv_thread(p->g), across);
+/* Does a group of a forward product begin at k, other than the first? */
+static LLVMValueRef group_begins(const Product *p, LLVMValueRef k) {
+    Gen *g = p->g;
+    LLVMValueRef begins = LLVMBuildICmp(g->b, LLVMIntEQ, gen_mod(g, k, p->d->group), gen_i64(g, 0), "");
+    LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, k, gen_i64(g, 0), "");
+    return LLVMBuildAnd(g->b, LLVMBuildAnd(g->b, begins, later, ""), below(p, k, p->d->k), "");
 }
 
-/* Words behind the end meet steps of A that are 0, or make columns that are dropped. */
-static void load_codes(Product *p, LLVMValueRef k) {
+/* Loads what the thread is to compute for the turn at k. */
+static void load_scales(const Product *p, LLVMValueRef k) {
     Gen *g = p->g;
-    LLVMValueRef line, word;
-    word_at(p, &line, &word);
+    LLVMValueRef thread = nv_thread(g);
     if (is_code_rows(p->d)) {
-        LLVMValueRef row = gen_min(g, gen_add(g, p->j0, line), gen_i64(g, p->d->n - 1));
-        gen_store(g, code_word(p, row, gen_add(g, gen_div(g, k, WORD), word)), p->codes);
-        return;
+        If begins = gen_if(g, group_begins(p, k));
+        LLVMValueRef column = gen_add(g, p->j0, thread), group = gen_div(g, k, p->d->group);
+        LLVMValueRef before = unit_of(p, column, gen_sub(g, group, gen_i64(g, 1)));
+        gen_store(g, LLVMBuildFDiv(g->b, before, unit_of(p, column, group), ""), p->scale);
+        gen_if_end(g, &begins);
+    } else if (is_code_steps(p->d)) {
+        int across = p->shape->cols / SPAN;
+        LLVMValueRef row = gen_add(g, k, gen_div(g, thread, across));
+        LLVMValueRef column = gen_add(g, p->j0, gen_mul(g, gen_mod(g, thread, across), SPAN));
+        LLVMValueRef group = gen_min(g, gen_div(g, column, p->d->group), gen_i64(g, p->layout.groups - 1));
+        LLVMValueRef scale = mma_round(g, scale_at(p, gen_min(g, row, gen_i64(g, p->d->k - 1)), group));
+        gen_store(g, LLVMBuildOr(g->b, scale, LLVMConstInt(g->i16, 0x8000, 0), ""), p->scale);
     }
-    LLVMValueRef row = gen_min(g, gen_add(g, k, line), gen_i64(g, p->d->k - 1));
-    word = gen_add(g, gen_div(g, p->j0, WORD), word);
-    LLVMValueRef group = gen_div(g, gen_mul(g, word, WORD), p->d->group);
-    LLVMValueRef scale = scale_at(p, row, gen_min(g, group, gen_i64(g, p->layout.groups - 1)));
-    scale = LLVMBuildZExt(g->b, mma_round(g, scale), g->i32, "");
-    gen_store(g, code_word(p, row, word), p->codes);
-    gen_store(g, LLVMBuildOr(g->b, scale, gen_i32(g, 0x8000), ""), p->scale);
 }
 
-/* Words of rows as they are, [side][2]. */
-static void store_words(Product *p, LLVMValueRef to) {
+static void store_scales(const Product *p, LLVMValueRef k) {
     Gen *g = p->g;
-    If needed = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, nv_thread(g), gen_i64(g, 2 * p->side), ""));
-    gen_store(g, gen_load(g, g->i32, p->codes), gen_at(g, g->i32, to, nv_thread(g)));
+    LLVMValueRef thread = nv_thread(g);
+    if (!p->d->group) return;
+    LLVMTypeRef type = is_code_rows(p->d) ? g->f32 : g->i16;
+    int64_t count = is_code_rows(p->d) ? p->shape->cols : p->turn * p->shape->cols / SPAN;
+    LLVMValueRef wanted = below(p, thread, count);
+    if (is_code_rows(p->d)) wanted = LLVMBuildAnd(g->b, wanted, group_begins(p, k), "");
+    If needed = gen_if(g, wanted);
+    gen_store(g, gen_load(g, type, p->scale), gen_at(g, type, slot(p, k), thread));
     gen_if_end(g, &needed);
-}
-
-/* A word of a step as 16 bf16: codes 2j and 2j+1, bits 4j .. 4j+3, are spread over the halves of a word. */
-static void store_decoded(Product *p, LLVMValueRef to) {
-    Gen *g = p->g;
-    LLVMValueRef line, word, codes = gen_load(g, g->i32, p->codes), scale = gen_load(g, g->i32, p->scale);
-    word_at(p, &line, &word);
-    If needed = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, line, gen_i64(g, TURN), ""));
-    LLVMValueRef at = gen_add(g, gen_mul(g, line, p->side + PLANE_PAD), gen_mul(g, word, WORD));
-    for (int half = 0; half < 2; half++) {
-        LLVMValueRef four = LLVMGetPoison(gen_vec(g, g->i32, 4));
-        for (int j = 0; j < 4; j++) {
-            LLVMValueRef two = LLVMBuildLShr(g->b, codes, gen_i32(g, 16 * half + 4 * j), "");
-            two = LLVMBuildAnd(g->b, two, gen_i32(g, 15), "");
-            two = LLVMBuildOr(g->b, two, LLVMBuildShl(g->b, two, gen_i32(g, 14), ""), "");
-            four = LLVMBuildInsertElement(g->b, four, mma_codes(g, two, scale), gen_i32(g, j), "");
-        }
-        nv_store(g, four, gen_at(g, g->i16, to, gen_add(g, at, gen_i64(g, 8 * half))), 16);
-    }
-    gen_if_end(g, &needed);
-}
-
-static void load_turn(Product *p, LLVMValueRef k) {
-    load_plane(p, &p->a, a_steps(p), p->i0, k);
-    if (p->d->group)
-        load_codes(p, k);
-    else
-        load_plane(p, &p->b, b_steps(p), p->j0, k);
-}
-
-static int64_t operand_bytes(const Product *p, bool steps) {
-    return steps ? plane_bytes(TURN, p->side) : plane_bytes(p->side, TURN);
-}
-
-static LLVMValueRef stage_b(Product *p, LLVMValueRef stage) {
-    return gen_at(p->g, p->g->i8, stage, gen_i64(p->g, operand_bytes(p, a_steps(p))));
-}
-
-static void store_turn(Product *p, LLVMValueRef stage) {
-    plane_store(p->g, &p->a, stage);
-    if (is_code_rows(p->d))
-        store_words(p, stage_b(p, stage));
-    else if (is_code_steps(p->d))
-        store_decoded(p, stage_b(p, stage));
-    else
-        plane_store(p->g, &p->b, stage_b(p, stage));
 }
 
 /* ---- sums */
 
-typedef LLVMValueRef Tile[4];
-
-/* Fragments of B for both halves of a turn from packed words: column lane / 4 of each tile. */
-static void code_fragments(Product *p, LLVMValueRef words, Tile *b) {
+/* Column l of the lane's two of fragment j, within the tile. */
+static LLVMValueRef column_of(const Product *p, int j, int l) {
     Gen *g = p->g;
-    LLVMValueRef column = gen_add(g, p->col0, gen_div(g, nv_lane(g), 4));
-    LLVMValueRef shift = LLVMBuildTrunc(g->b, gen_mul(g, gen_mod(g, nv_lane(g), 4), 2), g->i32, "");
-    for (int j = 0; j < p->nt; j++) {
-        LLVMValueRef at = gen_at(g, g->i32, words, gen_mul(g, gen_add(g, column, gen_i64(g, 8 * j)), 2));
-        LLVMValueRef two = nv_load(g, gen_vec(g, g->i32, 2), at, 8);
-        for (int half = 0; half < 2; half++) {
-            LLVMValueRef word = LLVMBuildExtractElement(g->b, two, gen_i32(g, half), "");
-            word = LLVMBuildLShr(g->b, word, shift, "");
-            b[j][2 * half] = mma_codes(g, word, gen_i32(g, 0xbf80));
-            b[j][2 * half + 1] =
-                mma_codes(g, LLVMBuildLShr(g->b, word, gen_i32(g, 8), ""), gen_i32(g, 0xbf80));
-        }
-    }
+    LLVMValueRef c = gen_add(g, gen_mul(g, gen_mod(g, nv_lane(g), 4), 2), gen_i64(g, l));
+    return gen_add(g, p->col0, panel_row(g, p->b_spread, j, c));
+}
+/* The row of C of the lane in half 0 or 1 of fragment i. */
+static LLVMValueRef row_of(const Product *p, int i, int half) {
+    Gen *g = p->g;
+    LLVMValueRef in_warp = panel_row(g, p->a.steps, 2 * i + half, gen_div(g, nv_lane(g), 4));
+    return gen_add(g, gen_add(g, p->i0, p->row0), in_warp);
 }
 
-/* sums += the 32 steps of a stage. */
-static void multiply(Product *p, LLVMValueRef stage) {
-    Gen *g = p->g;
-    bool rows = is_code_rows(p->d);
-    Source a = {.steps = a_steps(p), .paired = rows, .ld = (a_steps(p) ? p->side : TURN) + PLANE_PAD};
-    Source b = {.steps = b_steps(p), .ld = (b_steps(p) ? p->side : TURN) + PLANE_PAD};
-    LLVMValueRef first = gen_mul(g, p->row0, a.steps ? 1 : a.ld);
-    a.at = gen_at(g, g->i16, stage, gen_add(g, first, mma_lane_offset(g, &a, true)));
-    first = gen_mul(g, p->col0, b.steps ? 1 : b.ld);
-    b.at = gen_at(g, g->i16, stage_b(p, stage), gen_add(g, first, mma_lane_offset(g, &b, false)));
-    Tile sum[MAX_TILES][MAX_TILES], codes[MAX_TILES];
-    for (int i = 0; i < p->mt; i++)
-        for (int j = 0; j < p->nt; j++)
-            for (int l = 0; l < 4; l++) sum[i][j][l] = gen_load(g, g->f32, p->sum[i][j][l]);
-    if (rows) code_fragments(p, stage_b(p, stage), codes);
-    for (int step = 0; step < TURN; step += 16) {
-        Tile x[MAX_TILES], y[MAX_TILES / 2];
-        for (int i = 0; i < p->mt; i++) mma_load(g, &a, 16 * i, step, x[i]);
-        for (int j = 0; j < p->nt && !rows; j += 2) mma_load(g, &b, 8 * j, step, y[j / 2]);
-        for (int i = 0; i < p->mt; i++)
-            for (int j = 0; j < p->nt; j++)
-                mma_add(g, sum[i][j], x[i], rows ? &codes[j][step / 8] : &y[j / 2][j % 2 * 2]);
-    }
-    for (int i = 0; i < p->mt; i++)
-        for (int j = 0; j < p->nt; j++)
-            for (int l = 0; l < 4; l++) gen_store(g, sum[i][j][l], p->sum[i][j][l]);
-}
-
-/* Column 8j + 2 (lane % 4) + l of C, and its row 16i + lane / 4. */
-static LLVMValueRef column_of(Product *p, int j, int l) {
-    Gen *g = p->g;
-    LLVMValueRef in_tile = gen_add(g, gen_mul(g, gen_mod(g, nv_lane(g), 4), 2), gen_i64(g, 8 * j + l));
-    return gen_add(g, gen_add(g, p->j0, p->col0), in_tile);
-}
-static LLVMValueRef row_of(Product *p, int i) {
-    Gen *g = p->g;
-    LLVMValueRef in_tile = gen_add(g, gen_div(g, nv_lane(g), 4), gen_i64(g, 16 * i));
-    return gen_add(g, gen_add(g, p->i0, p->row0), in_tile);
-}
-
-static void scale_sums(Product *p, int j, int l, LLVMValueRef factor) {
+static void scale_column(const Product *p, int j, int l, LLVMValueRef factor) {
     for (int i = 0; i < p->mt; i++)
         for (int half = 0; half < 4; half += 2) {
             LLVMValueRef at = p->sum[i][j][half + l];
@@ -243,46 +254,108 @@ static void scale_sums(Product *p, int j, int l, LLVMValueRef factor) {
         }
 }
 
-/* The scale of column 8j + .. + l in a group: the unit of its sums; 1 for a group of zeros, where any will
- * do. */
-static LLVMValueRef unit_of(Product *p, int j, int l, LLVMValueRef group) {
+/* Brings the sums from the units of the group before k to those of the group that begins there. */
+static void begin_group(const Product *p, LLVMValueRef k) {
     Gen *g = p->g;
-    LLVMValueRef column = gen_min(g, column_of(p, j, l), gen_i64(g, p->d->n - 1));
-    LLVMValueRef scale = scale_at(p, column, group);
-    LLVMValueRef zero = LLVMBuildFCmp(g->b, LLVMRealOEQ, scale, gen_f32(g, 0), "");
-    return LLVMBuildSelect(g->b, zero, gen_f32(g, 1), scale, "");
+    If begins = gen_if(g, group_begins(p, k));
+    for (int j = 0; j < p->nt; j += 4) /* whose columns are neighbours */
+        for (int l = 0; l < 2; l++) {
+            LLVMValueRef ratios = tile_load(g, gen_at(g, g->f32, slot(p, k), column_of(p, j, l)), 4);
+            for (int i = 0; i < 4; i++)
+                scale_column(p, j + i, l, LLVMBuildExtractElement(g->b, ratios, gen_i32(g, i), ""));
+        }
+    gen_if_end(g, &begins);
 }
 
-/* Brings the sums from the units of the group before to those of this one. */
-static void begin_group(Product *p, LLVMValueRef group) {
+/* The slices of 16 steps of columns whose codes lie [column][turn / WORD]. */
+static void slices_of_words(const Product *p, LLVMValueRef tile, int step, Slice *out) {
     Gen *g = p->g;
-    LLVMValueRef last = gen_sub(g, group, gen_i64(g, 1));
-    for (int j = 0; j < p->nt; j++)
-        for (int l = 0; l < 2; l++)
-            scale_sums(p, j, l, LLVMBuildFDiv(g->b, unit_of(p, j, l, last), unit_of(p, j, l, group), ""));
+    int words = p->turn / WORD;
+    LLVMValueRef c = gen_div(g, nv_lane(g), 4);
+    LLVMValueRef shift = LLVMBuildTrunc(g->b, gen_mul(g, gen_mod(g, nv_lane(g), 4), 2), g->i32, "");
+    for (int j = 0; j < p->nt; j++) {
+        LLVMValueRef column = gen_add(g, p->col0, panel_row(g, true, j, c));
+        LLVMValueRef at = gen_add(g, gen_mul(g, column, words), gen_i64(g, step / WORD));
+        LLVMValueRef word = LLVMBuildLShr(g->b, gen_load(g, g->i32, gen_at(g, g->i32, tile, at)), shift, "");
+        out[j][0] = mma_codes(g, word);
+        out[j][1] = mma_codes(g, LLVMBuildLShr(g->b, word, gen_i32(g, 8), ""));
+    }
 }
 
-static void begin_group_at(Product *p, LLVMValueRef k) {
-    Gen *g = p->g;
-    LLVMValueRef begins = LLVMBuildICmp(g->b, LLVMIntEQ, gen_mod(g, k, p->d->group), gen_i64(g, 0), "");
-    LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, k, gen_i64(g, 0), "");
-    If next = gen_if(g, LLVMBuildAnd(g->b, begins, later, ""));
-    begin_group(p, gen_div(g, k, p->d->group));
-    gen_if_end(g, &next);
+/* A pair of numbers as wide as `type` from two lines 8 apart, in the halves of an i32. */
+static LLVMValueRef halves(Gen *g, LLVMTypeRef type, LLVMValueRef at, int64_t offset, int64_t ld) {
+    LLVMValueRef low = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset)));
+    LLVMValueRef high = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset + 8 * ld)));
+    high = LLVMBuildShl(g->b, LLVMBuildZExt(g->b, high, g->i32, ""), gen_i32(g, 16), "");
+    return LLVMBuildOr(g->b, LLVMBuildZExt(g->b, low, g->i32, ""), high, "");
 }
 
-static void write(Product *p) {
+/* The same of codes that lie step by step, a byte for four columns, times their scales. */
+static void slices_of_bytes(const Product *p, LLVMValueRef tile, LLVMValueRef scales, int step, Slice *out) {
     Gen *g = p->g;
-    if (is_code_rows(p->d))
-        for (int j = 0; j < p->nt; j++)
-            for (int l = 0; l < 2; l++)
-                scale_sums(p, j, l, unit_of(p, j, l, gen_i64(g, p->layout.groups - 1)));
+    int ld = step_bytes(p), scales_ld = p->shape->cols / SPAN;
+    LLVMValueRef t = gen_mod(g, nv_lane(g), 4), c = gen_div(g, nv_lane(g), 4);
+    tile = gen_at(g, g->i8, tile, gen_add(g, gen_mul(g, t, ld), gen_add(g, gen_div(g, p->col0, 4), c)));
+    scales = gen_at(g, g->i16, scales, gen_add(g, gen_mul(g, t, scales_ld), gen_div(g, p->col0, SPAN)));
+    for (int j = 0; j < p->nt; j += 4)
+        for (int r = 0; r < 2; r++) {
+            LLVMValueRef codes = halves(g, g->i8, tile, (step + 4 * r) * ld + 2 * j, ld);
+            LLVMValueRef factors = halves(g, g->i16, scales, (step + 4 * r) * scales_ld + j / 4, scales_ld);
+            for (int i = 0; i < 4; i++)
+                out[j + i][r] =
+                    mma_scaled_codes(g, LLVMBuildLShr(g->b, codes, gen_i32(g, 2 * i), ""), factors);
+        }
+}
+
+/* sums += the turn at k, which is there. */
+static void multiply(const Product *p, LLVMValueRef k) {
+    Gen *g = p->g;
+    LLVMValueRef sum[MAX_DOWN][MAX_ACROSS][4], a = stage_a(p, k), b = stage_b(p, k);
     for (int i = 0; i < p->mt; i++)
         for (int j = 0; j < p->nt; j++)
-            for (int half = 0; half < 2; half++) {
-                LLVMValueRef row = gen_add(g, row_of(p, i), gen_i64(g, 8 * half)), two[2];
-                for (int l = 0; l < 2; l++) two[l] = gen_load(g, g->f32, p->sum[i][j][2 * half + l]);
-                nv_gemm_write(g, p->d, row, column_of(p, j, 0), two, 2);
+            for (int l = 0; l < 4; l++) sum[i][j][l] = gen_load(g, g->f32, p->sum[i][j][l]);
+    for (int step = 0; step < p->turn; step += 16) {
+        Slice x[2 * MAX_DOWN], y[MAX_ACROSS];
+        panel_slices(g, &p->a, a, p->row0, step, 2 * p->mt, x);
+        if (is_code_rows(p->d))
+            slices_of_words(p, b, step, y);
+        else if (is_code_steps(p->d))
+            slices_of_bytes(p, b, slot(p, k), step, y);
+        else
+            panel_slices(g, &p->b, b, p->col0, step, p->nt, y);
+        for (int i = 0; i < p->mt; i++)
+            for (int j = 0; j < p->nt; j++) {
+                Slice *half = &x[2 * i];
+                LLVMValueRef rows[4] = {half[0][0], half[1][0], half[0][1], half[1][1]};
+                mma_add(g, sum[i][j], rows, y[j]);
+            }
+    }
+    for (int i = 0; i < p->mt; i++)
+        for (int j = 0; j < p->nt; j++)
+            for (int l = 0; l < 4; l++) gen_store(g, sum[i][j][l], p->sum[i][j][l]);
+}
+
+/* Neighbours in a row of C: the same sum of four fragments where columns are dealt out so, else two of one.
+ */
+static void write(const Product *p) {
+    Gen *g = p->g;
+    int n = p->b_spread ? 4 : 2;
+    if (is_code_rows(p->d))
+        for (int j = 0; j < p->nt; j++)
+            for (int l = 0; l < 2; l++) {
+                LLVMValueRef column = gen_add(g, p->j0, column_of(p, j, l));
+                scale_column(p, j, l, unit_of(p, column, gen_i64(g, p->layout.groups - 1)));
+            }
+    for (int i = 0; i < p->mt; i++)
+        for (int half = 0; half < 2; half++)
+            for (int x = 0; x < 2 * p->nt; x += n) {
+                int j = p->b_spread ? x / 8 * 4 : x / 2, l = p->b_spread ? x / 4 % 2 : 0;
+                LLVMValueRef next[4];
+                for (int y = 0; y < n; y++) {
+                    LLVMValueRef at = p->sum[i][p->b_spread ? j + y : j][2 * half + (p->b_spread ? l : y)];
+                    next[y] = gen_load(g, g->f32, at);
+                }
+                nv_gemm_write(g, p->d, row_of(p, i, half), gen_add(g, p->j0, column_of(p, j, l)), next, n);
             }
 }
 
@@ -290,50 +363,45 @@ static void write(Product *p) {
 
 static void begin(Product *p) {
     Gen *g = p->g;
-    nv_gemm_place(g, p->d, p->side, p->side, &p->i0, &p->j0);
-    p->row0 = gen_mul(g, gen_div(g, nv_warp(g), 4), 16 * p->mt);
-    p->col0 = gen_mul(g, gen_mod(g, nv_warp(g), 4), 8 * p->nt);
-    p->a = plane_of(p, 0, a_steps(p), p->d->m);
-    if (p->d->group) {
-        bool rows = is_code_rows(p->d);
-        p->layout = ternary_layout(rows ? p->d->n : p->d->k, rows ? p->d->k : p->d->n, p->d->group);
-        p->codes = gen_alloca(g, g->i32, "codes");
-        p->scale = gen_alloca(g, g->i32, "scale");
-    } else {
-        p->b = plane_of(p, 1, b_steps(p), p->d->n);
-    }
-    for (int j = 0; j < p->nt; j++) {
-        for (int i = 0; i < p->mt; i++)
+    int across = p->shape->threads / NV_WARP / 2;
+    nv_gemm_place(g, p->d, p->shape->rows, p->shape->cols, &p->i0, &p->j0);
+    p->row0 = gen_mul(g, gen_div(g, nv_warp(g), across), 16 * p->mt);
+    p->col0 = gen_mul(g, gen_mod(g, nv_warp(g), across), 8 * p->nt);
+    p->a.base = gen_buffer(g, 0);
+    p->b.base = gen_buffer(g, 1);
+    p->slots = nv_dynamic_shared(g);
+    p->stages = gen_at(g, g->i8, p->slots, gen_i64(g, 2 * slot_bytes(p)));
+    p->scale = gen_alloca(g, is_code_steps(p->d) ? g->i16 : g->f32, "scale");
+    for (int i = 0; i < p->mt; i++)
+        for (int j = 0; j < p->nt; j++)
             for (int l = 0; l < 4; l++) {
                 p->sum[i][j][l] = gen_alloca(g, g->f32, "sum");
                 gen_store(g, gen_f32(g, 0), p->sum[i][j][l]);
             }
-    }
 }
 
-static void turns(Product *p) {
+static void turns(const Product *p) {
     Gen *g = p->g;
-    int64_t bytes = operand_bytes(p, a_steps(p)) + operand_bytes(p, b_steps(p));
-    if (is_code_rows(p->d)) bytes = operand_bytes(p, a_steps(p)) + 8 * p->side;
-    LLVMValueRef stages = nv_shared(g, 2 * bytes, 16, "stages"), end = gen_i64(g, p->d->k);
-    load_turn(p, gen_i64(g, 0));
-    store_turn(p, stages);
+    const int ahead = STAGES - 1;
+    for (int i = 0; i < ahead; i++) {
+        if (i * p->turn < p->d->k) copy_turn(p, gen_i64(g, i * p->turn));
+        nv_copies_commit(g);
+    }
+    load_scales(p, gen_i64(g, 0));
+    store_scales(p, gen_i64(g, 0));
+    Loop k = gen_loop(g, gen_i64(g, 0), gen_i64(g, p->d->k), p->turn, "k");
+    nv_copies_wait(g, ahead - 1);
     nv_barrier(g);
-    Loop k = gen_loop(g, gen_i64(g, 0), end, TURN, "k");
-    LLVMValueRef odd = gen_mod(g, gen_div(g, k.i, TURN), 2);
-    LLVMValueRef now = gen_at(g, g->i8, stages, gen_mul(g, odd, bytes));
-    LLVMValueRef other = gen_at(g, g->i8, stages, gen_mul(g, gen_sub(g, gen_i64(g, 1), odd), bytes));
-    LLVMValueRef next = gen_add(g, k.i, gen_i64(g, TURN));
-    LLVMValueRef more = LLVMBuildICmp(g->b, LLVMIntSLT, next, end, "");
-    If load = gen_if(g, more);
-    load_turn(p, next);
-    gen_if_end(g, &load);
-    if (is_code_rows(p->d)) begin_group_at(p, k.i);
-    multiply(p, now);
-    If store = gen_if(g, more);
-    store_turn(p, other);
-    gen_if_end(g, &store);
-    nv_barrier(g);
+    LLVMValueRef copied = gen_add(g, k.i, gen_i64(g, ahead * p->turn)),
+                 next = gen_add(g, k.i, gen_i64(g, p->turn));
+    If more = gen_if(g, below(p, copied, p->d->k));
+    copy_turn(p, copied);
+    gen_if_end(g, &more);
+    nv_copies_commit(g); /* the last groups are empty, so that the same number is on its way in each turn */
+    load_scales(p, next);
+    if (is_code_rows(p->d)) begin_group(p, k.i);
+    multiply(p, k.i);
+    store_scales(p, next);
     gen_loop_end(g, &k);
 }
 
@@ -342,12 +410,11 @@ void nv_gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
         nv_gemm_rounded(g, name, d);
         return;
     }
-    nv_kernel(g, name, 3, MMA_THREADS);
+    Product p = plan(d, g->target);
+    p.g = g;
+    nv_kernel(g, name, 3, (uint32_t)p.shape->threads);
     nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
-    int side = side_of(d);
-
-    Product p = {.g = g, .d = d, .side = side, .mt = side / 32, .nt = side / 32};
     begin(&p);
     turns(&p);
     write(&p);

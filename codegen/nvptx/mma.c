@@ -11,18 +11,23 @@ LLVMValueRef mma_round(Gen *g, LLVMValueRef x) {
 }
 
 /* A code is u = 0, 1 or 2 for -1, 0, 1: it is not 0 where the low bit is 0, and not negative where the high
- * bit is 1. Times factor, which has the sign of -1; halves do not carry. */
-LLVMValueRef mma_codes(Gen *g, LLVMValueRef codes, LLVMValueRef factor) {
-    LLVMValueRef some = LLVMBuildAnd(g->b, LLVMBuildNot(g->b, codes, ""), gen_i32(g, 0x00010001), "");
+ * bit is 1. */
+static LLVMValueRef nonzero(Gen *g, LLVMValueRef codes) { /* 0 or 1 in each half */
+    return LLVMBuildAnd(g->b, LLVMBuildNot(g->b, codes, ""), gen_i32(g, 0x00010001), "");
+}
+static LLVMValueRef turn_signs(Gen *g, LLVMValueRef codes, LLVMValueRef numbers) {
     LLVMValueRef sign = LLVMBuildShl(g->b, codes, gen_i32(g, 14), "");
-    sign = LLVMBuildAnd(g->b, sign, gen_i32(g, 0x80008000), "");
-    return LLVMBuildXor(g->b, LLVMBuildMul(g->b, some, factor, ""), sign, "");
+    return LLVMBuildXor(g->b, numbers, LLVMBuildAnd(g->b, sign, gen_i32(g, 0x80008000), ""), "");
 }
 
-/* The step that stands at place h*8 + j of a fragment. */
-static LLVMValueRef step_at(Gen *g, const Source *s, LLVMValueRef h, LLVMValueRef j) {
-    if (!s->paired) return gen_add(g, gen_mul(g, h, 8), j);
-    return gen_add(g, gen_add(g, gen_div(g, j, 2), gen_mul(g, h, 4)), gen_mul(g, gen_mod(g, j, 2), 8));
+LLVMValueRef mma_codes(Gen *g, LLVMValueRef codes) {
+    const int minus_one = 0xbf80; /* times 1 or 0: halves do not carry */
+    return turn_signs(g, codes, LLVMBuildMul(g->b, nonzero(g, codes), gen_i32(g, minus_one), ""));
+}
+
+LLVMValueRef mma_scaled_codes(Gen *g, LLVMValueRef codes, LLVMValueRef factors) {
+    LLVMValueRef ones = LLVMBuildMul(g->b, nonzero(g, codes), gen_i32(g, 0xffff), "");
+    return turn_signs(g, codes, LLVMBuildAnd(g->b, ones, factors, ""));
 }
 
 /* Lanes 8i .. 8i+7 give the lines of matrix i, which are in A (rows 0, steps 0), (8, 0), (0, 8), (8, 8) and
@@ -31,7 +36,8 @@ LLVMValueRef mma_lane_offset(Gen *g, const Source *s, bool is_a) {
     LLVMValueRef lane = nv_lane(g), j = gen_mod(g, lane, 8), i = gen_div(g, lane, 8);
     LLVMValueRef odd = gen_mod(g, i, 2), half = gen_div(g, i, 2);
     LLVMValueRef row = is_a ? odd : half, step = is_a ? half : odd;
-    if (s->steps) return gen_add(g, gen_mul(g, step_at(g, s, step, j), s->ld), gen_mul(g, row, 8));
+    if (s->steps)
+        return gen_add(g, gen_mul(g, gen_add(g, gen_mul(g, step, 8), j), s->ld), gen_mul(g, row, 8));
     return gen_add(g, gen_mul(g, gen_add(g, gen_mul(g, row, 8), j), s->ld), gen_mul(g, step, 8));
 }
 

@@ -9,12 +9,6 @@
  *        along rows  [row][k ..]        along steps  [k][row ..]
  *        fragment    ldmatrix           fragment     ldmatrix.trans
  *
- * The order of the 16 steps of a fragment does not matter as long as A and B agree. Next to packed codes,
- * whose words give codes l and l+8 by one shift and one mask, steps are *paired*: l and l+8 stand side by
- * side,
- *
- *        0 8  1 9  2 10  3 11 | 4 12  5 13  6 14  7 15            (else 0 1 2 .. 15)
- *
  * Threads of a warp in the fragments of C: lane / 4 is the row (and that + 8), 2 (lane % 4) the column (and
  * the next one); lane / 4 is the column of B's fragment. */
 #ifndef TBC_NVPTX_MMA_H
@@ -31,7 +25,6 @@ typedef struct Plane {
     int64_t ld;         /* floats from one line to the next */
     int tile_lines;     /* a tile: at most PLANE_UNITS units of 8 numbers a thread */
     int tile_run;       /* 16, 32, 64 or 128 */
-    bool paired;        /* k runs along the lines, and its steps are paired */
 
     int vec, units;
     LLVMValueRef value[PLANE_UNITS][8]; /* of this thread, in flight: allocas of vectors of vec */
@@ -46,13 +39,14 @@ int64_t plane_bytes(int tile_lines, int tile_run);
 /* Two f32 as a pair of bf16 (i32), `low` in the low half; one f32 as bf16 (i16). */
 LLVMValueRef mma_pair(Gen *, LLVMValueRef low, LLVMValueRef high);
 LLVMValueRef mma_round(Gen *, LLVMValueRef);
-/* Pairs of codes in the low two bits of both halves of an i32 (other bits are ignored) times `factor`: the
- * bits of a bf16 that is not negative, with the sign bit set (i32). */
-LLVMValueRef mma_codes(Gen *, LLVMValueRef codes, LLVMValueRef factor);
+/* Pairs of codes in the low two bits of both halves of an i32 (other bits are ignored) as bf16: -1, 0 and 1,
+ * and those times the factors in the halves of another i32, which are bf16 with the sign bit set. */
+LLVMValueRef mma_codes(Gen *g, LLVMValueRef codes);
+LLVMValueRef mma_scaled_codes(Gen *g, LLVMValueRef codes, LLVMValueRef factors);
 
 /* A tile in shared memory as the fragments' source. `at` points to bf16; lines of `ld` bf16. */
 typedef struct Source {
-    bool steps, paired; /* lines are steps (then `paired` says in which order fragments take them) */
+    bool steps; /* lines are steps */
     int ld;
     LLVMValueRef at; /* with the lane's offset, mma_lane_offset */
 } Source;

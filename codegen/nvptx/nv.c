@@ -1,5 +1,6 @@
 /* Kernels, threads and shared memory of NVIDIA GPUs in terms of LLVM's intrinsics. */
 #include "nv.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,6 +82,26 @@ LLVMValueRef nv_dynamic_shared(Gen *g) {
     static const char name[] = "dynamic_shared";
     LLVMValueRef at = LLVMGetNamedGlobal(g->mod, name);
     return at ? at : shared_array(g, 0, 128, name);
+}
+
+/* ---- asynchronous copies */
+
+void nv_copy(Gen *g, LLVMValueRef to, LLVMValueRef from, int bytes, LLVMValueRef inside) {
+    char name[64]; /* 16 bytes go past the first cache */
+    snprintf(name, sizeof name, "llvm.nvvm.cp.async.%s.shared.global.%d%s", bytes == 16 ? "cg" : "ca", bytes,
+             inside ? ".s" : "");
+    LLVMValueRef args[] = {to, from, NULL};
+    if (inside) args[2] = LLVMBuildSelect(g->b, inside, gen_i32(g, bytes), gen_i32(g, 0), "");
+    gen_intrinsic(g, name, NULL, args, inside ? 3 : 2);
+}
+
+void nv_copies_commit(Gen *g) {
+    gen_intrinsic(g, "llvm.nvvm.cp.async.commit.group", NULL, NULL, 0);
+}
+
+void nv_copies_wait(Gen *g, int running) {
+    LLVMValueRef n = gen_i32(g, running);
+    gen_intrinsic(g, "llvm.nvvm.cp.async.wait.group", NULL, &n, 1);
 }
 
 /* ---- threads together */

@@ -50,6 +50,18 @@ LLVMValueRef nv_shared(Gen *, int64_t bytes, unsigned align, const char *name);
 /* The dynamic shared memory of NvGrid.shared bytes, 128-byte aligned. */
 LLVMValueRef nv_dynamic_shared(Gen *);
 
+/* ---- asynchronous copies, cp.async
+ *
+ * A thread's copies since its last commit are a group; a group is there for that thread when it has waited,
+ * and for the others after a barrier as well. */
+
+/* Starts to copy 4, 8 or 16 bytes (aligned to that) from global to shared memory; zeros where the i1 `inside`
+ * is false: then `from` is not read. NULL: it never is. */
+void nv_copy(Gen *, LLVMValueRef to, LLVMValueRef from, int bytes, LLVMValueRef inside);
+void nv_copies_commit(Gen *);
+/* Waits until at most the `running` last groups of the thread are on their way. */
+void nv_copies_wait(Gen *, int running);
+
 /* ---- threads together */
 
 /* All threads of the block get here before any goes on, and see what was written before. All must come. */

@@ -23,14 +23,6 @@ static void unit_at(Gen *g, const Plane *p, int i, LLVMValueRef *line, LLVMValue
     *unit = gen_mod(g, thread, across);
 }
 
-/* Where number j of a unit is along its line: unit u has 8u .. 8u+7, or if paired four from 16 (u/2) + 4
- * (u%2) on and the four 8 behind them. */
-static LLVMValueRef along(Gen *g, const Plane *p, LLVMValueRef unit, int j) {
-    if (!p->paired) return gen_add(g, gen_mul(g, unit, 8), gen_i64(g, j));
-    LLVMValueRef first = gen_add(g, gen_mul(g, gen_div(g, unit, 2), 16), gen_mul(g, gen_mod(g, unit, 2), 4));
-    return gen_add(g, first, gen_i64(g, j % 4 + j / 4 * 8));
-}
-
 static LLVMValueRef less(Gen *g, LLVMValueRef a, int64_t b) {
     return LLVMBuildICmp(g->b, LLVMIntSLT, a, gen_i64(g, b), "");
 }
@@ -61,7 +53,7 @@ void plane_load(Gen *g, Plane *p, LLVMValueRef line0, LLVMValueRef run0) {
         LLVMValueRef line, unit;
         unit_at(g, p, i, &line, &unit);
         for (int j = 0; j < 8; j += p->vec) {
-            LLVMValueRef at = gen_add(g, run0, along(g, p, unit, j));
+            LLVMValueRef at = gen_add(g, run0, gen_add(g, gen_mul(g, unit, 8), gen_i64(g, j)));
             gen_store(g, load(g, p, gen_add(g, line0, line), at), p->value[i][j / p->vec]);
         }
     }
@@ -76,7 +68,7 @@ void plane_store(Gen *g, const Plane *p, LLVMValueRef to) {
             x[j] = p->vec == 1 ? v : LLVMBuildExtractElement(g->b, v, gen_i32(g, j % p->vec), "");
         }
         for (int j = 0; j < 4; j++) {
-            LLVMValueRef pair = p->paired ? mma_pair(g, x[j], x[j + 4]) : mma_pair(g, x[2 * j], x[2 * j + 1]);
+            LLVMValueRef pair = mma_pair(g, x[2 * j], x[2 * j + 1]);
             words = LLVMBuildInsertElement(g->b, words, pair, gen_i32(g, j), "");
         }
         LLVMValueRef at = gen_add(g, gen_mul(g, line, p->tile_run + PLANE_PAD), gen_mul(g, unit, 8));

@@ -1,0 +1,44 @@
+/* Tiles of f32 matrices for the tensor cores: copied to shared memory as they are, asynchronously (cp.async),
+ * and rounded to bf16 between shared memory and the fragments.
+ *
+ * A panel is `width` rows of A, or columns of B (both are "rows" here), and `turn` steps of k. Its lines are
+ * what is contiguous in memory:
+ *
+ *     along rows    [row][k ..]      a slice by ldmatrix, as if a number were two of 16 bits
+ *     along steps   [k][row ..]      four slices by vectors of four
+ *
+ * A slice is 8 rows by 16 steps: half a fragment of A, or one of B. Lane l has row l / 4 of it and, as its
+ * fragments do not mind which steps they have as long as A and B agree, of t = l % 4 the pairs of steps t,
+ * t + 8 and t + 4, t + 12. Packed codes come out of their words like that. Which rows of the matrix the eight
+ * of slice s are is free as well:
+ *
+ *     along rows    8s + c                          c = 0 .. 7
+ *     along steps   32 (s / 4) + 4c + s % 4         so that a vector is one row each of four slices
+ *
+ * Lines are padded so that neither way has bank conflicts. */
+#ifndef TBC_NVPTX_PANEL_H
+#define TBC_NVPTX_PANEL_H
+
+#include "mma.h"
+
+typedef struct Panel {
+    LLVMValueRef base;   /* row 0, step 0 */
+    bool steps;          /* lines run along steps, or along rows */
+    int64_t rows, depth; /* that exist; what lies behind them is 0 */
+    int width, turn;     /* a multiple of 32; 16 or 32 */
+    int threads;         /* of the block, all of which copy */
+} Panel;
+int64_t panel_bytes(const Panel *); /* a multiple of 16 */
+/* Starts to copy the tile from row0 and step k0 on (multiples of its size) to shared memory, 16-byte aligned.
+ * It is there after nv_copies_wait and a barrier. */
+void panel_copy(Gen *, const Panel *, LLVMValueRef to, LLVMValueRef row0, LLVMValueRef k0);
+
+/* The lane's two registers of a slice: steps t, t + 8 and t + 4, t + 12, the first in the low half. */
+typedef LLVMValueRef Slice[2];
+/* n slices (a multiple of 4) of 16 steps of a tile, from a row within it on (a multiple of 32; the same for
+ * the whole warp) and a constant step. */
+void panel_slices(Gen *, const Panel *, LLVMValueRef tile, LLVMValueRef row, int step, int n, Slice *out);
+/* Row c of slice s, from that row on; c i64. `steps` as in Panel. */
+LLVMValueRef panel_row(Gen *, bool steps, int s, LLVMValueRef c);
+
+#endif
