@@ -331,6 +331,10 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     /* Without instructions for bf16 the updating product takes longer than its parts. */
     bool slow_bf16 = c->precision && strcmp(c->precision, "bf16") == 0 && !target.bf16;
     c->passes.keep_gradients = is_gpu(c) || slow_bf16;
+    if (is_gpu(c)) { /* large products and many tiles keep all of it at work */
+        c->passes.logits_bytes = (int64_t)1280 << 20;
+        c->passes.most_parts = 256;
+    }
     Buf recomputed = {0};
     c->passes.recomputed = &recomputed;
     c->passes.memory.beside = beside_arena, c->passes.memory.context = &target;

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #define PARTS     32             /* partial sums of a long sum_rows */
+#define PART_ROWS 64             /* a part has these at least, if there may be more parts */
 #define FEW_ROWS  64             /* up to which a plain sum_rows over memory will do */
 #define LEAF_NONE VAL_NONE       /* computed from no full value in memory */
 #define LEAF_MANY (VAL_NONE - 1) /* from two or more */
@@ -27,11 +28,14 @@ static bool is_row(const Graph *g, Val v) {
 
 /* ---- sum_rows */
 
-static Val split_sum(Graph *to, const Graph *from, const Node *n, const Val *map) {
+static Val split_sum(PassCtx *ctx, Graph *to, const Graph *from, const Node *n, const Val *map) {
     const Type *x = val_type(from, n->in[0]);
     bool in_region = is_row(from, n->in[0]) && type_cols(x) > 1;
     if (!in_region && type_rows(x) <= FEW_ROWS) return map[n->in[0]];
-    int64_t parts = type_rows(x) < PARTS ? type_rows(x) : PARTS;
+    int64_t parts = type_rows(x) / PART_ROWS;
+    if (parts > ctx->options->most_parts) parts = ctx->options->most_parts;
+    if (parts < PARTS) parts = PARTS;
+    if (parts > type_rows(x)) parts = type_rows(x);
     Type partial = type_make(DT_F32, 2, (int64_t[]){parts, type_cols(x)});
     return graph_add(to, NULL, NULL, n->loc, OP_partial_sum, &partial, &map[n->in[0]], 1, NULL);
 }
@@ -42,7 +46,7 @@ static Graph *split_sums(PassCtx *ctx, const Graph *from) {
     for (uint32_t i = 0; i < from->nodes.n; i++) {
         const Node *n = &from->nodes.at[i];
         if (n->op == OP_sum_rows)
-            map[n->out] = ir_unary(to, n->loc, OP_sum_rows, split_sum(to, from, n, map));
+            map[n->out] = ir_unary(to, n->loc, OP_sum_rows, split_sum(ctx, to, from, n, map));
         else
             graph_copy_node(to, from, n, map);
     }

@@ -19,7 +19,6 @@
 #define FEWEST_ROWS   256 /* of a chunk: shorter ones make poor matrix products */
 #define MOST_CHUNKS   256 /* however many rows: each is a handful of nodes and launches */
 #define UNIT          64  /* chunks are multiples of this, so that slices stay aligned */
-#define PARTS         32  /* partial sums of a chunk, at most */
 
 /* Rows of a chunk; all of them if there are too few to divide. */
 static int64_t chunk_rows(int64_t rows, int64_t cols, int64_t bytes) {
@@ -192,10 +191,10 @@ static Graph *chunk_body(const Divide *d, int64_t rows) {
         Val *in = xcalloc(n->nin, sizeof *in);
         for (uint32_t k = 0; k < n->nin; k++) in[k] = map[n->in[k]];
         Type t = {0};
-        if (n->op == OP_partial_sum)
-            t = type_make(DT_F32, 2,
-                          (int64_t[]){rows < PARTS ? rows : PARTS, type_cols(val_type(from, n->out))});
-        else if (n->nout)
+        if (n->op == OP_partial_sum) {
+            t = *val_type(from, n->out);
+            if (t.dim[0] > rows) t.dim[0] = rows;
+        } else if (n->nout)
             chunk_type(d->l, val_type(from, n->out), rows, &t);
         Val out = graph_add(body, NULL, NULL, n->loc, n->op, &t, in, n->nin, &n->attrs);
         if (n->nout) map[n->out] = out;
