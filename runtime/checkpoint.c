@@ -134,11 +134,14 @@ static const struct Field {
     const char *name;
     FieldType type;
     size_t offset;
+    bool later; /* 0 in checkpoints that lack it: saved before there was such a thing */
 } fields[] = {
 #define FIELD(name, type)                                                                                    \
-    { #name, type, offsetof(TrainState, name) }
+    { #name, type, offsetof(TrainState, name), false }
 #define PLAN(name, type)                                                                                     \
-    { #name, type, offsetof(TrainState, plan.name) }
+    { #name, type, offsetof(TrainState, plan.name), false }
+#define LATER_PLAN(name, type)                                                                               \
+    { #name, type, offsetof(TrainState, plan.name), true }
     FIELD(step, INTEGER),           FIELD(examples, INTEGER),
     FIELD(seed, INTEGER),           FIELD(shuffle, BOOLEAN),
     FIELD(batch, INTEGER),          FIELD(seq, INTEGER),
@@ -149,9 +152,10 @@ static const struct Field {
     PLAN(total, INTEGER),           PLAN(decay_fraction, REAL),
     PLAN(weight_decay_until, REAL), FIELD(best_loss, REAL),
     FIELD(best_step, INTEGER),      FIELD(evals_since_best, INTEGER),
-    PLAN(lambda_warmup, INTEGER),
+    LATER_PLAN(lambda_warmup, INTEGER),
 #undef FIELD
 #undef PLAN
+#undef LATER_PLAN
 };
 enum { NFIELDS = sizeof fields / sizeof *fields };
 
@@ -195,6 +199,7 @@ static char *state_text(const TrainState *state) {
 static bool read_field(const cJSON *json, const struct Field *field, TrainState *state) {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, field->name);
     void *at = (char *)state + field->offset;
+    if (!item && field->later) return true;
     if (field->type == BOOLEAN) {
         *(bool *)at = cJSON_IsTrue(item);
         return cJSON_IsBool(item);
@@ -217,6 +222,7 @@ static bool read_field(const cJSON *json, const struct Field *field, TrainState 
 
 static bool read_state(const char *path, TrainState *state) {
     FileMap map;
+    *state = (TrainState){0};
     if (!file_map(&map, path)) return false;
     cJSON *json = cJSON_ParseWithLength((const char *)map.at, map.size);
     file_unmap(&map);
@@ -306,7 +312,7 @@ bool checkpoint_load(const char *dir, const NamedTensor *params, size_t nparams,
     char *paths[NFILES];
     for (int i = 0; i < NFILES; i++) paths[i] = file_join(dir, file_names[i]);
     bool ok = read_state(paths[STATE], state) && load_part(paths[MODEL], params, nparams, state->step) &&
-              load_part(paths[OPTIMIZER], moments, nmoments, state->step);
+              (!moments || load_part(paths[OPTIMIZER], moments, nmoments, state->step));
     for (int i = 0; i < NFILES; i++) free(paths[i]);
     return ok;
 }

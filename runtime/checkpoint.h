@@ -50,7 +50,8 @@ bool checkpoint_can_save(const char *dir);
 bool checkpoint_save(const char *dir, const char *config_json, const NamedTensor *params, size_t nparams,
                      const NamedTensor *moments, size_t nmoments, const TrainState *, const Companions *);
 
-/* Loads what checkpoint_save wrote. False: an error was printed. */
+/* Loads what checkpoint_save wrote; without moments (NULL) the optimizer's file is not looked at. False: an error was
+ * printed. */
 bool checkpoint_load(const char *dir, const NamedTensor *params, size_t nparams, const NamedTensor *moments,
                      size_t nmoments, TrainState *);
 

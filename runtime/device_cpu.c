@@ -75,12 +75,12 @@ static bool cpu_open(Device *d, int threads) {
     cpu->scratch_slice = round_up(d->module->desc->scratch_bytes + 1, 64);
     snprintf(d->name, sizeof d->name, "%d thread%s", cpu->threads, cpu->threads > 1 ? "s" : "");
     uint64_t scratch = (uint64_t)cpu->threads * cpu->scratch_slice;
-    uint64_t needed = d->arena_bytes + scratch, available = memory_available();
+    uint64_t needed = module_memory(d->module) + scratch, available = memory_available();
     if (needed > available) return out_of_memory(d->module, needed, available);
     d->arena = device_map(d->arena_bytes);
     cpu->scratch = device_map(scratch);
     if (!d->arena || !cpu->scratch) /* what is in use already counts towards ulimit -v too */
-        return out_of_memory(d->module, needed, available);
+        return out_of_memory(d->module, d->arena_bytes + scratch, available);
     madvise(d->arena, d->arena_bytes, MADV_HUGEPAGE); /* fewer TLB misses; not having huge pages is fine */
     madvise(cpu->scratch, scratch, MADV_HUGEPAGE);
     interleave(d->arena, d->arena_bytes); /* scratch is each thread's own */

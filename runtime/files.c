@@ -3,6 +3,7 @@
 #include "error.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -36,6 +37,12 @@ bool file_map(FileMap *map, const char *path) {
 void file_unmap(FileMap *map) {
     if (map->mapping) munmap(map->mapping, map->size);
     *map = (FileMap){0};
+}
+
+void file_forget(const void *at, size_t size) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)at + page - 1) / page * page, to = ((uintptr_t)at + size) / page * page;
+    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED); /* else the memory is freed with the map */
 }
 
 bool file_is_dir(const char *path) {

@@ -17,6 +17,8 @@ typedef struct FileMap {
 /* Maps a regular file. On failure prints an error and returns false; map is then zeroed. */
 bool file_map(FileMap *map, const char *path);
 void file_unmap(FileMap *map); /* a zeroed map is allowed */
+/* A part of a map that has been read: its pages leave the process's memory, and come back when they are read again. */
+void file_forget(const void *at, size_t size);
 
 bool file_is_dir(const char *path);
 bool file_exists(const char *path);                 /* anything but a directory */

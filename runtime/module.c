@@ -189,6 +189,38 @@ const tbc_tensor *module_tensor_at(const LoadedModule *m, const tbc_table *table
     return found;
 }
 
+static bool trains(const tbc_table *table) {
+    static const char *const names[] = {"train", "warmup", "backward", "update"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(table->name, names[i])) return true;
+    return false;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* What all tables share is counted tensor by tensor. Behind it each table has its own use of the rest. */
+uint64_t module_memory(const LoadedModule *m) {
+    const tbc_module_t *d = m->desc;
+    uint64_t shared = 0, shared_end = 0, end = 0;
+    if (!m->frozen) return d->arena_bytes;
+    for (uint32_t i = 0; i < d->nconsts; i++) {
+        shared += d->consts[i].bytes;
+        shared_end = larger(shared_end, d->consts[i].offset + d->consts[i].bytes);
+    }
+    for (uint32_t i = 0; i < d->ntensors; i++) {
+        const tbc_tensor *t = &d->tensors[i];
+        if (t->table < 0) {
+            shared += t->kind == TBC_STATE ? 0 : t->bytes; /* moments, gradients */
+            shared_end = larger(shared_end, t->offset + t->bytes);
+        } else if (!trains(&d->tables[t->table])) {
+            end = larger(end, t->offset + t->bytes);
+        }
+    }
+    return shared + larger(end, shared_end) - shared_end;
+}
+
 int64_t tensor_values(const tbc_tensor *t) {
     int64_t n = 1;
     for (uint32_t i = 0; i < t->rank; i++) n *= t->dim[i];

@@ -17,6 +17,7 @@ typedef struct LoadedModule {
     bool bias_correction;
     double lr, weight_decay, beta1, beta2;
     int64_t warmup;
+    bool frozen; /* its user's promise: no table that updates or makes gradients will run; at first false */
 } LoadedModule;
 
 /* Opens path. False: an error was printed and there is nothing to unload. */
@@ -35,6 +36,10 @@ const tbc_tensor *module_tensor(const LoadedModule *, const tbc_table *, enum tb
  * first. A temporary is there from the launch that makes it to the last one that reads it; one that is built on
  * the memory of another takes over at launch i. NULL: nothing. */
 const tbc_tensor *module_tensor_at(const LoadedModule *, const tbc_table *, uint32_t i, uint64_t offset, bool after);
+
+/* How much of the arena is ever touched: all of it, or of a frozen module what other tables than those of training
+ * need. */
+uint64_t module_memory(const LoadedModule *);
 
 int64_t tensor_values(const tbc_tensor *); /* number of elements */
 

@@ -290,6 +290,7 @@ bool st_read_f32(const StTensor *t, float *out) {
     } else {
         return rt_error(t->file, "%s: dtype %s (expected F32, F16, BF16 or F64)", t->name, t->dtype);
     }
+    file_forget(t->data, t->bytes);
     return true;
 }
 
@@ -297,6 +298,7 @@ bool st_read_bf16(const StTensor *t, uint16_t *out) {
     int64_t n = tensor_count(t->rank, t->dim);
     if (strcmp(t->dtype, "BF16") == 0) {
         if (n) memcpy(out, t->data, t->bytes);
+        file_forget(t->data, t->bytes);
         return true;
     }
     float *wide = rt_calloc((size_t)n, sizeof *wide);

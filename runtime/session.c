@@ -103,10 +103,14 @@ static bool is_weight(const tbc_tensor *t) {
 }
 
 /* Moments are zero, as the whole arena is, unless they come from a checkpoint. */
+static bool has_moments(const Options *o) {
+    return o->resume && o->train;
+}
+
 static void upload_weights(const Session *s) {
     const tbc_module_t *d = s->module.desc;
     for (uint32_t i = 0; i < d->ntensors; i++)
-        if (s->options->resume ? is_weight(&d->tensors[i]) : d->tensors[i].kind == TBC_PARAM)
+        if (has_moments(s->options) ? is_weight(&d->tensors[i]) : d->tensors[i].kind == TBC_PARAM)
             device_upload(&s->device, &d->tensors[i]);
 }
 
@@ -185,7 +189,8 @@ static bool start(Session *s) {
     int64_t rows = o->train ? dataset_rows(s->data, DATA_TRAIN) : 0;
     int64_t fingerprint = o->train ? dataset_fingerprint(s->data, DATA_TRAIN) : 0;
     if (o->resume) {
-        if (!checkpoint_load(o->resume, s->params, s->nparams, s->moments, s->nmoments, &s->state) ||
+        if (!checkpoint_load(o->resume, s->params, s->nparams, has_moments(o) ? s->moments : NULL, s->nmoments,
+                             &s->state) ||
             !check_resumed(s, rows, fingerprint))
             return false;
         if (!m->buffer && (s->state.accumulate > 1 || s->state.clip > 0))
@@ -228,6 +233,7 @@ bool session_open(Session *s, const Options *o) {
     if (o->save && !checkpoint_can_save(o->save)) return false;
     if (o->save_best && !checkpoint_can_save(o->save_best)) return false;
     if (!open_data(s)) return false;
+    s->module.frozen = !o->train;
     if (!device_open(&s->device, &s->module, o->device, o->threads > 0 ? (int)o->threads : 0)) return false;
     if (o->profile) {
         profile_open(&s->profile, &s->module);

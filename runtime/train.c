@@ -166,11 +166,13 @@ static void show(Run *r, const Step *step) {
     const int64_t last = r->s->last_step;
     if (!progress_due(&r->progress) && st->step != r->first + 1 && st->step != last) return;
     double done = (double)(st->step - r->first), left = (double)(last - st->step);
-    char memory[32], time_left[32];
+    const double lambda = plan_lambda(&st->plan, st->step);
+    char memory[32], time_left[32], part[32] = "";
+    if (lambda < 1) snprintf(part, sizeof part, "  lambda %.2f", lambda);
     progress_show(&r->progress,
                   "step %" PRId64 "/%" PRId64
-                  "  loss %.3f  ppl %.2f  lr %.2g  %.0f tok/s  %s  %s left",
-                  st->step, last, step->loss, exp(step->loss), learning_rate(st, st->step),
+                  "  loss %.3f  ppl %.2f  lr %.2g%s  %.0f tok/s  %s  %s left",
+                  st->step, last, step->loss, exp(step->loss), learning_rate(st, st->step), part,
                   done * tokens_of_step(st) / r->busy, memory_text(memory),
                   duration_text((seconds_now() - r->began) / done * left, time_left));
 }

@@ -224,6 +224,23 @@ START_TEST(state_errors) {
 }
 END_TEST
 
+/* What later versions have added to the state is 0 where it is not there, but it must be right where it is. */
+START_TEST(older_states) {
+    Model *m = make_model(1);
+    TrainState state, warm = a_state;
+    warm.plan.lambda_warmup = 7;
+    ck_assert(save(scratch("ckpt"), m, &warm) && load(scratch("ckpt"), m, &state));
+    ck_assert_int_eq(state.plan.lambda_warmup, 7);
+    edit_state(",\n\t\"lambda_warmup\":\t7", "");
+    ck_assert(load(scratch("ckpt"), m, &state));
+    ck_assert_int_eq(state.plan.lambda_warmup, 0);
+    ck_assert_int_eq(state.step, a_state.step);
+    edit_state("12", "12, \"lambda_warmup\": null");
+    ck_fails(load(scratch("ckpt"), m, &state), "lambda_warmup: missing or malformed");
+    free(m);
+}
+END_TEST
+
 START_TEST(partial_checkpoints_are_refused) {
     Model *m = make_model(1);
     TrainState state, later = a_state;
@@ -487,6 +504,7 @@ int main(void) {
     tcase_add_test(tests, long_lists_are_cut);
     tcase_add_test(tests, weights_must_be_finite);
     tcase_add_loop_test(tests, state_errors, 0, sizeof bad_state / sizeof *bad_state);
+    tcase_add_test(tests, older_states);
     tcase_add_test(tests, partial_checkpoints_are_refused);
     tcase_add_test(tests, survives_mutation);
     tcase_add_test(tests, full_disk_keeps_the_old_checkpoint);

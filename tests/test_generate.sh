@@ -48,6 +48,13 @@ done
 train "$work/circle" byte "$work/bytes"
 [ ! -e "$work/bytes/tokenizer.json" ] || fail "a tokenizer of bytes was saved"
 
+# Who does not train needs no moments.
+mv "$work/ck2/optimizer.safetensors" "$work/moments"
+continues 012 0123456 --resume "$work/ck2"
+"$run" "$work/m.so" --resume "$work/ck2" --data "$work/circle" --steps 1 --quiet >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q 'optimizer.safetensors: error: cannot open' "$work/err" || fail "training without moments"
+mv "$work/moments" "$work/ck2/optimizer.safetensors"
+
 # The end: by config.json (7 is token 55), by generation_config.json (a number, a list), by the tokenizer.
 continues 0123 0123456 --resume "$work/ck"
 echo '{}' >"$work/ck/generation_config.json"

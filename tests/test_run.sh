@@ -128,5 +128,8 @@ for grads in fused buffer; do
     good "$work/warmup.so" --data "$data" --resume "$work/warm2" --save "$work/warm2"
     for file in model.safetensors optimizer.safetensors state.json; do same "$work/warm/$file" "$work/warm2/$file"; done
 done
+"$run" "$work/warmup.so" --data "$data" --steps 4 --lambda-warmup 3 >"$work/out" 2>"$work/err" || fail "a lambda warm-up"
+[ "$(grep -c '^step [14]/4' "$work/err")" -eq 2 ] && grep -q '^step 1/4 .* lambda 0.00 ' "$work/err" &&
+    ! grep -q '^step 4/4 .* lambda' "$work/err" || fail "lambda in the progress line"
 
 [ -z "${failed-}" ]
