@@ -54,9 +54,9 @@ LLVMValueRef gemm_element(Gen *, LLVMValueRef base, LLVMValueRef row, LLVMValueR
 
 PairBlock pair_block(int64_t steps);
 
-/* void f(i64 n, i64 k, ptr src, i64 ld, ptr fold, ptr dst, i64 blocks): quantises and packs n rows of
- * src[n,k]. With `folded`, step kk is multiplied by fold[kk] first; fold must reach to the end of the last
- * block. */
+/* void f(i64 i, i64 k, ptr src, i64 ld, ptr fold, ptr dst, i64 blocks): quantises and packs row i of A, the k
+ * numbers at src; the row at src + ld is likely to be next. With `folded`, step kk is multiplied by fold[kk]
+ * first; fold must reach to the end of the last block. */
 LLVMValueRef gen_pack_i16(Gen *, PairBlock, bool folded);
 /* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 blocks): decodes and packs n columns from j0 on
  * of B[k,n], steps k0 .. k0+k-1, as gen_pack_ternary does, as codes and scales. The scales are the weights' (nk)

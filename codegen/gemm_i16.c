@@ -29,8 +29,8 @@ typedef struct Plan {
     int64_t spans;  /* of columns, whose panels of B are packed at a time */
     bool nk;
     int64_t blocks;               /* of k in a packed block of A or B */
-    int64_t b_bytes;              /* of the packed B of a span */
-    int64_t b_at, fold_at, bytes; /* scratch: packed A, packed B, folds */
+    int64_t a_bytes, b_bytes;     /* of the packed A and B of a span */
+    int64_t b_at, fold_at, bytes; /* scratch: A, B and folds of all spans that are packed at a time */
 } Plan;
 
 static int64_t fold_steps(const Plan *p) {
@@ -59,14 +59,14 @@ static Plan plan(const GemmDesc *d, const Target *t) {
     p.cut = gemm_cut(d, t, whole_spans ? p.n_span : t->nr);
     int64_t kc = min64(max64(t->l1 / 2 / (2 * t->nr), I16_BLOCK), 512); /* a panel of B: half of L1 */
     p.cut.kc = max64(gemm_part(p.k_span, gemm_ceil_div(p.k_span, kc), steps), steps);
-    /* Half of L2 has packed A and, where A is packed several times, that too. */
-    p.cut.mc = max64(t->l2 / 2 / ((nk ? 2 : 6) * p.cut.kc), t->mr);
+    p.spans = nk ? 1 : max64(SPAN_COLUMNS / max64(p.n_span, t->nr), 1);
+    p.cut.mc = max64(t->l2 / 2 / (2 * p.spans * p.cut.kc), t->mr); /* packed A: half of L2 */
     p.cut.mc = gemm_part(p.cut.rows, gemm_ceil_div(p.cut.rows, p.cut.mc), t->mr);
 
     p.blocks = p.cut.kc / steps;
-    p.spans = nk ? 1 : max64(SPAN_COLUMNS / max64(p.n_span, t->nr), 1);
     p.b_bytes = aligned(4 * gemm_part(min64(p.cut.cols, p.n_span), 1, t->nr) * depth(&p));
-    p.b_at = aligned(4 * p.cut.mc * depth(&p));
+    p.a_bytes = aligned(4 * p.cut.mc * depth(&p));
+    p.b_at = p.spans * p.a_bytes;
     p.fold_at = p.b_at + p.spans * p.b_bytes;
     p.bytes = p.fold_at + (nk ? 0 : 4 * p.spans * fold_steps(&p));
     return p;
@@ -100,10 +100,10 @@ typedef struct Part {
     LLVMValueRef i0, i1, j0, j1, first, k0, k;
 } Part;
 
-/* A span of columns: n of them from j on, its panels of B and its factors of A. */
+/* A span of columns: n of them from j on, its panels of A and B and its factors of A. */
 typedef struct Span {
     Loop loop;
-    LLVMValueRef j, n, packed_b, fold;
+    LLVMValueRef j, n, packed_a, packed_b, fold;
 } Span;
 
 static Span begin_span(Gen *g, const Plan *p, const Part *c) {
@@ -113,6 +113,7 @@ static Span begin_span(Gen *g, const Plan *p, const Part *c) {
     LLVMValueRef to = gen_min(g, gen_add(g, s.loop.i, gen_i64(g, p->n_span)), c->j1);
     s.j = gen_max(g, s.loop.i, c->j0); /* spans begin at multiples of their length, tiles may not */
     s.n = gen_sub(g, to, s.j);
+    s.packed_a = gen_at(g, g->i8, g->scratch, gen_mul(g, slot, p->a_bytes));
     s.packed_b = gen_at(g, g->i8, g->scratch, gen_add(g, gen_mul(g, slot, p->b_bytes), gen_i64(g, p->b_at)));
     LLVMValueRef fold_at = gen_add(g, gen_mul(g, slot, 4 * fold_steps(p)), gen_i64(g, p->fold_at));
     s.fold = p->nk ? LLVMConstNull(g->ptr) : gen_at(g, g->i8, g->scratch, fold_at);
@@ -129,18 +130,27 @@ static void pack_spans(Gen *g, const GemmDesc *d, const Plan *p, const Part *c) 
     gen_loop_end(g, &s.loop);
 }
 
-/* Rows i .. of C += or, where k0 is 0, = those steps: A is read from memory for the first span, then from L2.
- */
+/* Packs m rows of A from row i on, for all spans: each row stays in the first-level cache meanwhile. */
+static void pack_rows(Gen *g, const GemmDesc *d, const Plan *p, const Part *c, LLVMValueRef i,
+                      LLVMValueRef m) {
+    Loop row = gen_loop(g, gen_i64(g, 0), m, 1, "row");
+    LLVMValueRef a = gemm_element(g, gen_buffer(g, 0), gen_add(g, i, row.i), c->k0, d->k);
+    Span s = begin_span(g, p, c);
+    LLVMValueRef args[] = {row.i, c->k, a, gen_i64(g, d->k), s.fold, s.packed_a, gen_i64(g, p->blocks)};
+    gen_call(g, gen_pack_i16(g, p->block, !p->nk), args, 7);
+    gen_loop_end(g, &s.loop);
+    gen_loop_end(g, &row);
+}
+
+/* Rows i .. of C += or, where k0 is 0, = those steps. */
 static void multiply_spans(Gen *g, const GemmDesc *d, const Plan *p, const Part *c, LLVMValueRef i) {
     const Panels panels = {PANELS_I16, p->block};
-    LLVMValueRef m = gen_min(g, gen_sub(g, c->i1, i), gen_i64(g, p->cut.mc)), lda = gen_i64(g, d->k);
-    LLVMValueRef a = gemm_element(g, gen_buffer(g, 0), i, c->k0, d->k), packed_a = g->scratch;
-    LLVMValueRef pack = gen_pack_i16(g, p->block, !p->nk), words = gen_i64(g, depth(p));
+    LLVMValueRef m = gen_min(g, gen_sub(g, c->i1, i), gen_i64(g, p->cut.mc)), words = gen_i64(g, depth(p));
+    pack_rows(g, d, p, c, i, m);
     Span s = begin_span(g, p, c);
-    gen_call(g, pack, (LLVMValueRef[]){m, c->k, a, lda, s.fold, packed_a, gen_i64(g, p->blocks)}, 7);
     LLVMValueRef to = gemm_element(g, gen_buffer(g, 2), i, s.j, d->n), ldc = gen_i64(g, d->n);
     LLVMValueRef add = LLVMBuildICmp(g->b, LLVMIntSGT, c->k0, gen_i64(g, 0), "");
-    LLVMValueRef args[] = {m, s.n, c->k, packed_a, words, s.packed_b, words, to, ldc, add, gen_i64(g, 0)};
+    LLVMValueRef args[] = {m, s.n, c->k, s.packed_a, words, s.packed_b, words, to, ldc, add, gen_i64(g, 0)};
     gen_call(g, gen_product(g, BAND_NONE, &panels), args, 11);
     gen_loop_end(g, &s.loop);
 }

@@ -73,11 +73,11 @@ static void product_loop(Gen *g, const Tile *t, LLVMValueRef lo, LLVMValueRef hi
     gen_loop_end(g, &at);
 }
 
-/* The sums over n words. Pairs come in eights. */
+/* The sums over n words. Pairs come in eights; two at a time where that does not make LLVM spill sums. */
 static void sum_words(Gen *g, const Tile *t, LLVMValueRef n) {
     for (int i = 0; i < t->rows * t->vectors; i++) gen_store(g, LLVMConstNull(t->sum), t->acc[i]);
     if (t->panels->type != PANELS_F32) {
-        product_loop(g, t, gen_i64(g, 0), n, 1);
+        product_loop(g, t, gen_i64(g, 0), n, t->vl == 8 ? 2 : 1);
         return;
     }
     LLVMValueRef whole = gen_sub(g, n, gen_mod(g, n, MAX_UNROLL));

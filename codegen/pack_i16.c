@@ -43,35 +43,39 @@ static LLVMValueRef quantized(Gen *g, LLVMValueRef v, LLVMValueRef inverse) {
     return LLVMBuildBitCast(g->b, q, vector(g, g->i32), "");
 }
 
-/* void f(ptr src, ptr fold, ptr words, ptr scale): one block of one row, all of whose steps can be read. */
-static LLVMValueRef gen_quantize(Gen *g, PairBlock block, bool folded) {
-    char name[48];
-    snprintf(name, sizeof name, "quantize_i16_%d%s", block.pairs, folded ? "_folded" : "");
-    LLVMTypeRef params[] = {g->ptr, g->ptr, g->ptr, g->ptr};
-    bool exists;
-    Gen saved;
-    LLVMValueRef fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 4, false), &exists, &saved);
-    if (exists) return fn;
-    LLVMValueRef src = LLVMGetParam(fn, 0), fold = LLVMGetParam(fn, 1), words = LLVMGetParam(fn, 2);
-    LLVMValueRef v[MAX_VECTORS];
-    int n = 2 * block.pairs / LANES;
-    for (int i = 0; i < n; i++) {
-        LLVMValueRef at = gen_i64(g, i * LANES);
-        v[i] = gen_load(g, vector(g, g->f32), gen_at(g, g->f32, src, at));
-        if (!folded) continue;
-        LLVMValueRef factor = gen_load(g, vector(g, g->f32), gen_at(g, g->f32, fold, at));
-        v[i] = LLVMBuildFMul(g->b, v[i], factor, "");
+/* One block of a row; all of its steps can be read. */
+typedef struct Block {
+    int vectors;
+    LLVMValueRef x, fold;      /* the numbers; what they are multiplied by first, or NULL */
+    LLVMValueRef words, scale; /* where it goes */
+} Block;
+
+static LLVMValueRef load(Gen *g, const Block *b, int i) {
+    LLVMValueRef at = gen_i64(g, (int64_t)i * LANES);
+    LLVMValueRef v = gen_load(g, vector(g, g->f32), gen_at(g, g->f32, b->x, at));
+    if (!b->fold) return v;
+    return LLVMBuildFMul(g->b, v, gen_load(g, vector(g, g->f32), gen_at(g, g->f32, b->fold, at)), "");
+}
+
+/* Its scale; the factor for quantize waits where the first word will be. */
+static void find_scale(Gen *g, const Block *b) {
+    LLVMValueRef v[MAX_VECTORS + 1], most = gen_f32(g, I16_MAX);
+    for (int i = 0; i < b->vectors; i++) v[i] = load(g, b, i);
+    LLVMValueRef max = magnitude(g, v, b->vectors);
+    gen_store(g, LLVMBuildFDiv(g->b, max, most, ""), b->scale);
+    gen_store(g, LLVMBuildFDiv(g->b, most, max, ""), b->words);
+}
+
+static void quantize(Gen *g, const Block *b) {
+    LLVMValueRef factor = gen_splat(g, gen_load(g, g->f32, b->words), LANES);
+    for (int i = 0; i < b->vectors; i += 2) {
+        LLVMValueRef low = quantized(g, load(g, b, i), factor),
+                     high = quantized(g, load(g, b, i + 1), factor);
+        low = LLVMBuildAnd(g->b, low, splat_bits(g, 0xffff), "");
+        high = LLVMBuildShl(g->b, high, splat_bits(g, 16), "");
+        LLVMValueRef to = gen_at(g, g->i32, b->words, gen_i64(g, (int64_t)i / 2 * LANES));
+        gen_store(g, LLVMBuildOr(g->b, low, high, ""), to);
     }
-    LLVMValueRef max = magnitude(g, v, n), most = gen_f32(g, I16_MAX);
-    gen_store(g, LLVMBuildFDiv(g->b, max, most, ""), LLVMGetParam(fn, 3));
-    LLVMValueRef inverse = gen_splat(g, LLVMBuildFDiv(g->b, most, max, ""), LANES);
-    for (int i = 0; i < n; i += 2) {
-        LLVMValueRef low = LLVMBuildAnd(g->b, quantized(g, v[i], inverse), splat_bits(g, 0xffff), "");
-        LLVMValueRef high = LLVMBuildShl(g->b, quantized(g, v[i + 1], inverse), splat_bits(g, 16), "");
-        gen_store(g, LLVMBuildOr(g->b, low, high, ""), gen_at(g, g->i32, words, gen_i64(g, i / 2 * LANES)));
-    }
-    gen_function_end(g, &saved);
-    return fn;
 }
 
 /* Copies n elements to `to` and fills up with zeros to `room`. */
@@ -80,6 +84,56 @@ static void copy_padded(Gen *g, LLVMValueRef from, LLVMValueRef n, LLVMValueRef 
     Loop i = gen_loop(g, gen_i64(g, 0), n, 1, "copy");
     gen_store(g, gen_load(g, g->f32, gen_at(g, g->f32, from, i.i)), gen_at(g, g->f32, to, i.i));
     gen_loop_end(g, &i);
+}
+
+/* The row at work. */
+typedef struct Row {
+    PairBlock block;
+    LLVMValueRef src, ld, fold; /* ld: to the next row; fold: or NULL */
+    LLVMValueRef words, scales; /* of its first block */
+} Row;
+
+/* The block of it that begins with step l. */
+static Block block_at(Gen *g, const Row *r, LLVMValueRef l) {
+    int mr = g->target->mr;
+    LLVMValueRef at = gen_mul(g, gen_div(g, l, r->block.steps), (int64_t)(r->block.pairs + 1) * mr);
+    return (Block){.vectors = 2 * r->block.pairs / LANES,
+                   .x = gen_at(g, g->f32, r->src, l),
+                   .fold = r->fold ? gen_at(g, g->f32, r->fold, l) : NULL,
+                   .words = gen_at(g, g->i32, r->words, at),
+                   .scale = gen_at(g, g->i32, r->scales, at)};
+}
+
+/* Asks for the same block of the next row, which may lie past the end. */
+static void prefetch_next(Gen *g, const Row *r, const Block *b) {
+    LLVMValueRef next = LLVMBuildGEP2(g->b, g->f32, b->x, (LLVMValueRef[]){r->ld}, 1, "");
+    for (int line = 0; line < b->vectors * LANES; line += 16)
+        gen_prefetch(g, gen_at(g, g->f32, next, gen_i64(g, line)), false);
+}
+
+/* Blocks that are whole words, from memory; first all scales, so that none waits for another's divisions. */
+static void pack_whole(Gen *g, const Row *r, LLVMValueRef end) {
+    Loop scales = gen_loop(g, gen_i64(g, 0), end, r->block.steps, "scales");
+    Block b = block_at(g, r, scales.i);
+    prefetch_next(g, r, &b);
+    find_scale(g, &b);
+    gen_loop_end(g, &scales);
+    Loop words = gen_loop(g, gen_i64(g, 0), end, r->block.steps, "words");
+    b = block_at(g, r, words.i);
+    quantize(g, &b);
+    gen_loop_end(g, &words);
+}
+
+/* Other blocks, from a copy that is filled up with zeros. */
+static void pack_padded(Gen *g, const Row *r, LLVMValueRef begin, LLVMValueRef end, LLVMValueRef padded) {
+    Loop l = gen_loop(g, begin, end, r->block.steps, "padded");
+    Block b = block_at(g, r, l.i);
+    LLVMValueRef steps = gen_min(g, gen_sub(g, end, l.i), gen_i64(g, r->block.steps));
+    copy_padded(g, b.x, steps, padded, 2 * r->block.pairs);
+    b.x = padded;
+    find_scale(g, &b);
+    quantize(g, &b);
+    gen_loop_end(g, &l);
 }
 
 LLVMValueRef gen_pack_i16(Gen *g, PairBlock block, bool folded) {
@@ -92,34 +146,16 @@ LLVMValueRef gen_pack_i16(Gen *g, PairBlock block, bool folded) {
     if (exists) return fn;
     LLVMValueRef p[7];
     LLVMGetParams(fn, p);
-    LLVMValueRef n = p[0], k = p[1], src = p[2], ld = p[3], fold = p[4], dst = p[5], blocks = p[6];
-    LLVMValueRef quantize = gen_quantize(g, block, folded);
+    LLVMValueRef i = p[0], k = p[1], dst = p[5], blocks = p[6];
     int mr = g->target->mr, room = 2 * block.pairs;
-    int64_t words = (block.pairs + 1) * mr; /* of a block, scales and all */
-    LLVMValueRef padded = gen_alloca(g, LLVMArrayType2(g->f32, (uint64_t)room), "padded");
-
-    Loop row = gen_loop(g, gen_i64(g, 0), n, 1, "row");
-    LLVMValueRef from = gen_at(g, g->f32, src, LLVMBuildMul(g->b, row.i, ld, ""));
-    LLVMValueRef in_panel = gen_mod(g, row.i, mr), panel = gen_div(g, row.i, mr);
-    LLVMValueRef to = gen_at(g, g->i32, dst, gen_mul(g, LLVMBuildMul(g->b, panel, blocks, ""), words));
-    Loop b = gen_loop(g, gen_i64(g, 0), k, block.steps, "block");
-    LLVMValueRef at = gen_at(g, g->i32, to, gen_mul(g, gen_div(g, b.i, block.steps), words));
-    LLVMValueRef q = gen_at(g, g->i32, at, gen_mul(g, in_panel, block.pairs));
-    LLVMValueRef scale = gen_at(g, g->i32, at, gen_add(g, in_panel, gen_i64(g, block.pairs * mr)));
-    LLVMValueRef x = gen_at(g, g->f32, from, b.i), left = gen_sub(g, k, b.i);
-    LLVMValueRef factors = folded ? gen_at(g, g->f32, fold, b.i) : fold;
-    LLVMValueRef steps = gen_min(g, left, gen_i64(g, block.steps));
-    LLVMValueRef next = LLVMBuildGEP2(g->b, g->f32, x, &ld, 1, ""); /* row; it may lie past the end */
-    for (int line = 0; line < room; line += 16)
-        gen_prefetch(g, gen_at(g, g->f32, next, gen_i64(g, line)), false);
-    If whole = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, steps, gen_i64(g, room), ""));
-    gen_call(g, quantize, (LLVMValueRef[]){x, factors, q, scale}, 4);
-    gen_else(g, &whole);
-    copy_padded(g, x, steps, padded, room);
-    gen_call(g, quantize, (LLVMValueRef[]){padded, factors, q, scale}, 4);
-    gen_if_end(g, &whole);
-    gen_loop_end(g, &b);
-    gen_loop_end(g, &row);
+    LLVMValueRef in_panel = gen_mod(g, i, mr), first = LLVMBuildMul(g->b, gen_div(g, i, mr), blocks, "");
+    LLVMValueRef panel = gen_at(g, g->i32, dst, gen_mul(g, first, (int64_t)(block.pairs + 1) * mr));
+    Row r = {.block = block, .ld = p[3], .src = p[2], .fold = folded ? p[4] : NULL};
+    r.words = gen_at(g, g->i32, panel, gen_mul(g, in_panel, block.pairs));
+    r.scales = gen_at(g, g->i32, panel, gen_add(g, in_panel, gen_i64(g, (int64_t)block.pairs * mr)));
+    LLVMValueRef whole = room == block.steps ? gen_sub(g, k, gen_mod(g, k, room)) : gen_i64(g, 0);
+    pack_whole(g, &r, whole);
+    pack_padded(g, &r, whole, k, gen_alloca(g, LLVMArrayType2(g->f32, (uint64_t)room), "padded"));
     gen_function_end(g, &saved);
     return fn;
 }
