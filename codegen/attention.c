@@ -67,7 +67,7 @@ uint64_t attention_scratch(const AttnDesc *d, const Target *t) {
     return scratch(variant(d, PANELS_F32), t);
 }
 uint64_t attention_bf16_scratch(const AttnDesc *d, const Target *t) {
-    return scratch(variant(d, PANELS_BF16), t);
+    return scratch(variant(d, panels_in_bf16(t)), t);
 }
 uint64_t attention_cached_scratch(const AttnDecodeDesc *d, const Target *t) {
     return scratch(cached_variant(d), t);
@@ -212,7 +212,7 @@ void gen_attention(Gen *g, const char *name, const AttnDesc *d) {
     gen_tile(g, name, variant(d, PANELS_F32));
 }
 void gen_attention_bf16(Gen *g, const char *name, const AttnDesc *d) {
-    gen_tile(g, name, variant(d, PANELS_BF16));
+    gen_tile(g, name, variant(d, panels_in_bf16(g->target)));
 }
 void gen_attention_cached(Gen *g, const char *name, const AttnDecodeDesc *d) {
     gen_tile(g, name, cached_variant(d));

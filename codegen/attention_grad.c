@@ -73,7 +73,7 @@ uint64_t attention_grad_scratch(const AttnDesc *d, const Target *t) {
 }
 uint64_t attention_grad_bf16_scratch(const AttnDesc *d, const Target *t) {
     int64_t at[REGIONS];
-    return (uint64_t)plan(d, t, PANELS_BF16, at);
+    return (uint64_t)plan(d, t, panels_in_bf16(t), at);
 }
 
 static int64_t blocks(int64_t n, int64_t of) {
@@ -315,5 +315,5 @@ void gen_attention_grad(Gen *g, const char *name, const AttnDesc *d) {
     gen_tile(g, name, d, PANELS_F32);
 }
 void gen_attention_grad_bf16(Gen *g, const char *name, const AttnDesc *d) {
-    gen_tile(g, name, d, PANELS_BF16);
+    gen_tile(g, name, d, panels_in_bf16(g->target));
 }

@@ -4,8 +4,9 @@
  *         for each mc rows of the block of C:      A block [mc, kc] packed, half of the L2 cache
  *             product of the panels into C         (microkernel.c)
  *
- * In bf16 (ir/eval_bf16.c) both are rounded while they are packed; the codes of a ternary B stored [n,k] have
- * the scales of their groups behind them, which meet the sums over a group.
+ * In bf16 (ir/eval_bf16.c) both are rounded while they are packed: to pairs or, on CPUs without instructions
+ * for those, to f32. In pairs the codes of a ternary B stored [n,k] have the scales of their groups behind
+ * them, which meet the sums over a group.
  *
  * The order in which a sum is added up depends on the sizes and the target only. */
 #include "gemm.h"
@@ -63,7 +64,7 @@ GemmPlan gemm_plan(const GemmDesc *d, const Target *t, PanelType type, int64_t u
     int64_t words = min64(max64(t->l1 / 2 / (4 * t->nr), 256), 384); /* a panel of B: half of L1 */
     if (p.cut.cols > MAX_COLS) words = max64(words * MAX_COLS / p.cut.cols, 16);
     int64_t steps = p.panels.block.steps, pairs = p.panels.block.pairs,
-            kc = type == PANELS_F32 ? words : 2 * words;
+            kc = panels_of_pairs(type) ? 2 * words : words;
     if (steps) kc = max64(words / (pairs + 1), 1) * steps;
     kc = p.cut.kc = gemm_part(d->k, gemm_ceil_div(d->k, kc), steps ? steps : 16);
     p.a_depth = steps ? kc / steps * pairs : panel_words(type, kc);
@@ -102,10 +103,10 @@ uint64_t gemm_scratch(const GemmDesc *d, const Target *t) {
     return scratch(d, t, PANELS_F32);
 }
 uint32_t gemm_bf16_tiles(const GemmDesc *d, const Target *t) {
-    return tiles(d, t, PANELS_BF16);
+    return tiles(d, t, panels_in_bf16(t));
 }
 uint64_t gemm_bf16_scratch(const GemmDesc *d, const Target *t) {
-    return scratch(d, t, PANELS_BF16);
+    return scratch(d, t, panels_in_bf16(t));
 }
 
 LLVMValueRef gemm_element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValueRef col, int64_t ld) {
@@ -137,7 +138,8 @@ static void pack_a(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef i0
     gen_loop_end(g, &b);
 }
 
-/* Ternary codes: f32 weights, bf16 codes with scales behind each group, or bf16 weights, one block of k. */
+/* Ternary codes: f32 weights (of rounded scales, where they vary along k), bf16 codes with scales behind each
+ * group, or bf16 weights, one block of k. */
 static void pack_ternary_b(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef j0, LLVMValueRef n,
                            LLVMValueRef k0, LLVMValueRef k, LLVMValueRef dst) {
     bool nk = d->b == GEMM_B_T2_NK;
@@ -147,8 +149,9 @@ static void pack_ternary_b(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMVal
         if (!nk) panels.block = pair_block(p->cut.kc);
         room = p->cut.kc / panels.block.steps;
     }
-    LLVMValueRef fn = panels.type == PANELS_F32 ? gen_pack_ternary(g, rows, cols, d->group, nk)
-                                                : gen_pack_codes(g, &panels, rows, cols, d->group, nk);
+    bool rounded = panels.type == PANELS_ROUNDED && !nk;
+    LLVMValueRef fn = panels.type == PANELS_BF16 ? gen_pack_codes(g, &panels, rows, cols, d->group, nk)
+                                                 : gen_pack_ternary(g, rows, cols, d->group, nk, rounded);
     gen_call(g, fn, (LLVMValueRef[]){j0, n, k0, k, gen_buffer(g, 1), dst, gen_i64(g, room)}, 7);
 }
 
@@ -213,5 +216,5 @@ void gen_gemm(Gen *g, const char *name, const GemmDesc *d) {
     gen_blocks(g, name, d, PANELS_F32);
 }
 void gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
-    gen_blocks(g, name, d, PANELS_BF16);
+    gen_blocks(g, name, d, panels_in_bf16(g->target));
 }

@@ -66,11 +66,11 @@ LLVMValueRef gen_pack_codes(Gen *, const Panels *, int64_t rows, int64_t cols, i
 /* Pairs of bf16, rounded to nearest even, in words of i32: of two f32 scalars or vectors. */
 LLVMValueRef bf16_pairs(Gen *, LLVMValueRef low, LLVMValueRef high);
 
-/* What the micro-kernel does with vectors of words. In how many parts it goes through the pairs of a word; that
- * part of them as pairs_add takes it; the sum and the products of two such parts. Sums are i32 of int16, exact
- * within a block (at most I16_BLOCK * I16_MAX < 2^22), else f32. */
-int pairs_parts(Gen *, PanelType);
-LLVMValueRef pairs_part(Gen *, PanelType, LLVMValueRef words, int part);
+/* A scalar or vector of f32, rounded to bf16 and f32 again. */
+LLVMValueRef bf16_rounded(Gen *, LLVMValueRef);
+
+/* What the micro-kernel does with vectors of words: sum + the products of a and b. Sums are i32 of int16,
+ * exact within a block (at most I16_BLOCK * I16_MAX < 2^22), else f32. */
 LLVMValueRef pairs_add(Gen *, PanelType, LLVMValueRef sum, LLVMValueRef a, LLVMValueRef b);
 /* a[2i]*b[2i] + a[2i+1]*b[2i+1], for each pair of int16 in the words of two vectors of i32. */
 LLVMValueRef i16_multiply_pairs(Gen *, LLVMValueRef a, LLVMValueRef b);

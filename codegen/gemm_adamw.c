@@ -25,7 +25,7 @@ static int64_t column_unit(const GemmAdamwDesc *d, const Target *t) {
 
 static GemmPlan plan(const GemmAdamwDesc *d, const Target *t) {
     GemmDesc product = product_of(d);
-    return gemm_plan(&product, t, d->bf16 ? PANELS_BF16 : PANELS_F32, column_unit(d, t));
+    return gemm_plan(&product, t, d->bf16 ? panels_in_bf16(t) : PANELS_F32, column_unit(d, t));
 }
 
 static int64_t block_bytes(const GemmPlan *p) {

@@ -21,7 +21,7 @@ void gen_noinline(Gen *g, LLVMValueRef fn) {
 
 /* Words of a panel, by its width, for k steps. */
 static LLVMValueRef words_of(Gen *g, const Panels *p, LLVMValueRef k) {
-    if (p->type == PANELS_F32) return k;
+    if (!panels_of_pairs(p->type)) return k;
     int64_t steps = p->block.steps, pairs = p->block.pairs;
     LLVMValueRef rest = steps ? gen_mod(g, k, steps) : k;
     LLVMValueRef words = gen_mul(g, gen_div(g, gen_add(g, rest, gen_i64(g, 15)), 16), 8);
@@ -50,18 +50,13 @@ static LLVMValueRef word_of_a(Gen *g, const Tile *t, LLVMValueRef at, int i) {
 static void add_products(Gen *g, const Tile *t, LLVMValueRef at) {
     LLVMTypeRef word = LLVMGetElementType(t->word);
     LLVMValueRef words = gen_at(g, word, t->b, gen_mul(g, at, (int64_t)t->vectors * t->vl)), row[MAX_ACC];
-    for (int part = 0; part < pairs_parts(g, t->panels->type); part++) {
+    for (int j = 0; j < t->vectors; j++)
+        row[j] = gen_load(g, t->word, gen_at(g, word, words, gen_i64(g, (int64_t)j * t->vl)));
+    for (int i = 0; i < t->rows; i++) {
+        LLVMValueRef x = gen_splat(g, word_of_a(g, t, at, i), t->vl);
         for (int j = 0; j < t->vectors; j++) {
-            row[j] = gen_load(g, t->word, gen_at(g, word, words, gen_i64(g, (int64_t)j * t->vl)));
-            row[j] = pairs_part(g, t->panels->type, row[j], part);
-        }
-        for (int i = 0; i < t->rows; i++) {
-            LLVMValueRef x = gen_splat(g, word_of_a(g, t, at, i), t->vl);
-            x = pairs_part(g, t->panels->type, x, part);
-            for (int j = 0; j < t->vectors; j++) {
-                LLVMValueRef slot = t->acc[i * t->vectors + j];
-                gen_store(g, pairs_add(g, t->panels->type, gen_load(g, t->sum, slot), x, row[j]), slot);
-            }
+            LLVMValueRef slot = t->acc[i * t->vectors + j];
+            gen_store(g, pairs_add(g, t->panels->type, gen_load(g, t->sum, slot), x, row[j]), slot);
         }
     }
 }
@@ -76,7 +71,7 @@ static void product_loop(Gen *g, const Tile *t, LLVMValueRef lo, LLVMValueRef hi
 /* The sums over n words. Pairs come in eights; two at a time where that does not make LLVM spill sums. */
 static void sum_words(Gen *g, const Tile *t, LLVMValueRef n) {
     for (int i = 0; i < t->rows * t->vectors; i++) gen_store(g, LLVMConstNull(t->sum), t->acc[i]);
-    if (t->panels->type != PANELS_F32) {
+    if (panels_of_pairs(t->panels->type)) {
         product_loop(g, t, gen_i64(g, 0), n, t->vl == 8 ? 2 : 1);
         return;
     }
@@ -128,7 +123,7 @@ void gen_prefetch_tile(Gen *g, LLVMValueRef c, LLVMValueRef ldc) {
 static Tile new_tile(Gen *g, const Panels *panels) {
     Tile t = {.panels = panels, .rows = g->target->mr, .vl = g->target->vl};
     t.vectors = g->target->nr / t.vl;
-    t.word = gen_vec(g, panels->type == PANELS_F32 ? g->f32 : g->i32, t.vl);
+    t.word = gen_vec(g, panels_of_pairs(panels->type) ? g->i32 : g->f32, t.vl);
     t.sum = gen_vec(g, panels->type == PANELS_I16 ? g->i32 : g->f32, t.vl);
     if (t.rows * t.vectors > MAX_ACC) ice("register tile of %d vectors", t.rows * t.vectors);
     for (int i = 0; i < t.rows * t.vectors; i++) t.acc[i] = gen_alloca(g, t.sum, "acc");
@@ -137,7 +132,7 @@ static Tile new_tile(Gen *g, const Panels *panels) {
 
 /* "PREFIX_TYPE_STEPS" */
 static void panels_name(char *name, size_t size, const char *prefix, const Panels *p) {
-    static const char *const types[] = {"", "_bf16", "_i16"};
+    static const char *const types[] = {"", "_bf16", "_i16", ""}; /* rounded numbers are multiplied as any */
     int n = snprintf(name, size, "%s%s", prefix, types[p->type]);
     if (p->block.pairs) snprintf(name + n, size - (size_t)n, "_%d", p->block.steps);
 }
@@ -219,7 +214,7 @@ static void product_tile(Gen *g, const Product *p) {
     LLVMValueRef lo = gen_i64(g, 0), hi = p->k;
     if (p->band == BAND_AK) hi = clamp(g, seen(g, p), p->k);
     if (p->band == BAND_KA) lo = clamp(g, gen_add(g, gen_sub(g, p->i, p->diagonal), gen_i64(g, 1)), p->k);
-    if (p->panels->type != PANELS_F32) lo = gen_mul(g, gen_div(g, lo, 16), 8); /* words come in eights */
+    if (panels_of_pairs(p->panels->type)) lo = gen_mul(g, gen_div(g, lo, 16), 8); /* words come in eights */
     hi = words_of(g, p->panels, hi);
     LLVMValueRef words = gen_sub(g, hi, lo);
     LLVMValueRef a = gen_add(g, LLVMBuildMul(g->b, p->i, p->a_depth, ""), gen_mul(g, lo, mr));

@@ -1,6 +1,6 @@
-/* Packing of f32 matrices into panels of f32 or of pairs of bf16 (see gen.h): by copying rows, or by
- * transposing square blocks of vector-length in registers. Past the operand's end its last row or column is
- * repeated. */
+/* Packing of f32 matrices into panels of f32, rounded or not, or of pairs of bf16 (see gen.h): by copying
+ * rows, or by transposing square blocks of vector-length in registers. Past the operand's end its last row or
+ * column is repeated. */
 #include "gemm.h"
 #include <stdio.h>
 
@@ -48,21 +48,27 @@ typedef struct Pack {
 } Pack;
 
 int64_t panel_words(PanelType type, int64_t k) {
-    return type == PANELS_F32 ? k : (k + 15) / 16 * 8;
+    return panels_of_pairs(type) ? (k + 15) / 16 * 8 : k;
 }
 
 static LLVMValueRef words_of(Gen *g, const Pack *p) {
-    if (p->type == PANELS_F32) return p->k;
+    if (!panels_of_pairs(p->type)) return p->k;
     return gen_mul(g, gen_div(g, gen_add(g, p->k, gen_i64(g, 15)), 16), 8);
 }
 
 static LLVMTypeRef word_type(Gen *g, const Pack *p) {
-    return p->type == PANELS_F32 ? g->f32 : g->i32;
+    return panels_of_pairs(p->type) ? g->i32 : g->f32;
 }
 
 /* The first step of word w of a pair; the second is 8 further on. */
 static LLVMValueRef first_step(Gen *g, LLVMValueRef w) {
     return gen_add(g, gen_mul(g, gen_div(g, w, 8), 16), gen_mod(g, w, 8));
+}
+
+/* Numbers as they are packed if they are not packed in pairs. */
+static LLVMValueRef load_numbers(Gen *g, const Pack *p, LLVMTypeRef type, LLVMValueRef at) {
+    LLVMValueRef v = gen_load(g, type, at);
+    return p->type == PANELS_ROUNDED ? bf16_rounded(g, v) : v;
 }
 
 /* src[step*stride ..], or 0 from k on. */
@@ -78,8 +84,8 @@ static LLVMValueRef load_step(Gen *g, const Pack *p, LLVMTypeRef type, LLVMValue
 static LLVMValueRef load_word(Gen *g, const Pack *p, int lanes, LLVMValueRef src, LLVMValueRef w,
                               LLVMValueRef stride) {
     LLVMTypeRef type = gen_vec(g, g->f32, lanes);
-    if (p->type == PANELS_F32)
-        return gen_load(g, type, gen_at(g, g->f32, src, LLVMBuildMul(g->b, w, stride, "")));
+    if (!panels_of_pairs(p->type))
+        return load_numbers(g, p, type, gen_at(g, g->f32, src, LLVMBuildMul(g->b, w, stride, "")));
     LLVMValueRef step = first_step(g, w);
     LLVMValueRef low = load_step(g, p, type, src, step, stride);
     return bf16_pairs(g, low, load_step(g, p, type, src, gen_add(g, step, gen_i64(g, 8)), stride));
@@ -89,7 +95,7 @@ static LLVMValueRef load_word(Gen *g, const Pack *p, int lanes, LLVMValueRef src
 static LLVMValueRef load_words(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef w) {
     int vl = g->target->vl;
     LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    if (p->type == PANELS_F32) return gen_load(g, vec, gen_at(g, g->f32, row, w));
+    if (!panels_of_pairs(p->type)) return load_numbers(g, p, vec, gen_at(g, g->f32, row, w));
     LLVMValueRef v[2], mask[2][16], at = gen_at(g, g->f32, row, gen_mul(g, w, 2));
     for (int i = 0; i < 2; i++) {
         v[i] = gen_load(g, vec, gen_at(g, g->f32, at, gen_i64(g, (int64_t)i * vl)));
@@ -103,7 +109,7 @@ static LLVMValueRef load_words(Gen *g, const Pack *p, LLVMValueRef row, LLVMValu
 /* One panel from src[n,k]: in f32 dst[kk*width + i] = src[min(first + i, n-1)*ld + kk], `lanes` rows at a
  * time. */
 static void pack_rows(Gen *g, const Pack *p) {
-    int vl = g->target->vl, width = p->width, steps = p->type == PANELS_F32 ? vl : 2 * vl;
+    int vl = g->target->vl, width = p->width, steps = panels_of_pairs(p->type) ? 2 * vl : vl;
     LLVMTypeRef word = word_type(g, p), vec = gen_vec(g, word, vl);
     LLVMValueRef last = gen_sub(g, p->n, gen_i64(g, 1)), whole = gen_mul(g, gen_div(g, p->k, steps), vl);
     for (int i0 = 0; i0 < width; i0 += vl) {
@@ -156,8 +162,9 @@ static void pack_cols(Gen *g, const Pack *p, LLVMValueRef w0, LLVMValueRef w1) {
 LLVMValueRef gen_pack(Gen *g, int width, bool rows, PanelType type) {
     if (width > 4 * g->target->vl || g->target->vl > 16) ice("panel width %d", width);
     char name[32];
-    snprintf(name, sizeof name, "pack_%s%s_%d", rows ? "rows" : "cols", type == PANELS_F32 ? "" : "_bf16",
-             width);
+    static const char *const types[] = {
+        [PANELS_F32] = "", [PANELS_BF16] = "_bf16", [PANELS_ROUNDED] = "_rounded"};
+    snprintf(name, sizeof name, "pack_%s%s_%d", rows ? "rows" : "cols", types[type], width);
     LLVMTypeRef params[] = {g->i64, g->i64, g->ptr, g->i64, g->ptr, g->i64};
     bool exists;
     Gen saved;

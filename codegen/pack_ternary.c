@@ -6,7 +6,7 @@
  *
  *   [n,k] (forward)  a vector spans rows, each with its own scale, which holds for a group of steps of k
  *   [k,n] (dX)       a vector lies within one row; lanes share a scale where `group` is a multiple of it */
-#include "gen.h"
+#include "gemm.h"
 #include <stdio.h>
 
 enum { WORD = 16 /* codes in 32 bits */, MAX_LANES = 16 };
@@ -15,6 +15,7 @@ enum { WORD = 16 /* codes in 32 bits */, MAX_LANES = 16 };
 typedef struct Source {
     int64_t rows, cols, group;
     TernaryLayout layout;
+    bool rounded;            /* scales to bf16 */
     LLVMValueRef at;         /* ptr */
     LLVMValueRef j0, nj;     /* columns of B */
     LLVMValueRef k0, k;      /* steps */
@@ -117,8 +118,10 @@ static LLVMValueRef scales_of(Gen *g, const Source *s, LLVMValueRef scales, LLVM
         LLVMValueRef group = gen_div(g, gen_add(g, col, gen_i64(g, i)), s->group);
         at[i] = gen_at(g, g->f16, scales, gen_min(g, group, last));
     }
-    if (!shared) return widen(g, gather(g, g->f16, at, vl));
-    return gen_splat(g, LLVMBuildFPExt(g->b, gen_load(g, g->f16, at[0]), g->f32, ""), vl);
+    LLVMValueRef scale = shared ? LLVMBuildFPExt(g->b, gen_load(g, g->f16, at[0]), g->f32, "")
+                                : widen(g, gather(g, g->f16, at, vl));
+    if (s->rounded) scale = bf16_rounded(g, scale);
+    return shared ? gen_splat(g, scale, vl) : scale;
 }
 
 static void pack_kn_panel(Gen *g, const Source *s) {
@@ -138,10 +141,10 @@ static void pack_kn_panel(Gen *g, const Source *s) {
     gen_loop_end(g, &step);
 }
 
-LLVMValueRef gen_pack_ternary(Gen *g, int64_t rows, int64_t cols, int64_t group, bool nk) {
+LLVMValueRef gen_pack_ternary(Gen *g, int64_t rows, int64_t cols, int64_t group, bool nk, bool rounded) {
     char name[96];
-    snprintf(name, sizeof name, "pack_ternary_%s_%lldx%lld_%lld", nk ? "nk" : "kn", (long long)rows,
-             (long long)cols, (long long)group);
+    snprintf(name, sizeof name, "pack_ternary_%s%s_%lldx%lld_%lld", nk ? "nk" : "kn",
+             rounded ? "_rounded" : "", (long long)rows, (long long)cols, (long long)group);
     LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->i64};
     bool exists;
     Gen saved;
@@ -149,8 +152,9 @@ LLVMValueRef gen_pack_ternary(Gen *g, int64_t rows, int64_t cols, int64_t group,
     if (exists) return fn;
     LLVMValueRef p[7];
     LLVMGetParams(fn, p);
-    Source s = {rows, cols, group, ternary_layout(rows, cols, group), p[4], p[0], p[1], p[2],
-                p[3], NULL, NULL};
+    Source s = {.rows = rows, .cols = cols, .group = group, .rounded = rounded};
+    s.layout = ternary_layout(rows, cols, group);
+    s.j0 = p[0], s.nj = p[1], s.k0 = p[2], s.k = p[3], s.at = p[4];
     Loop panel = gen_loop(g, gen_i64(g, 0), s.nj, g->target->nr, "panel");
     s.panel = panel.i;
     s.dst = gen_at(g, g->f32, p[5], LLVMBuildMul(g->b, panel.i, p[6], ""));

@@ -27,11 +27,16 @@ LLVMValueRef i16_multiply_pairs(Gen *g, LLVMValueRef a, LLVMValueRef b) {
     return LLVMBuildShuffleVector(g->b, sums[0], sums[1], gen_iota(g, g->i32, lanes), "");
 }
 
+/* Does the target have the instructions? Tests also use pairs where it does not. */
+static bool has_bf16(Gen *g) {
+    return strstr(g->target->features, "avx512bf16") != NULL;
+}
+
 /* x (f32, any number of lanes) rounded to bf16, in the lower 16 bits of i32. */
 static LLVMValueRef round_bits(Gen *g, LLVMValueRef x) {
     int lanes = lanes_of(x);
     LLVMTypeRef words = gen_vec(g, g->i32, lanes);
-    if (g->target->bf16 && (lanes == 8 || lanes == 16)) {
+    if (has_bf16(g) && (lanes == 8 || lanes == 16)) {
         const char *name =
             lanes == 8 ? "llvm.x86.avx512bf16.cvtneps2bf16.256" : "llvm.x86.avx512bf16.cvtneps2bf16.512";
         LLVMValueRef rounded = gen_intrinsic(g, name, NULL, &x, 1);
@@ -53,18 +58,23 @@ LLVMValueRef bf16_pairs(Gen *g, LLVMValueRef low, LLVMValueRef high) {
     return LLVMBuildOr(g->b, round_bits(g, low), upper, "");
 }
 
-/* Without an instruction for it, the two halves of a pair of bf16 are multiplied one after the other. */
-int pairs_parts(Gen *g, PanelType type) {
-    return type == PANELS_BF16 && !g->target->bf16 ? 2 : 1;
+/* A bf16 is the high half of an f32. */
+LLVMValueRef bf16_rounded(Gen *g, LLVMValueRef x) {
+    int lanes = lanes_of(x);
+    LLVMValueRef bits = LLVMBuildShl(g->b, round_bits(g, x), gen_splat(g, gen_i32(g, 16), lanes), "");
+    return LLVMBuildBitCast(g->b, bits, LLVMTypeOf(x), "");
 }
 
-/* A bf16 is the high half of an f32. */
-LLVMValueRef pairs_part(Gen *g, PanelType type, LLVMValueRef words, int part) {
-    if (pairs_parts(g, type) == 1) return words;
+PanelType panels_in_bf16(const Target *t) {
+    return t->bf16 ? PANELS_BF16 : PANELS_ROUNDED;
+}
+
+/* One of each pair of bf16, as f32. */
+static LLVMValueRef half_of(Gen *g, LLVMValueRef words, bool high) {
     int lanes = lanes_of(words);
-    words = part
-                ? LLVMBuildAnd(g->b, words, gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes), "")
-                : LLVMBuildShl(g->b, words, gen_splat(g, gen_i32(g, 16), lanes), "");
+    LLVMValueRef upper = gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes);
+    words = high ? LLVMBuildAnd(g->b, words, upper, "")
+                 : LLVMBuildShl(g->b, words, gen_splat(g, gen_i32(g, 16), lanes), "");
     return LLVMBuildBitCast(g->b, words, gen_vec(g, g->f32, lanes), "");
 }
 
@@ -76,7 +86,11 @@ LLVMValueRef pairs_add(Gen *g, PanelType type, LLVMValueRef sum, LLVMValueRef a,
                              args, 3);
     }
     if (type == PANELS_I16) return LLVMBuildAdd(g->b, sum, i16_multiply_pairs(g, a, b), "");
-    if (pairs_parts(g, type) == 2 || type == PANELS_F32) return gen_fma(g, a, b, sum);
+    if (!panels_of_pairs(type)) return gen_fma(g, a, b, sum);
+    if (!has_bf16(g)) {
+        sum = gen_fma(g, half_of(g, a, false), half_of(g, b, false), sum);
+        return gen_fma(g, half_of(g, a, true), half_of(g, b, true), sum);
+    }
     LLVMTypeRef pairs = gen_vec(g, LLVMBFloatTypeInContext(g->ctx), 2 * lanes_of(sum));
     LLVMValueRef args[] = {sum, LLVMBuildBitCast(g->b, a, pairs, ""), LLVMBuildBitCast(g->b, b, pairs, "")};
     return gen_intrinsic(g, wide ? "llvm.x86.avx512bf16.dpbf16ps.512" : "llvm.x86.avx512bf16.dpbf16ps.256",

@@ -15,22 +15,27 @@ static LLVMValueRef operand(Gen *g, PanelType type) {
     LLVMValueRef one = LLVMBuildAnd(g->b, LLVMBuildTrunc(g->b, g->tile, g->i32, ""), gen_i32(g, 1), "");
     LLVMValueRef pair = LLVMBuildMul(g->b, one, gen_i32(g, 0x00010001), "");
     LLVMValueRef words = gen_splat(g, pair, g->target->vl);
-    if (type == PANELS_F32) return LLVMBuildUIToFP(g->b, words, gen_vec(g, g->f32, g->target->vl), "");
-    return pairs_part(g, type, words, 0);
+    return panels_of_pairs(type) ? words
+                                 : LLVMBuildUIToFP(g->b, words, gen_vec(g, g->f32, g->target->vl), "");
+}
+
+static PanelType panels(const PeakDesc *d, const Target *t) {
+    return d->type == PANELS_BF16 ? panels_in_bf16(t) : d->type;
 }
 
 void gen_peak(Gen *g, const char *name, const PeakDesc *d) {
     int count = accumulators(g->target);
-    LLVMTypeRef vec = gen_vec(g, d->type == PANELS_I16 ? g->i32 : g->f32, g->target->vl);
+    PanelType type = panels(d, g->target);
+    LLVMTypeRef vec = gen_vec(g, type == PANELS_I16 ? g->i32 : g->f32, g->target->vl);
     LLVMValueRef sum[64];
     gen_kernel(g, name);
-    LLVMValueRef x = operand(g, d->type);
+    LLVMValueRef x = operand(g, type);
     for (int i = 0; i < count; i++) gen_store(g, LLVMConstNull(vec), sum[i] = gen_alloca(g, vec, "sum"));
     Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, STEPS), 1, "step");
     for (int i = 0; i < count; i++) {
         LLVMValueRef so_far = gen_load(g, vec, sum[i]);
-        LLVMValueRef a = d->type == PANELS_I16 ? so_far : x; /* or the product would leave the loop */
-        gen_store(g, pairs_add(g, d->type, so_far, a, x), sum[i]);
+        LLVMValueRef a = type == PANELS_I16 ? so_far : x; /* or the product would leave the loop */
+        gen_store(g, pairs_add(g, type, so_far, a, x), sum[i]);
     }
     gen_loop_end(g, &loop);
     for (int i = 0; i < count; i++)
@@ -49,8 +54,7 @@ uint64_t peak_scratch(const PeakDesc *d, const Target *t) {
 }
 
 int64_t peak_flops(const PeakDesc *d, const Target *t) {
-    int each =
-        d->type == PANELS_I16 || (d->type == PANELS_BF16 && t->bf16) ? 4 : 2; /* a pair of products, or one */
+    int each = panels_of_pairs(panels(d, t)) ? 4 : 2; /* a pair of products, or one */
     return (int64_t)PEAK_TILES * STEPS * t->mr * t->nr * each;
 }
 

@@ -328,9 +328,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
-    /* Without instructions for bf16 the updating product takes longer than its parts. */
-    bool slow_bf16 = c->precision && strcmp(c->precision, "bf16") == 0 && !target.bf16;
-    c->passes.keep_gradients = is_gpu(c) || slow_bf16;
+    c->passes.keep_gradients = is_gpu(c);
     if (is_gpu(c)) { /* large products and many tiles keep all of it at work */
         c->passes.logits_bytes = (int64_t)1280 << 20;
         c->passes.most_parts = 256;
