@@ -36,7 +36,7 @@ if ! command -v ptxas >/dev/null && [ ! -x /usr/local/cuda/bin/ptxas ]; then
     echo "skipped: what ptxas says of the kernels (there is no ptxas)"
     exit $failed
 fi
-for precision in f32 bf16; do
+for precision in i16 bf16; do # i16 is f32 but for ternary products
     gpu --precision $precision -o "$work/m.so" && "$tbc" inspect "$work/m.so" >"$work/said" || { fail "$precision"; continue; }
     kernels=$(sed -n 's/^  kernels *//p' "$work/said")
     clean=$(grep -c '^  .* threads  | A100 .* 0 sp .* | H100 .* 0 sp .* | B200 .* 0 sp ' "$work/said")

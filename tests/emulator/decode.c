@@ -319,7 +319,8 @@ static bool omitted(const Parser *p, const Stmt *s) {
     static const char *const ops[] = {"bar", "barrier", "membar", "fence", "cp"};
     if (!settings.omit) return false;
     if (strtoul(settings.omit, NULL, 10) != s->line && strcmp(settings.omit, p->func->name)) return false;
-    if (s->op[0] == 'c' && !(s->nmods > 1 && !strncmp(s->mods[1], "wait", 4))) return false;
+    const char *kind = s->nmods > 1 ? s->mods[1] : ""; /* of cp.async */
+    if (s->op[0] == 'c' && strncmp(kind, "wait", 4) && strcmp(kind, "commit_group")) return false;
     for (u32 k = 0; k < sizeof ops / sizeof *ops; k++)
         if (!strcmp(s->op, ops[k])) return true;
     return false;
