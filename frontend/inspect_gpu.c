@@ -3,13 +3,18 @@
  * A launch takes the longer of its arithmetic and its memory traffic, and LAUNCH_TIME. Neither gets the whole
  * of its peak:
  *
- *     hidden  warps that are resident on average, of those that it takes to hide latencies: 8 a
- * multiprocessor for arithmetic, 16 for memory; at most 1 waves   arithmetic only: the last wave of blocks
- * may be short: blocks / (waves * blocks at a time)
+ *     hidden   arithmetic: warps that are resident on average, of the 8 a multiprocessor that it takes to
+ *              hide latencies; memory: bytes that are on their way, of the 16 KB a multiprocessor that it
+ *              takes to move at full speed (bandwidth times some 600 ns). At most 1
+ *     waves    arithmetic only: the last wave of blocks may be short: blocks / (waves * blocks at a time)
+ *
+ * On its way are two loads of 16 bytes for each lane, or what a kernel copies asynchronously: all of dynamic
+ * shared memory but the stage at work, a third.
  *
  * Caches, and how well the instructions are scheduled, are not modelled: the times are what could be had, not
  * what will be measured. */
 #include "inspect_gpu.h"
+#include <stdlib.h>
 #include <string.h>
 
 #define LAUNCH_TIME 2e-6 /* of one node of a CUDA graph, seconds */
@@ -56,28 +61,54 @@ static uint32_t blocks_at_a_time(const Gpu *gpu, const tbc_gpu_kernel *k, const 
     return most;
 }
 
+/* Of each kernel: does its PTX copy asynchronously? The caller frees it. */
+static bool *asynchronous_kernels(const tbc_module_t *m) {
+    bool *does = calloc(m->nkernels + 1, sizeof *does);
+    for (uint32_t k = 0; does && k < m->nkernels; k++) {
+        char entry[512];
+        snprintf(entry, sizeof entry, ".entry %s(", m->kernels[k].name);
+        const char *at = strstr(m->gpu->ptx, entry), *end = at ? strstr(at + 1, ".entry ") : NULL;
+        const char *copy = at ? strstr(at, "cp.async") : NULL;
+        does[k] = copy && (!end || copy < end);
+    }
+    return does;
+}
+
+/* Bytes that a multiprocessor needs on their way to move at full speed. */
+#define MOST_IN_FLIGHT 16384.
+
+/* Bytes that a block has on their way. */
+static double in_flight(const tbc_gpu_kernel *k, bool asynchronous) {
+    double loads = k->threads * 32., copies = asynchronous ? k->shared_bytes * 2. / 3 : 0;
+    return loads > copies ? loads : copies;
+}
+
 /* Seconds. */
-static double launch_time(const tbc_module_t *m, const Gpu *gpu, const tbc_gpu_image *image,
-                          const tbc_launch *l) {
+static double launch_time(const tbc_module_t *m, const bool *asynchronous, const Gpu *gpu,
+                          const tbc_gpu_image *image, const tbc_launch *l) {
     const tbc_gpu_kernel *k = &m->gpu->kernels[l->kernel];
     uint32_t blocks = blocks_at_a_time(gpu, k, &image->usage[l->kernel]), warps = (k->threads + 31) / 32;
     if (!blocks || !l->tiles) return 0;
     double at_a_time = (double)blocks * gpu->multiprocessors,
            waves = (double)(uint64_t)(l->tiles / at_a_time);
     if (waves * at_a_time < l->tiles) waves++;
-    double resident = least(l->tiles, at_a_time) * warps / gpu->multiprocessors;
+    double resident = least(l->tiles, at_a_time) / gpu->multiprocessors; /* blocks, on average */
+    double hidden = least(1, resident * in_flight(k, asynchronous[l->kernel]) / MOST_IN_FLIGHT);
     double full = waves > 1 ? l->tiles / (waves * at_a_time) : 1;
-    double math = (double)l->flops / (gpu->peak[m->kernels[l->kernel].math] * full * least(1, resident / 8));
-    double memory = (double)l->bytes / (gpu->bandwidth * least(1, resident / 16));
+    double math =
+        (double)l->flops / (gpu->peak[m->kernels[l->kernel].math] * full * least(1, resident * warps / 8));
+    double memory = (double)l->bytes / (gpu->bandwidth * hidden);
     return (math > memory ? math : memory) + LAUNCH_TIME;
 }
 
-static double table_time(const tbc_module_t *m, const Gpu *gpu, const tbc_table *t, uint32_t kernel) {
+static double table_time(const tbc_module_t *m, const bool *asynchronous, const Gpu *gpu, const tbc_table *t,
+                         uint32_t kernel) {
     const tbc_gpu_image *image = image_for(m, gpu);
     double seconds = 0;
     for (uint32_t i = 0; image && i < t->count; i++) {
         const tbc_launch *l = &m->launches[t->first + i];
-        if (kernel == UINT32_MAX || l->kernel == kernel) seconds += launch_time(m, gpu, image, l);
+        if (kernel == UINT32_MAX || l->kernel == kernel)
+            seconds += launch_time(m, asynchronous, gpu, image, l);
     }
     return seconds;
 }
@@ -90,7 +121,7 @@ static const tbc_table *step_of(const tbc_module_t *m) {
     return NULL;
 }
 
-static void print_kernels(const tbc_module_t *m, FILE *out) {
+static void print_kernels(const tbc_module_t *m, const bool *asynchronous, FILE *out) {
     const tbc_table *step = step_of(m);
     fprintf(out, "\nKernels on a GPU: registers, shared memory, spills; share of the warps that fit; time in "
                  "a step\n");
@@ -104,7 +135,7 @@ static void print_kernels(const tbc_module_t *m, FILE *out) {
             uint32_t warps = blocks_at_a_time(&gpus[i], kernel, u) * ((kernel->threads + 31) / 32);
             fprintf(out, "  | %s %3u r %6u B %u sp %3.0f %%", gpus[i].name, u->registers,
                     u->shared_bytes + kernel->shared_bytes, u->spill_bytes, 100.0 * warps / gpus[i].warps);
-            double seconds = step ? table_time(m, &gpus[i], step, k) : 0;
+            double seconds = step ? table_time(m, asynchronous, &gpus[i], step, k) : 0;
             if (seconds > 0)
                 fprintf(out, " %9.3f ms", 1e3 * seconds);
             else
@@ -114,13 +145,13 @@ static void print_kernels(const tbc_module_t *m, FILE *out) {
     }
 }
 
-static void print_times(const tbc_module_t *m, FILE *out) {
+static void print_times(const tbc_module_t *m, const bool *asynchronous, FILE *out) {
     fprintf(out, "\nModelled times (a bound from arithmetic, memory traffic and occupancy)\n");
     for (int i = 0; i < GPUS; i++) {
         if (!image_for(m, &gpus[i])) continue;
         for (uint32_t t = 0; t < m->ntables; t++) {
             const tbc_table *table = &m->tables[t];
-            double flops = 0, seconds = table_time(m, &gpus[i], table, UINT32_MAX);
+            double flops = 0, seconds = table_time(m, asynchronous, &gpus[i], table, UINT32_MAX);
             for (uint32_t l = 0; l < table->count; l++) flops += (double)m->launches[table->first + l].flops;
             fprintf(out, "  %s %-10s %10.3f ms", gpus[i].name, table->name, 1e3 * seconds);
             if (table == step_of(m) && seconds > 0)
@@ -140,6 +171,9 @@ void inspect_gpu(const tbc_module_t *m, FILE *out) {
     for (int i = 0; i < GPUS; i++) known |= image_for(m, &gpus[i]) != NULL;
     fprintf(out, known ? "\n" : "\n  (registers and modelled times: where ptxas is there when compiling)\n");
     if (!known) return;
-    print_kernels(m, out);
-    print_times(m, out);
+    bool *asynchronous = asynchronous_kernels(m);
+    if (!asynchronous) return;
+    print_kernels(m, asynchronous, out);
+    print_times(m, asynchronous, out);
+    free(asynchronous);
 }
