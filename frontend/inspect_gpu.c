@@ -20,18 +20,22 @@
 #define LAUNCH_TIME 2e-6 /* of one node of a CUDA graph, seconds */
 
 /* Figures of NVIDIA's data sheets and of the CUDA C Programming Guide, "Technical Specifications per Compute
- * Capability". Products of int16 are two of int8 each. */
+ * Capability". Products of int16 are two of int8 each. From Hopper on, the whole peak takes instructions of
+ * single architectures (wgmma, tcgen05), which these kernels do not use; mma.sync gets 63 % on an H100 (Luo
+ * et al., "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking", 2024), and
+ * is taken to get as much on a B200. */
 typedef struct Gpu {
     const char *name;
     uint32_t sm;                                                      /* whose image it runs */
     uint32_t multiprocessors, registers, shared_bytes, warps, blocks; /* of a multiprocessor: the last four */
     double peak[TBC_MATHS], bandwidth;                                /* FLOP/s, B/s */
+    double mma; /* share of the tensor cores' peak that mma.sync gets */
 } Gpu;
 
 static const Gpu gpus[] = {
-    {"A100", 80, 108, 65536, 164 << 10, 64, 32, {19.5e12, 312e12, 312e12}, 2.04e12},
-    {"H100", 90, 132, 65536, 228 << 10, 64, 32, {66.9e12, 989.5e12, 989.5e12}, 3.35e12},
-    {"B200", 100, 148, 65536, 228 << 10, 64, 32, {75e12, 2250e12, 2250e12}, 8e12},
+    {"A100", 80, 108, 65536, 164 << 10, 64, 32, {19.5e12, 312e12, 312e12}, 2.04e12, 1},
+    {"H100", 90, 132, 65536, 228 << 10, 64, 32, {66.9e12, 989.5e12, 989.5e12}, 3.35e12, .63},
+    {"B200", 100, 148, 65536, 228 << 10, 64, 32, {75e12, 2250e12, 2250e12}, 8e12, .63},
 };
 enum { GPUS = sizeof gpus / sizeof *gpus };
 
@@ -95,8 +99,9 @@ static double launch_time(const tbc_module_t *m, const bool *asynchronous, const
     double resident = least(l->tiles, at_a_time) / gpu->multiprocessors; /* blocks, on average */
     double hidden = least(1, resident * in_flight(k, asynchronous[l->kernel]) / MOST_IN_FLIGHT);
     double full = waves > 1 ? l->tiles / (waves * at_a_time) : 1;
-    double math =
-        (double)l->flops / (gpu->peak[m->kernels[l->kernel].math] * full * least(1, resident * warps / 8));
+    enum tbc_math kind = m->kernels[l->kernel].math;
+    double peak = gpu->peak[kind] * (kind == TBC_MATH_F32 ? 1 : gpu->mma);
+    double math = (double)l->flops / (peak * full * least(1, resident * warps / 8));
     double memory = (double)l->bytes / (gpu->bandwidth * hidden);
     return (math > memory ? math : memory) + LAUNCH_TIME;
 }
