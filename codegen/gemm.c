@@ -42,14 +42,25 @@ static void split(const GemmDesc *d, Blocking *b, int64_t tiles, int64_t min_row
     }
 }
 
+/* Goes on until cores that share the tiles idle for a fifth of the time at most. */
+static void balance(const GemmDesc *d, Blocking *b, int64_t cores, int64_t min_rows, int64_t min_cols) {
+    int64_t before = 0, tiles;
+    while (tiles = b->row_tiles * b->col_tiles, tiles > before) {
+        int64_t rounds = gemm_ceil_div(tiles, cores);
+        if (4 * rounds * cores <= 5 * tiles) break;
+        split(d, b, tiles + 1, min_rows, min_cols);
+        before = tiles;
+    }
+}
+
 Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
     int64_t cols = max64(MAX_COLS / unit * unit, unit), rows = min64(MAX_ROWS * MAX_COLS / cols, MAX_ROWS);
     const int64_t cores = max64(t->cores, FEW_CORES);
     Blocking b = {.row_tiles = gemm_ceil_div(d->m, rows), .col_tiles = gemm_ceil_div(d->n, cols)};
-    split(d, &b, 4 * cores, 192, 384); /* packing costs a few per cent of the product */
-    split(d, &b, cores, 96, 192);      /* more, but all cores share even a small product */
-    split(d, &b, cores, d->m,
-          4 * t->nr); /* a few rows (decoding): packing B is all, and is shared by columns */
+    split(d, &b, 4 * cores, 192, 384);    /* packing costs a few per cent of the product */
+    split(d, &b, cores, 96, 192);         /* more, but all cores share even a small product */
+    balance(d, &b, t->cores, 48, 96);     /* dear, but less than cores that have nothing to do */
+    split(d, &b, cores, d->m, 4 * t->nr); /* few rows (decoding): packing B is all, shared by columns */
     b.rows = gemm_part(d->m, b.row_tiles, t->mr);
     b.cols = gemm_part(d->n, b.col_tiles, unit);
     b.row_tiles = gemm_ceil_div(d->m, b.rows);
