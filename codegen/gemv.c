@@ -1,16 +1,15 @@
 /* Products of a few rows x[m,k] with a ternary matrix w[n,k], as in decoding: one pass over the codes, which
- * are all that memory has to deliver.
+ * are all that memory has to deliver. One row, and groups of whole blocks, are gemv_fixed.c's; here is the rest:
  *
  *     y = sum over groups of s * (sum of code * x)
  *
- * A word of 16 codes is broadcast and shifted so that lane i has code i in its low two bits; those select one
- * of
- * {-1, 0, 1} by vpermilps, which looks at nothing else. So 8 (or 16) weights cost a shift, a permutation and
- * a multiply-add. Several rows of w at a time share x and keep the sums independent. */
+ * A word of 16 codes is broadcast and shifted so that lane i has code i in its low two bits; those select one of
+ * {-1, 0, 1} by vpermilps, which looks at nothing else. So 8 (or 16) weights cost a shift, a permutation and a
+ * multiply-add. Several rows of w at a time share x and keep the sums independent. */
 #include "rows.h"
 #include <string.h>
 
-enum { WORD = 16, MAX_M = 4, SUMS = 4 /* rows of w times rows of x at a time */, TILE_WEIGHTS = 1 << 16 };
+enum { WORD = 16, MAX_M = 4, SUMS = 4 /* rows of w times rows of x at a time */ };
 
 typedef struct Gemv {
     Gen *g;
@@ -109,8 +108,10 @@ static void all_groups(const Gemv *v) {
     if (k % size) add_group(v, gen_i64(g, whole), gen_i64(g, whole * (size / WORD)), k % size);
 }
 
+/* In fixed point each tile converts x anew, so tiles are larger. */
 static Tiling row_tiling(const GemvDesc *d) {
-    return tiling_of(d->n, (TILE_WEIGHTS + d->k - 1) / d->k, SUMS);
+    int64_t weights = gemv_fits_fixed(d) ? 1 << 18 : 1 << 16;
+    return tiling_of(d->n, (weights + d->k - 1) / d->k, SUMS);
 }
 
 static void alloc_sums(Gemv *v) {
@@ -121,10 +122,8 @@ static void alloc_sums(Gemv *v) {
         }
 }
 
-void gen_gemv(Gen *g, const char *name, const GemvDesc *d) {
-    Tiling tiling = row_tiling(d);
+static void gemv_f32(Gen *g, const GemvDesc *d, const Tiling *tiling) {
     TernaryLayout layout = ternary_layout(d->n, d->k, d->group);
-    gen_kernel(g, name);
     Gemv v = {.g = g, .d = d, .lanes = strcmp(g->target->level, "x86-64-v4") == 0 ? 16 : 8};
     v.vectors = WORD / v.lanes;
     v.rows = SUMS / (int)d->m;
@@ -132,7 +131,7 @@ void gen_gemv(Gen *g, const char *name, const GemvDesc *d) {
     make_constants(&v);
     alloc_sums(&v);
     LLVMValueRef w = gen_buffer(g, 1), y = gen_buffer(g, 2), lo, n, row[SUMS];
-    gen_piece(g, &tiling, &lo, &n);
+    gen_piece(g, tiling, &lo, &n);
     LLVMValueRef end = gen_add(g, lo, n), last = gen_sub(g, end, gen_i64(g, 1));
     Loop rows = gen_loop(g, lo, end, v.rows, "rows");
     for (int r = 0; r < v.rows; r++) {
@@ -147,6 +146,12 @@ void gen_gemv(Gen *g, const char *name, const GemvDesc *d) {
             gen_store(g, gen_reduce_add(g, gen_load(g, vector(&v), v.total[r][i])),
                       gen_at(g, g->f32, y, gen_add(g, gen_i64(g, i * d->n), row[r])));
     gen_loop_end(g, &rows);
+}
+
+void gen_gemv(Gen *g, const char *name, const GemvDesc *d) {
+    Tiling tiling = row_tiling(d);
+    gen_kernel(g, name);
+    (gemv_fits_fixed(d) ? gemv_fixed : gemv_f32)(g, d, &tiling);
     gen_end(g);
 }
 
@@ -156,6 +161,6 @@ uint32_t gemv_tiles(const GemvDesc *d, const Target *target) {
 }
 
 uint64_t gemv_scratch(const GemvDesc *d, const Target *target) {
-    (void)d, (void)target;
-    return 0;
+    (void)target;
+    return gemv_fits_fixed(d) ? gemv_fixed_scratch(d) : 0;
 }

@@ -74,6 +74,14 @@ LLVMValueRef gen_project_part(Gen *, int64_t part, int64_t cols, int64_t group);
 /* dy, but 0 where |w| is beyond the scale; scalars or vectors. */
 LLVMValueRef ternary_clip(Gen *, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale);
 
+/* ---- gemv of one row in fixed point (gemv_fixed.c) */
+
+/* Does it take such a product? */
+bool gemv_fits_fixed(const GemvDesc *);
+uint64_t gemv_fixed_scratch(const GemvDesc *);
+/* The kernel's body: the rows of w in the current tile. */
+void gemv_fixed(Gen *, const GemvDesc *, const Tiling *);
+
 /* ---- the update (adamw.c) */
 
 typedef struct AdamwState {

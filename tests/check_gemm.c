@@ -144,6 +144,7 @@ static const GemvDesc few[] = {
     /* m, n, k, group */
     {1, 1, 1, 128},     {1, 151, 45, 128},  {1, 1000, 576, 128}, {1, 3, 16, 16},     {1, 7, 200, 64},
     {1, 130, 1024, 16}, {1, 9, 96, 48},     {1, 5, 7, 100},      {1, 260, 3072, 128}, {1, 64, 1000, 1000},
+    {1, 1, 128, 128},   {1, 37, 512, 256},  {1, 9, 640, 4096},
     {2, 151, 200, 128}, {3, 77, 330, 32},   {4, 75, 129, 128},   {4, 1, 17, 64},     {2, 6, 4096, 4096},
 };
 enum { FEW = sizeof few / sizeof *few };
@@ -174,9 +175,31 @@ START_TEST(few_rows) {
 }
 END_TEST
 
+/* In fixed point, too: a block of zeros, and one with what is not finite. */
+START_TEST(one_row_keeps_what_is_not_finite) {
+    const GemvDesc d = {1, 1, 256, 128};
+    static const float odd[] = {0, NAN, INFINITY, -INFINITY};
+    Gen *g = gen_new(test_target(NULL), "test");
+    gen_gemv(g, "gemv", &d);
+    void *so = test_load(g);
+    for (int i = 0; i < 4; i++) {
+        TestArgs args = test_args(8192);
+        float *x = test_arg(&args, 256 * sizeof *x);
+        x[200] = odd[i];
+        memset(test_arg(&args, (uint64_t)ternary_layout(1, 256, 128).bytes), 0x3c, 68); /* f16 scales near 1 */
+        float *y = test_arg(&args, sizeof *y);
+        test_run(so, "gemv", &args, 1, gemv_scratch(&d, test_target(NULL)));
+        ck_assert(i ? !isfinite(*y) : *y == 0);
+        test_args_free(&args);
+    }
+    dlclose(so);
+}
+END_TEST
+
 START_TEST(few_rows_compile_for_avx512) {
     char *text = test_compile(emit_few(test_target("znver4")));
     ck_assert_msg(strstr(text, "vpermilps") && strstr(text, "zmm"), "no 512-bit permutation");
+    ck_assert_msg(strstr(text, "vpdpbusd") && !strstr(text, "vpmaddubsw"), "no byte products of VNNI");
     free(text);
 }
 END_TEST
@@ -248,6 +271,7 @@ int main(void) {
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
     tcase_add_loop_test(c, bf16_takes_its_instructions, 0, 3);
     tcase_add_loop_test(c, few_rows, 0, 2);
+    tcase_add_test(c, one_row_keeps_what_is_not_finite);
     tcase_add_test(c, few_rows_compile_for_avx512);
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 4);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
