@@ -7,7 +7,8 @@
  *     c' = ternary(w')                      where c' is stored to the state codes
  *
  * Gradients of several parts (a tied head, chunks of the loss), of vectors and lookups stay as they are, and
- * so do those that --grads buffer accumulates. */
+ * so do those that --grads buffer accumulates. New codes whose groups do not lie within a block of
+ * a GPU's product are made of the updated weight later. */
 #include "order.h"
 
 /* A use of a gradient that is to be fused; NONE where there is none. */
@@ -24,13 +25,23 @@ static bool is_weight_gradient(const Node *n) {
     return n->op == OP_matmul && n->nin == 2 && n->attrs.ta && !n->attrs.tb;
 }
 
+/* Can a kernel whose blocks have so many columns (0: any) make these codes? */
+static bool lies_in_block(const Type *codes, int64_t columns) {
+    const int64_t word = 16; /* codes */
+    int64_t group = codes->group, n = type_cols(codes);
+    if (!columns) return true;
+    return group < n ? group % word == 0 && columns % group == 0 : n <= columns;
+}
+
 /* Finds the projection of the weights that `update` makes, and where it is stored. */
-static void find_codes(const Graph *g, const Readers *r, Update *u) {
+static void find_codes(const Graph *g, const Readers *r, int64_t columns, Update *u) {
     Val w = g->nodes.at[u->adamw].out;
     for (uint32_t k = r->first[w]; k < r->first[w + 1]; k++) {
         const Node *n = &g->nodes.at[r->at[k]];
         uint32_t store = n->op == OP_ternary ? only_reader(r, n->out) : NONE;
-        if (store == NONE || g->nodes.at[store].op != OP_store) continue;
+        if (store == NONE || g->nodes.at[store].op != OP_store ||
+            !lies_in_block(val_type(g, n->out), columns))
+            continue;
         Val codes = declared_value(g, g->nodes.at[store].attrs.name);
         if (codes == VAL_NONE || !val_is(g, codes, OP_state)) continue;
         u->project = r->at[k], u->store = store;
@@ -38,7 +49,7 @@ static void find_codes(const Graph *g, const Readers *r, Update *u) {
     }
 }
 
-static Update find_update(const Graph *g, const Readers *r, uint32_t adamw) {
+static Update find_update(const Graph *g, const Readers *r, uint32_t adamw, int64_t columns) {
     Update u = {NONE, NONE, NONE, NONE};
     const Node *n = &g->nodes.at[adamw];
     if (n->op != OP_adamw || !type_equal(val_type(g, n->in[0]), val_type(g, n->in[2])) ||
@@ -46,7 +57,7 @@ static Update find_update(const Graph *g, const Readers *r, uint32_t adamw) {
         return u;
     u.product = g->values.at[n->in[1]].node;
     u.adamw = adamw;
-    find_codes(g, r, &u);
+    find_codes(g, r, columns, &u);
     return u;
 }
 
@@ -71,7 +82,7 @@ static Graph *fuse_updates(PassCtx *ctx, const Graph *from) {
     bool *fused = arena_array(ctx->scratch, bool, from->nodes.n); /* products and projections */
     Update *update = arena_array(ctx->scratch, Update, from->nodes.n);
     for (uint32_t i = 0; i < from->nodes.n; i++) {
-        update[i] = find_update(from, &readers, i);
+        update[i] = find_update(from, &readers, i, ctx->options->update_block);
         if (update[i].adamw != NONE) fused[update[i].product] = true;
         if (update[i].project != NONE) fused[update[i].project] = true;
     }
@@ -85,6 +96,5 @@ static Graph *fuse_updates(PassCtx *ctx, const Graph *from) {
 }
 
 bool pass_fuse_update(PassCtx *ctx, Module *m) {
-    if (ctx->options->keep_gradients) return true;
     return pass_each_graph(ctx, m, fuse_updates);
 }

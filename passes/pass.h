@@ -15,7 +15,7 @@ typedef struct MemoryBudget {
 typedef struct PassOptions {
     bool grads_buffer;       /* --grads buffer: `backward` and `update` instead of a fused `train` */
     const char *precision;   /* of products: "i16" (ternary ones), "bf16"; NULL: f32 */
-    bool keep_gradients;     /* no fuse-update: for targets without a kernel for it */
+    int64_t update_block;    /* fuse-update: columns of its blocks, within which groups must lie; 0: any do */
     int64_t logits_bytes;    /* aim for one chunk of logits in fuse-loss; 0: 16 MiB */
     int64_t most_parts;      /* of a very long sum_rows in fuse, each a tile of a region; 0: 32 */
     MemoryBudget memory;     /* for recompute */

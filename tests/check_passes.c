@@ -11,7 +11,8 @@
 
 enum { SEEDS = SEEDS_OF(200) };
 
-static const PassOptions plain = {.verify = true}, buffer = {.verify = true, .grads_buffer = true};
+static const PassOptions plain = {.verify = true}, buffer = {.verify = true, .grads_buffer = true},
+                         blocks = {.verify = true, .update_block = 128};
 
 /* Runs the named passes, NULL-terminated; they must succeed. */
 static void run(Module *m, const PassOptions *options, const char *const *names) {
@@ -239,7 +240,7 @@ START_TEST(codes_are_kept_up_to_date) {
     Module *m = random_module((uint64_t)_i);
     RUN(m, _i % 2 ? &buffer : &plain, "insert-ste", "autodiff", "optimizer", "fuse-ternary-matmul");
     Module *before = module_copy(m);
-    RUN(m, &plain, "keep-codes", "fuse-update");
+    RUN(m, _i % 3 ? &plain : &blocks, "keep-codes", "fuse-update");
     for (uint32_t i = 0; module_graph(m, "project") && i < before->graphs.n; i++) {
         const Graph *g = module_graph(m, before->graphs.at[i]->name);
         Bindings old_in = {0}, in = {0}, project_in = {0}, got = {0};

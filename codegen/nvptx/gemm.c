@@ -2,8 +2,9 @@
  * chain of sums over all of k.
  *
  *      rows x cols   threads    numbers a thread
- *        128 x 128     256        8 x 8             where that makes a wave of
- * blocks on a large GPU 64 x  64     256        4 x 4             otherwise
+ *        128 x 128     256        8 x 8             where that makes a wave of blocks on a large GPU
+ *         64 x  64     256        4 x 4             otherwise
+ *         64 x 128     256        4 x 8             where 64 columns are less than must stay together
  *
  * A block makes one tile of C (tile.h); packed codes are decoded and scaled on
  * their way to shared memory. Blocks are numbered so that those that run at the
@@ -35,13 +36,20 @@ void nv_gemm_place(Gen *g, const GemmDesc *d, int rows, int cols, LLVMValueRef *
     *j0 = gen_mul(g, LLVMBuildUDiv(g->b, in_band, high, ""), cols);
 }
 
-static int side(const GemmDesc *d) {
+static int tile_rows(const GemmDesc *d) {
     return nv_gemm_blocks(d, 128, 128) >= WAVE ? 128 : 64;
+}
+static int tile_cols(const GemmDesc *d, int64_t unit) {
+    return unit > 64 && d->n > 64 ? 128 : tile_rows(d);
+}
+
+NvGrid nv_gemm_tile_grid(const GemmDesc *d, int64_t unit) {
+    return (NvGrid){(uint32_t)nv_gemm_blocks(d, tile_rows(d), tile_cols(d, unit)), TILE_THREADS, 0};
 }
 
 NvGrid nv_gemm_grid(const GemmDesc *d, const Target *t) {
     (void)t;
-    return (NvGrid){(uint32_t)nv_gemm_blocks(d, side(d), side(d)), TILE_THREADS, 0};
+    return nv_gemm_tile_grid(d, ANY_UNIT);
 }
 
 static Operand operand_a(Gen *g, const GemmDesc *d, LLVMValueRef i0) {
@@ -51,10 +59,10 @@ static Operand operand_a(Gen *g, const GemmDesc *d, LLVMValueRef i0) {
                      .depth = d->k,
                      .ld = d->a_cols ? d->m : d->k,
                      .first = i0,
-                     .width = side(d)};
+                     .width = tile_rows(d)};
 }
 
-static Operand operand_b(Gen *g, const GemmDesc *d, LLVMValueRef j0) {
+static Operand operand_b(Gen *g, const GemmDesc *d, LLVMValueRef j0, int width) {
     static const Storage storage[] = {[GEMM_B_KN] = STORED_STEPS,
                                       [GEMM_B_NK] = STORED_ROWS,
                                       [GEMM_B_T2_KN] = STORED_CODE_STEPS,
@@ -66,7 +74,7 @@ static Operand operand_b(Gen *g, const GemmDesc *d, LLVMValueRef j0) {
                      .ld = d->b == GEMM_B_NK ? d->k : d->n,
                      .group = d->group,
                      .first = j0,
-                     .width = side(d)};
+                     .width = width};
 }
 
 /* c = or += n sums, next to each other. */
@@ -85,33 +93,60 @@ void nv_gemm_write(Gen *g, const GemmDesc *d, LLVMValueRef row, LLVMValueRef col
     gen_if_end(g, &inside);
 }
 
-static void write_tile(Gen *g, const GemmDesc *d, const TilePlace *p, const Sums *s, LLVMValueRef i0,
-                       LLVMValueRef j0) {
+typedef struct Place {
+    TilePlace thread;
+    Sums sums;
+} Place;
+
+static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
+    const Place *p = t->sums;
+    const Sums *s = &p->sums;
     for (int i = 0; i < s->tm; i++)
         for (int j = 0; j < s->tn; j += 4) {
-            LLVMValueRef row = gen_add(g, i0, tile_at(g, p->ty, i)),
-                         col = gen_add(g, j0, tile_at(g, p->tx, j));
+            LLVMValueRef row = gen_add(g, t->i0, tile_at(g, p->thread.ty, i)),
+                         col = gen_add(g, t->j0, tile_at(g, p->thread.tx, j));
             LLVMValueRef sum[4];
             for (int l = 0; l < 4; l++) sum[l] = gen_load(g, g->f32, s->at[i][j + l]);
-            nv_gemm_write(g, d, row, col, sum, 4);
+            put(g, context, row, col, sum, 4);
         }
+}
+
+static void product(Gen *g, const GemmDesc *d, int64_t unit, bool rounded, NvTileEnd *end, void *context) {
+    Place p = {.thread = tile_place(g)};
+    NvTile t = {.rows = tile_rows(d),
+                .cols = tile_cols(d, unit),
+                .threads = TILE_THREADS,
+                .each = each_sum,
+                .sums = &p};
+    t.shared_bytes = 4 * tile_stages(t.rows, t.cols);
+    t.shared = nv_shared(g, t.shared_bytes, 16, "stages");
+    nv_gemm_place(g, d, t.rows, t.cols, &t.i0, &t.j0);
+    Operand a = operand_a(g, d, t.i0), b = operand_b(g, d, t.j0, t.cols);
+    a.rounded = b.rounded = rounded;
+    operand_begin(g, &a);
+    operand_begin(g, &b);
+    sums_begin(g, &p.sums, t.rows / 16, t.cols / 16);
+    sums_clear(g, &p.sums);
+    tile_product(g, &p.thread, &p.sums, &a, &b, gen_i64(g, 0), gen_i64(g, d->k), t.shared);
+    end(g, context, &t);
+}
+
+void nv_gemm_tile(Gen *g, const GemmDesc *d, int64_t unit, NvTileEnd *end, void *context) {
+    product(g, d, unit, false, end, context);
+}
+
+static void put_in_c(Gen *g, void *context, LLVMValueRef row, LLVMValueRef col, LLVMValueRef *sum, int n) {
+    nv_gemm_write(g, context, row, col, sum, n);
+}
+
+void nv_gemm_write_tile(Gen *g, void *context, const NvTile *t) {
+    t->each(g, t, put_in_c, context);
 }
 
 static void generate(Gen *g, const char *name, const GemmDesc *d, bool rounded) {
     nv_kernel(g, name, 3, TILE_THREADS);
     nv_noalias(g);
-    TilePlace p = tile_place(g);
-    LLVMValueRef i0, j0, stages = nv_shared(g, 4 * tile_stages(side(d), side(d)), 16, "stages");
-    nv_gemm_place(g, d, side(d), side(d), &i0, &j0);
-    Operand a = operand_a(g, d, i0), b = operand_b(g, d, j0);
-    a.rounded = b.rounded = rounded;
-    operand_begin(g, &a);
-    operand_begin(g, &b);
-    Sums sums;
-    sums_begin(g, &sums, side(d) / 16, side(d) / 16);
-    sums_clear(g, &sums);
-    tile_product(g, &p, &sums, &a, &b, gen_i64(g, 0), gen_i64(g, d->k), stages);
-    write_tile(g, d, &p, &sums, i0, j0);
+    product(g, d, ANY_UNIT, rounded, nv_gemm_write_tile, (void *)d);
     gen_end(g);
 }
 

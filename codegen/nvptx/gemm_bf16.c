@@ -4,6 +4,7 @@
  *     128 x 256      2 x 4       64 x 64
  *     128 x 128      2 x 4       64 x 32
  *      64 x  64      2 x 2       32 x 32
+ *      64 x 128      2 x 4       32 x 32         where 64 columns are less than must stay together
  *
  * Operands come to shared memory as they are, two turns ahead of their use (cp.async), and become bf16
  * fragments on their way to the registers (panel.h). A dense operand takes twice the room and the shared
@@ -32,7 +33,8 @@ typedef struct TileShape {
     double cost; /* of a number of C, relative: smaller tiles read shared memory more often */
 } TileShape;
 
-static const TileShape shapes[] = {{128, 256, 256, 1}, {128, 128, 256, 1.25}, {64, 64, 128, 1.6}};
+static const TileShape shapes[] = {
+    {128, 256, 256, 1}, {128, 128, 256, 1.25}, {64, 64, 128, 1.6}, {64, 128, 256, 1.6}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct Product {
@@ -64,12 +66,14 @@ static bool fits(const GemmDesc *d) {
     return true;
 }
 
-/* The tiles with which the multiprocessors are done first, when each takes one after the other. */
-static const TileShape *shape_of(const GemmDesc *d, const Target *t) {
+/* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
+ * those with equal times. */
+static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *t) {
     const int64_t multiprocessors = t->sm >= 90 ? 132 : 108; /* of an H100, an A100 */
     const TileShape *best = NULL;
     double least = 0;
     for (const TileShape *s = shapes; s < shapes + SHAPES; s++) {
+        if (s->cols < unit && s->cols < d->n) continue;
         int64_t each = (nv_gemm_blocks(d, s->rows, s->cols) + multiprocessors - 1) / multiprocessors;
         double cost = (double)each * s->rows * s->cols * s->cost;
         if (!best || cost < least) best = s, least = cost;
@@ -77,8 +81,8 @@ static const TileShape *shape_of(const GemmDesc *d, const Target *t) {
     return best;
 }
 
-static Product plan(const GemmDesc *d, const Target *t) {
-    const TileShape *s = shape_of(d, t);
+static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
+    const TileShape *s = shape_of(d, unit, t);
     bool b_steps = d->b == GEMM_B_KN || is_code_steps(d);
     Product p = {.d = d, .shape = s, .turn = d->group ? 32 : 16, .b_spread = d->b != GEMM_B_NK};
     p.mt = s->rows / 32;
@@ -109,11 +113,14 @@ static int64_t slot_bytes(const Product *p) {
     return is_code_steps(p->d) ? 2 * p->turn * p->shape->cols / SPAN : 0;
 }
 
-NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {
-    if (!fits(d)) return nv_gemm_grid(d, t);
-    Product p = plan(d, t);
+NvGrid nv_gemm_bf16_tile_grid(const GemmDesc *d, int64_t unit, const Target *t) {
+    Product p = plan(d, unit, t);
     return (NvGrid){(uint32_t)nv_gemm_blocks(d, p.shape->rows, p.shape->cols), (uint32_t)p.shape->threads,
                     (uint32_t)(2 * slot_bytes(&p) + STAGES * stage_bytes(&p))};
+}
+
+NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {
+    return fits(d) ? nv_gemm_bf16_tile_grid(d, ANY_UNIT, t) : nv_gemm_grid(d, t);
 }
 
 /* ---- copies */
@@ -254,6 +261,16 @@ static void scale_column(const Product *p, int j, int l, LLVMValueRef factor) {
         }
 }
 
+/* Brings the sums from the units of the last group to those of C. */
+static void finish_groups(const Product *p) {
+    Gen *g = p->g;
+    for (int j = 0; j < p->nt; j++)
+        for (int l = 0; l < 2; l++) {
+            LLVMValueRef column = gen_add(g, p->j0, column_of(p, j, l));
+            scale_column(p, j, l, unit_of(p, column, gen_i64(g, p->layout.groups - 1)));
+        }
+}
+
 /* Brings the sums from the units of the group before k to those of the group that begins there. */
 static void begin_group(const Product *p, LLVMValueRef k) {
     Gen *g = p->g;
@@ -337,15 +354,9 @@ static void multiply(const Product *p, LLVMValueRef k) {
 
 /* Neighbours in a row of C: the same sum of four fragments where columns are dealt out so, else two of one.
  */
-static void write(const Product *p) {
-    Gen *g = p->g;
+static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
+    const Product *p = t->sums;
     int n = p->b_spread ? 4 : 2;
-    if (is_code_rows(p->d))
-        for (int j = 0; j < p->nt; j++)
-            for (int l = 0; l < 2; l++) {
-                LLVMValueRef column = gen_add(g, p->j0, column_of(p, j, l));
-                scale_column(p, j, l, unit_of(p, column, gen_i64(g, p->layout.groups - 1)));
-            }
     for (int i = 0; i < p->mt; i++)
         for (int half = 0; half < 2; half++)
             for (int x = 0; x < 2 * p->nt; x += n) {
@@ -355,7 +366,7 @@ static void write(const Product *p) {
                     LLVMValueRef at = p->sum[i][p->b_spread ? j + y : j][2 * half + (p->b_spread ? l : y)];
                     next[y] = gen_load(g, g->f32, at);
                 }
-                nv_gemm_write(g, p->d, row_of(p, i, half), gen_add(g, p->j0, column_of(p, j, l)), next, n);
+                put(g, context, row_of(p, i, half), gen_add(g, p->j0, column_of(p, j, l)), next, n);
             }
 }
 
@@ -405,18 +416,32 @@ static void turns(const Product *p) {
     gen_loop_end(g, &k);
 }
 
+void nv_gemm_bf16_tile(Gen *g, const GemmDesc *d, int64_t unit, NvTileEnd *end, void *context) {
+    Product p = plan(d, unit, g->target);
+    p.g = g;
+    begin(&p);
+    turns(&p);
+    if (is_code_rows(d)) finish_groups(&p);
+    end(g, context,
+        &(NvTile){.rows = p.shape->rows,
+                  .cols = p.shape->cols,
+                  .threads = p.shape->threads,
+                  .i0 = p.i0,
+                  .j0 = p.j0,
+                  .shared = p.stages,
+                  .shared_bytes = STAGES * stage_bytes(&p),
+                  .each = each_sum,
+                  .sums = &p});
+}
+
 void nv_gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
     if (!fits(d)) {
         nv_gemm_rounded(g, name, d);
         return;
     }
-    Product p = plan(d, g->target);
-    p.g = g;
-    nv_kernel(g, name, 3, (uint32_t)p.shape->threads);
+    nv_kernel(g, name, 3, (uint32_t)shape_of(d, ANY_UNIT, g->target)->threads);
     nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
-    begin(&p);
-    turns(&p);
-    write(&p);
+    nv_gemm_bf16_tile(g, d, ANY_UNIT, nv_gemm_write_tile, (void *)d);
     gen_end(g);
 }

@@ -126,6 +126,7 @@ KERNEL_KINDS(NV_GENERATOR)
 #define NV_KINDS(X)                                                                                          \
     X(gemm, GemmDesc)                                                                                        \
     X(gemm_bf16, GemmDesc)                                                                                   \
+    X(gemm_adamw, GemmAdamwDesc)                                                                             \
     X(gemm_i16, GemmDesc)                                                                                    \
     X(gemv, GemvDesc)                                                                                        \
     X(attention, AttnDesc)                                                                                   \

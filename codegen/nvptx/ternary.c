@@ -1,7 +1,5 @@
 /* Projection of weights to packed ternary codes and f16 scales, and back; bit for bit what a CPU computes
  * (../ternary.c), so sums are taken in its order. */
-#include "../rows.h"
-#include "nv.h"
 #include "ternary.h"
 
 enum { THREADS = 256, WARPS = THREADS / NV_WARP };
@@ -10,11 +8,9 @@ static LLVMValueRef f32_at(Gen *g, LLVMValueRef base, LLVMValueRef i) {
     return gen_load(g, g->f32, gen_at(g, g->f32, base, i));
 }
 
-static TernaryRow row_of(Gen *g, const TernaryDesc *d, LLVMValueRef row) {
+TernaryRow nv_ternary_row(Gen *g, const TernaryDesc *d, LLVMValueRef row, LLVMValueRef t2) {
     TernaryLayout layout = ternary_layout(d->rows, d->cols, d->group);
-    LLVMValueRef w = gen_buffer(g, 0), t2 = gen_buffer(g, 1);
     return (TernaryRow){.g = g,
-                        .w = gen_at(g, g->f32, w, gen_mul(g, row, d->cols)),
                         .codes = ternary_codes(g, t2, row, &layout),
                         .scales = ternary_scales(g, t2, row, &layout),
                         .cols = d->cols,
@@ -22,11 +18,17 @@ static TernaryRow row_of(Gen *g, const TernaryDesc *d, LLVMValueRef row) {
                         .bytes = layout.row_bytes};
 }
 
+/* A row of the two arguments. */
+static TernaryRow row_of(Gen *g, const TernaryDesc *d, LLVMValueRef row) {
+    TernaryRow r = nv_ternary_row(g, d, row, gen_buffer(g, 1));
+    r.w = gen_at(g, g->f32, gen_buffer(g, 0), gen_mul(g, row, d->cols));
+    return r;
+}
+
 /* ---- groups of whole words: a warp for each */
 
-/* The sum of |w| over n weights from `first` on; lanes behind the 16 of a narrow sum add nothing. */
-static LLVMValueRef sum_of_group(const TernaryRow *r, LLVMValueRef first, int64_t n) {
-    Gen *g = r->g;
+/* The sum of |w| over n weights; lanes behind the 16 of a narrow sum add nothing. */
+static LLVMValueRef sum_of_group(Gen *g, LLVMValueRef w, int64_t n) {
     int64_t lanes = ternary_lanes(n);
     LLVMTypeRef f64 = LLVMDoubleTypeInContext(g->ctx);
     LLVMValueRef sum = gen_alloca(g, f64, "sum"), lane = nv_lane(g);
@@ -36,59 +38,70 @@ static LLVMValueRef sum_of_group(const TernaryRow *r, LLVMValueRef first, int64_
                                            gen_i64(g, n), gen_i64(g, 0), "");
     gen_store(g, LLVMConstNull(f64), sum);
     Loop add = gen_loop(g, lane, end, lanes, "add");
-    LLVMValueRef w = f32_at(g, r->w, gen_add(g, first, add.i));
-    LLVMValueRef size = gen_intrinsic(g, "llvm.fabs", g->f32, &w, 1);
+    LLVMValueRef x = f32_at(g, w, add.i), size = gen_intrinsic(g, "llvm.fabs", g->f32, &x, 1);
     gen_store(g, LLVMBuildFAdd(g->b, gen_load(g, f64, sum), LLVMBuildFPExt(g->b, size, f64, ""), ""), sum);
     gen_loop_end(g, &add);
     /* Lanes 16 .. 31 of a narrow sum hold 0, which changes nothing. */
     return nv_warp_fold(g, NV_ADD, gen_load(g, f64, sum), NV_WARP);
 }
 
-/* Weights 4*i .. 4*i+3 of a group of n from `first` on; those that do not exist are 0. */
-static void four_weights(const TernaryRow *r, LLVMValueRef first, LLVMValueRef i, int64_t n,
-                         LLVMValueRef *w) {
-    Gen *g = r->g;
+/* Weights 4*i .. 4*i+3 of a group of n; those that do not exist are 0. */
+static void four_weights(Gen *g, LLVMValueRef group, LLVMValueRef i, int64_t n, LLVMValueRef *w) {
     LLVMValueRef last = gen_i64(g, n - 1);
     for (int k = 0; k < 4; k++) {
         LLVMValueRef at = gen_add(g, gen_mul(g, i, 4), gen_i64(g, k));
         LLVMValueRef there = LLVMBuildICmp(g->b, LLVMIntSLE, at, last, "");
-        LLVMValueRef x = f32_at(g, r->w, gen_add(g, first, gen_min(g, at, last)));
+        LLVMValueRef x = f32_at(g, group, gen_min(g, at, last));
         w[k] = LLVMBuildSelect(g->b, there, x, gen_f32(g, 0), "");
     }
 }
 
-static void pack_group(const TernaryRow *r, LLVMValueRef first, int64_t n, LLVMValueRef bound) {
+/* Packs the n weights of a group at `group` to the codes at `to`. */
+static void pack_group(const TernaryRow *r, LLVMValueRef group, int64_t n, LLVMValueRef bound,
+                       LLVMValueRef to) {
     Gen *g = r->g;
     LLVMTypeRef four = gen_vec(g, g->f32, 4);
     bool aligned = n % 4 == 0 && r->cols % 4 == 0; /* and so is r->group, a multiple of 16 */
-    LLVMValueRef codes = gen_at(g, g->i8, r->codes, gen_div(g, first, 4));
-    int64_t bytes = (n + 15) / 16 * 4; /* with the padding of the row's last word */
+    int64_t bytes = (n + 15) / 16 * 4;             /* with the padding of the row's last word */
     Loop byte = gen_loop(g, nv_lane(g), gen_i64(g, bytes), NV_WARP, "pack");
     LLVMValueRef w[4], packed = LLVMConstNull(g->i8);
     if (aligned && n % 16 == 0) {
-        LLVMValueRef at = gen_add(g, first, gen_mul(g, byte.i, 4));
-        LLVMValueRef all = nv_load(g, four, gen_at(g, g->f32, r->w, at), 16);
+        LLVMValueRef all = nv_load(g, four, gen_at(g, g->f32, group, gen_mul(g, byte.i, 4)), 16);
         for (int k = 0; k < 4; k++) w[k] = LLVMBuildExtractElement(g->b, all, gen_i32(g, k), "");
     } else {
-        four_weights(r, first, byte.i, n, w);
+        four_weights(g, group, byte.i, n, w);
     }
     for (unsigned k = 0; k < 4; k++) {
         LLVMValueRef code = ternary_code(g, w[k], bound, 1);
         packed =
             LLVMBuildOr(g->b, packed, LLVMBuildShl(g->b, code, LLVMConstInt(g->i8, 2 * k, false), ""), "");
     }
-    gen_store(g, packed, gen_at(g, g->i8, codes, byte.i));
+    gen_store(g, packed, gen_at(g, g->i8, to, byte.i));
     gen_loop_end(g, &byte);
 }
 
-static void project_group(const TernaryRow *r, LLVMValueRef index, int64_t n) {
+static void project_weights(const TernaryRow *r, LLVMValueRef w, LLVMValueRef index, int64_t n) {
     Gen *g = r->g;
-    LLVMValueRef first = gen_mul(g, index, r->group);
-    LLVMValueRef scale = ternary_scale(g, sum_of_group(r, first, n), gen_i64(g, n));
+    LLVMValueRef scale = ternary_scale(g, sum_of_group(g, w, n), gen_i64(g, n));
     If one = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, nv_lane(g), gen_i64(g, 0), ""));
     gen_store(g, scale, gen_at(g, g->f16, r->scales, index));
     gen_if_end(g, &one);
-    pack_group(r, first, n, ternary_bound(g, LLVMBuildFPExt(g->b, scale, g->f32, "")));
+    LLVMValueRef codes = gen_at(g, g->i8, r->codes, gen_mul(g, index, r->group / 4));
+    pack_group(r, w, n, ternary_bound(g, LLVMBuildFPExt(g->b, scale, g->f32, "")), codes);
+}
+
+void nv_project_group(const TernaryRow *r, LLVMValueRef w, LLVMValueRef index) {
+    int64_t whole = r->cols / r->group, rest = r->cols % r->group;
+    if (!rest) {
+        project_weights(r, w, index, r->group);
+        return;
+    }
+    Gen *g = r->g; /* the row's last group is shorter */
+    If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, index, gen_i64(g, whole), ""));
+    project_weights(r, w, index, r->group);
+    gen_else(g, &full);
+    project_weights(r, w, index, rest);
+    gen_if_end(g, &full);
 }
 
 static int64_t groups_of(const TernaryDesc *d) {
@@ -101,16 +114,7 @@ static void project_by_warps(Gen *g, const TernaryDesc *d) {
     If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, warp, gen_i64(g, groups_of(d)), ""));
     LLVMValueRef index = gen_mod(g, warp, layout.groups);
     TernaryRow r = row_of(g, d, gen_div(g, warp, layout.groups));
-    int64_t whole = r.cols / r.group, rest = r.cols % r.group;
-    if (rest) { /* the row's last group is shorter */
-        If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, index, gen_i64(g, whole), ""));
-        project_group(&r, index, r.group);
-        gen_else(g, &full);
-        project_group(&r, index, rest);
-        gen_if_end(g, &full);
-    } else {
-        project_group(&r, index, r.group);
-    }
+    nv_project_group(&r, gen_at(g, g->f32, r.w, gen_mul(g, index, r.group)), index);
     gen_if_end(g, &there);
 }
 
