@@ -231,6 +231,12 @@ static bool encode_window(Encoder *e, bool last) {
 
 /* ---- texts */
 
+/* Skips what is not UTF-8. */
+static const char *skip_invalid(const char *at, const char *end) {
+    while (at < end && utf8_valid(at, end - at < 4 ? (size_t)(end - at) : 4) == 0) at++;
+    return at;
+}
+
 /* A text without added tokens. */
 static bool encode_plain(Encoder *e, const char *at, const char *end) {
     while (at < end) {
@@ -239,33 +245,59 @@ static bool encode_plain(Encoder *e, const char *at, const char *end) {
         while (!last)
             if (!refill(e, &at, end, &last) || !encode_window(e, last)) return false;
         const char *start = at;
-        while (at < end && utf8_valid(at, end - at < 4 ? (size_t)(end - at) : 4) == 0) at++;
+        at = skip_invalid(at, end);
         if (at > start && !word(e, start, (size_t)(at - start))) return false;
     }
     return true;
 }
 
-/* The added token that begins at `at`; NULL: none. */
-static const AddedToken *added_at(const BpeTokenizer *t, const char *at, const char *end) {
+/* The added token of one of the two kinds that begins at `at`; NULL: none. */
+static const AddedToken *added_at(const BpeTokenizer *t, const char *at, const char *end, bool normalised) {
     const uint32_t *from = &t->added_from[(unsigned char)*at];
     for (uint32_t i = from[0]; i < from[1]; i++) {
         const AddedToken *a = &t->added[i];
-        if (a->bytes <= (size_t)(end - at) && !memcmp(a->text, at, a->bytes)) return a;
+        if (a->normalised == normalised && a->bytes <= (size_t)(end - at) && !memcmp(a->text, at, a->bytes))
+            return a;
     }
     return NULL;
 }
 
-static bool encode_all(Encoder *e, const char *text, const char *end) {
+/* Cuts at added tokens; `between` encodes the rest. */
+static bool encode_cut(Encoder *e, const char *text, const char *end, bool normalised,
+                       bool between(Encoder *, const char *, const char *)) {
     for (const char *at = text; at < end;) {
-        const AddedToken *added = added_at(e->t, at, end);
+        const AddedToken *added = added_at(e->t, at, end, normalised);
         if (!added) {
             at++;
             continue;
         }
-        if (!encode_plain(e, text, at) || !put(e, &added->id, 1)) return false;
+        if (!between(e, text, at) || !put(e, &added->id, 1)) return false;
         text = at += added->bytes;
     }
-    return encode_plain(e, text, end) && flush(e);
+    return between(e, text, end);
+}
+
+/* Normalises the text as a whole. To do the same again with its parts changes nothing. */
+static bool encode_normalised(Encoder *e, const char *at, const char *end) {
+    e->from = e->to = 0;
+    while (at < end) {
+        size_t valid = utf8_valid(at, (size_t)(end - at));
+        if (!append_normalised(e, at, valid)) return false;
+        const char *next = skip_invalid(at + valid, end);
+        append(e, at + valid, (size_t)(next - at) - valid);
+        at = next;
+    }
+    char *text = e->window;
+    size_t bytes = e->to;
+    e->window = NULL, e->room = e->to = 0;
+    bool ok = bytes == 0 || encode_cut(e, text, text + bytes, true, encode_plain);
+    free(text);
+    return ok;
+}
+
+static bool encode_all(Encoder *e, const char *text, const char *end) {
+    return encode_cut(e, text, end, false, e->t->added_normalised ? encode_normalised : encode_plain) &&
+           flush(e);
 }
 
 bool bpe_text_encode(const BpeTokenizer *t, const char *text, size_t bytes, TokenSink *sink) {

@@ -52,7 +52,7 @@ int main(int argc, char **argv) {
         break;
     }
     bool ok = (options.encode || options.decode ? transcode : run_module)(&options);
-    if (fflush(stdout) || ferror(stdout)) ok = rt_error_errno(NULL, "cannot write to stdout");
+    if ((fflush(stdout) || ferror(stdout)) && ok) ok = rt_error_errno(NULL, "cannot write to stdout");
     if (!ok) return 1;
     return interrupt_pending() ? 128 + interrupt_pending() : 0;
 }

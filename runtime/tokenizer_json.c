@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 enum { MOST_IDS = 1 << 24 };
 
@@ -239,14 +240,28 @@ static bool read_model(Reader *r, const cJSON *model, const cJSON *added) {
 
 /* ---- added tokens */
 
+static bool is_nfc(const char *text) {
+    utf8proc_uint8_t *composed = utf8proc_NFC((const utf8proc_uint8_t *)text);
+    bool same = composed && strcmp((const char *)composed, text) == 0;
+    free(composed);
+    return same;
+}
+
 static bool add_added_token(Reader *r, const cJSON *item) {
     if (!check_keys(r, item, "added_tokens", "id content single_word lstrip rstrip normalized special"))
         return false;
     const char *content = cJSON_GetStringValue(get(item, "content"));
     if (!content || !*content) return rt_error(r->path, "added_tokens: a token without content");
-    static const char *const plain[] = {"single_word", "lstrip", "rstrip", "normalized"};
-    for (size_t i = 0; i < (r->t->nfc ? 4 : 3); i++)
+    static const char *const plain[] = {"single_word", "lstrip", "rstrip"};
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (!is_false(get(item, plain[i]))) return unsupported(r, "added_tokens", plain[i], "false");
+    const cJSON *normalized = get(item, "normalized");
+    if (!is_false(normalized) && !cJSON_IsTrue(normalized))
+        return unsupported(r, "added_tokens", "normalized", "true or false");
+    const bool normalised = r->t->nfc && cJSON_IsTrue(normalized);
+    if (normalised && !is_nfc(content))
+        return rt_error(
+            r->path, "added_tokens: '%s' is to be found in normalised text, but is not normalised", content);
     int32_t id = -1;
     if (!read_id(r, get(item, "id"), "an added token", &id)) return false;
     size_t n = strlen(content);
@@ -260,7 +275,8 @@ static bool add_added_token(Reader *r, const cJSON *item) {
     for (size_t i = 0; i < r->t->nadded; i++)
         if (r->t->added[i].bytes == n && memcmp(r->t->added[i].text, content, n) == 0)
             return rt_error(r->path, "added_tokens: '%s' comes twice", content);
-    r->t->added[r->t->nadded++] = (AddedToken){text, (uint32_t)n, id};
+    r->t->added[r->t->nadded++] = (AddedToken){text, (uint32_t)n, id, normalised};
+    r->t->added_normalised |= normalised;
     return true;
 }
 

@@ -355,10 +355,30 @@ static const struct {
     {"\"content\":\"</s>\"", "\"content\":\"<begin\"", "'<begin' comes twice"},
     {"\"id\":268", "\"id\":65", "id 65 of '</s>' is another token's"},
     {"\"lstrip\":false", "\"lstrip\":true", "added_tokens: this value of 'lstrip' is not supported"},
-    {"\"normalized\":false", "\"normalized\":true", "added_tokens: this value of 'normalized'"},
+    {"\"normalized\":false", "\"normalized\":1", "added_tokens: this value of 'normalized'"},
+    {"</s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false",
+     "e\\u0301\",\"normalized\":true", "is to be found in normalised text, but is not normalised"},
     {"]}}\n", "]}", "tokenizer.json:1:"},
     {"]}}\n", "]}}\n\nx", "tokenizer.json:3:1: error: not JSON from here on"},
 };
+
+/* "</s>" is looked for after NFC, when what composes with its last character has become a part of that, and after the
+ * tokens that are looked for before. */
+START_TEST(added_tokens_of_normalised_text) {
+    static char good[16384], json[20000];
+    const char *key = "\"normalized\":", *at;
+    small_json(good), at = strstr(good, key) + strlen(key);
+    int n = snprintf(json, sizeof json, "%.*strue%s", (int)(at - good), good, at + strlen("false"));
+    Tokenizer *t = tokenizer_open(put_file("tokenizer.json", json, (size_t)n));
+    ck_assert_ptr_nonnull(t);
+    ck_encodes(t, "</s>", END);
+    ck_encodes(t, "he</s>\xff</s></s", HE, END, 0xff, END, '<', '/', 's');
+    ck_encodes(t, "a</s>\xcc\xb8", 'a', '<', '/', 's', 0xe2, 0x89, 0xaf); /* U+226F, not greater than */
+    ck_encodes(t, "a<begin>\xcc\xb8", 'a', BEGINNING, 0xcc, 0xb8);
+    ck_encodes(t, "i\xcc\x81</s>", 0xc3, 0xad, END);
+    tokenizer_close(t);
+}
+END_TEST
 
 START_TEST(malformed_files) {
     static char good[16384], bad[20000];
@@ -644,6 +664,7 @@ int main(void) {
     tcase_add_test(tests, decoding);
     tcase_add_test(tests, streaming_holds_characters_together);
     tcase_add_test(tests, utf8_is_strict);
+    tcase_add_test(tests, added_tokens_of_normalised_text);
     tcase_add_loop_test(tests, malformed_files, 0, sizeof wrong / sizeof *wrong);
     tcase_add_test(tests, damaged_files_are_survived);
     tcase_add_test(tests, where_tokenizers_are_found);

@@ -89,6 +89,10 @@ kill -INT $pid
 wait $pid
 [ $? -eq 130 ] || fail "interrupted: exit $?"
 
+# Nowhere to write to: one line of error.
+"$run" "$work/m.so" --resume "$work/ck" --generate 0 --quiet >/dev/full 2>"$work/err"
+[ $? -eq 1 ] && [ "$(cat "$work/err")" = "tbc-run: error: cannot write the text: No space left on device" ] || fail "a full disk"
+
 # Documents end with the tokenizer's token, whatever the config says.
 train "$work/documents.jsonl" "$work/tok" "$work/ends"
 echo '{ "eos_token_id": 1 }' >"$work/ends/generation_config.json"
