@@ -1,5 +1,6 @@
 /* Products of a few rows x[m,k] with a ternary matrix w[n,k], as in decoding: one pass over the codes, which
- * are all that memory has to deliver. One row, and groups of whole blocks, are gemv_fixed.c's; here is the rest:
+ * are all that memory has to deliver. One row, with groups of whole blocks, is gemv_fixed.c's, weights in f32
+ * are gemv_dense.c's; here is the rest:
  *
  *     y = sum over groups of s * (sum of code * x)
  *
@@ -22,6 +23,7 @@ typedef struct Gemv {
 } Gemv;
 
 bool gemv_fits(const GemvDesc *d) {
+    if (!d->group) return d->m == 1;
     return d->m <= MAX_M && (d->group % WORD == 0 || d->group >= d->k);
 }
 
@@ -122,7 +124,7 @@ static void alloc_sums(Gemv *v) {
         }
 }
 
-static void gemv_f32(Gen *g, const GemvDesc *d, const Tiling *tiling) {
+static void gemv_ternary(Gen *g, const GemvDesc *d, const Tiling *tiling) {
     TernaryLayout layout = ternary_layout(d->n, d->k, d->group);
     Gemv v = {.g = g, .d = d, .lanes = strcmp(g->target->level, "x86-64-v4") == 0 ? 16 : 8};
     v.vectors = WORD / v.lanes;
@@ -151,7 +153,7 @@ static void gemv_f32(Gen *g, const GemvDesc *d, const Tiling *tiling) {
 void gen_gemv(Gen *g, const char *name, const GemvDesc *d) {
     Tiling tiling = row_tiling(d);
     gen_kernel(g, name);
-    (gemv_fits_fixed(d) ? gemv_fixed : gemv_f32)(g, d, &tiling);
+    (!d->group ? gemv_dense : gemv_fits_fixed(d) ? gemv_fixed : gemv_ternary)(g, d, &tiling);
     gen_end(g);
 }
 

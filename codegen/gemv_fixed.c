@@ -28,7 +28,7 @@ enum {
 #define TINY    0x1p-100 /* taken for the largest of a block of zeros */
 
 bool gemv_fits_fixed(const GemvDesc *d) {
-    return d->m == 1 && d->k % BLOCK == 0 && (d->group % BLOCK == 0 || d->group >= d->k);
+    return d->m == 1 && d->group && d->k % BLOCK == 0 && (d->group % BLOCK == 0 || d->group >= d->k);
 }
 
 uint64_t gemv_fixed_scratch(const GemvDesc *d) {

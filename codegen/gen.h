@@ -35,7 +35,7 @@ typedef struct AttnDecodeDesc { /* q, k, v, pos, out; at.s: room of the caches *
     int64_t queries; /* of each sequence */
 } AttnDecodeDesc;
 
-typedef struct GemvDesc { /* x, t2, y: y[m,n] = x[m,k] w^T for a few rows of x and a ternary w[n,k] */
+typedef struct GemvDesc { /* x, w, y: y[m,n] = x[m,k] w^T for a few rows of x and w[n,k], ternary, or f32: group 0 */
     int64_t m, n, k, group;
 } GemvDesc;
 
@@ -260,7 +260,7 @@ KERNEL_KINDS(GENERATOR)
 
 /* What a launch of peak computes; a multiply-add counts two. */
 int64_t peak_flops(const PeakDesc *, const Target *);
-/* Can gemv do such a product? Its groups must be whole words of codes. */
+/* Can gemv do such a product? Groups must be whole words of codes; weights in f32 want one row of x. */
 bool gemv_fits(const GemvDesc *);
 
 /* ---- whole modules */

@@ -74,13 +74,14 @@ LLVMValueRef gen_project_part(Gen *, int64_t part, int64_t cols, int64_t group);
 /* dy, but 0 where |w| is beyond the scale; scalars or vectors. */
 LLVMValueRef ternary_clip(Gen *, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale);
 
-/* ---- gemv of one row in fixed point (gemv_fixed.c) */
+/* ---- gemv of one row: the kernel's body, for the rows of w in the current tile */
 
-/* Does it take such a product? */
+/* In fixed point (gemv_fixed.c), if the groups of weights allow it. */
 bool gemv_fits_fixed(const GemvDesc *);
 uint64_t gemv_fixed_scratch(const GemvDesc *);
-/* The kernel's body: the rows of w in the current tile. */
 void gemv_fixed(Gen *, const GemvDesc *, const Tiling *);
+/* With w in f32 (gemv_dense.c). */
+void gemv_dense(Gen *, const GemvDesc *, const Tiling *);
 
 /* ---- the update (adamw.c) */
 

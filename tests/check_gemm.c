@@ -145,6 +145,7 @@ static const GemvDesc few[] = {
     {1, 1, 1, 128},     {1, 151, 45, 128},  {1, 1000, 576, 128}, {1, 3, 16, 16},     {1, 7, 200, 64},
     {1, 130, 1024, 16}, {1, 9, 96, 48},     {1, 5, 7, 100},      {1, 260, 3072, 128}, {1, 64, 1000, 1000},
     {1, 1, 128, 128},   {1, 37, 512, 256},  {1, 9, 640, 4096},
+    {1, 1, 1, 0},       {1, 67, 77, 0},     {1, 33, 1024, 0},
     {2, 151, 200, 128}, {3, 77, 330, 32},   {4, 75, 129, 128},   {4, 1, 17, 64},     {2, 6, 4096, 4096},
 };
 enum { FEW = sizeof few / sizeof *few };
@@ -165,12 +166,13 @@ START_TEST(few_rows) {
     for (int i = 0; i < FEW; i++) {
         char name[16];
         snprintf(name, sizeof name, "gemv%d", i);
-        GemmDesc d = {.m = few[i].m, .n = few[i].n, .k = few[i].k, .b = GEMM_B_T2_NK, .group = few[i].group};
+        GemmDesc d = {.m = few[i].m, .n = few[i].n, .k = few[i].k, .b = few[i].group ? GEMM_B_T2_NK : GEMM_B_NK, .group = few[i].group};
         ck_assert(gemv_fits(&few[i]));
         check_case(so, name, &d, false, gemv_tiles(&few[i], t), gemv_scratch(&few[i], t));
     }
     dlclose(so);
     ck_assert(!gemv_fits(&(GemvDesc){5, 64, 64, 16}));
+    ck_assert(!gemv_fits(&(GemvDesc){2, 64, 64, 0}));
     ck_assert(!gemv_fits(&(GemvDesc){1, 64, 64, 24})); /* a word of codes with two scales */
 }
 END_TEST
