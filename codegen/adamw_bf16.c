@@ -39,41 +39,10 @@ AdamwRandom adamw_random(Gen *g, LLVMValueRef key, LLVMValueRef i, int lanes) {
                          .v = LLVMBuildLShr(g->b, bits, const_like(g, bits, 16), "")};
 }
 
-static int lanes_of(LLVMValueRef x) {
-    LLVMTypeRef type = LLVMTypeOf(x);
-    return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-}
-
-LLVMValueRef adamw_widen(Gen *g, LLVMValueRef half) {
-    LLVMValueRef x = LLVMBuildZExt(g->b, half, gen_vec(g, g->i32, lanes_of(half)), "");
-    x = LLVMBuildShl(g->b, x, const_like(g, x, 16), "");
-    return LLVMBuildBitCast(g->b, x, gen_vec(g, g->f32, lanes_of(half)), "");
-}
-
 /* 16 random bits are added behind the last bit that is kept. */
 LLVMValueRef adamw_round(Gen *g, LLVMValueRef value, LLVMValueRef random) {
     LLVMValueRef x = LLVMBuildBitCast(g->b, value, LLVMTypeOf(random), "");
-    x = LLVMBuildAdd(g->b, x, random, "");
-    x = LLVMBuildLShr(g->b, x, const_like(g, x, 16), "");
-    return LLVMBuildTrunc(g->b, x, gen_vec(g, g->i16, lanes_of(x)), "");
-}
-
-static LLVMValueRef load_bf16(Gen *g, LLVMValueRef base, const Lanes *at, int lanes) {
-    LLVMTypeRef half = gen_vec(g, g->i16, lanes);
-    LLVMValueRef p = gen_at(g, g->i16, base, at->col);
-    if (!at->mask) return adamw_widen(g, gen_load(g, half, p));
-    LLVMValueRef args[] = {p, gen_i32(g, 2), at->mask, LLVMConstNull(half)};
-    return adamw_widen(g, gen_masked(g, "llvm.masked.load", (LLVMTypeRef[]){half, g->ptr}, args, 4));
-}
-
-static void store_bf16(Gen *g, LLVMValueRef half, LLVMValueRef base, const Lanes *at) {
-    LLVMValueRef p = gen_at(g, g->i16, base, at->col);
-    if (!at->mask) {
-        gen_store(g, half, p);
-        return;
-    }
-    LLVMValueRef args[] = {half, p, gen_i32(g, 2), at->mask};
-    gen_masked(g, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(half), g->ptr}, args, 4);
+    return gen_upper(g, LLVMBuildBitCast(g->b, LLVMBuildAdd(g->b, x, random, ""), LLVMTypeOf(value), ""));
 }
 
 static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
@@ -81,13 +50,13 @@ static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
     for (int i = 0; i < count; i++) {
         AdamwState s = {.w = lanes_load(g, u->w, &at[i]), .grad = lanes_load(g, u->grad, &at[i])};
         int lanes = (int)LLVMGetVectorSize(LLVMTypeOf(s.w));
-        s.m = load_bf16(g, u->m, &at[i], lanes);
-        s.v = load_bf16(g, u->v, &at[i], lanes);
+        s.m = lanes_load_bf16(g, u->m, &at[i]);
+        s.v = lanes_load_bf16(g, u->v, &at[i]);
         s = gen_adamw_step(g, u->desc, u->hyper, s);
         AdamwRandom random = adamw_random(g, u->key, at[i].col, lanes);
         lanes_store(g, s.w, u->w, &at[i]);
-        store_bf16(g, adamw_round(g, s.m, random.m), u->m, &at[i]);
-        store_bf16(g, adamw_round(g, s.v, random.v), u->v, &at[i]);
+        lanes_store_bf16(g, adamw_round(g, s.m, random.m), u->m, &at[i]);
+        lanes_store_bf16(g, adamw_round(g, s.v, random.v), u->v, &at[i]);
     }
 }
 

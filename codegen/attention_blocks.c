@@ -89,7 +89,7 @@ LLVMValueRef attention_exp(Gen *g, double scale, LLVMValueRef row, LLVMValueRef 
 void attention_pack(Gen *g, PanelType type, int width, bool rows, LLVMValueRef n, LLVMValueRef k,
                     LLVMValueRef src, int64_t ld, LLVMValueRef dst, int64_t depth) {
     LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, panel_words(type, depth))};
-    gen_call(g, gen_pack(g, width, rows, type), args, 6);
+    gen_call(g, gen_pack(g, width, rows ? PACK_ROWS : PACK_COLS, type), args, 6);
 }
 
 void attention_product(Gen *g, PanelType type, Band band, LLVMValueRef diagonal, LLVMValueRef m,

@@ -130,7 +130,7 @@ static void pack_a(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef i0
     int64_t ld = d->a_cols ? d->m : d->k;
     LLVMValueRef a = gen_buffer(g, 0),
                  src = d->a_cols ? gemm_element(g, a, k0, i0, ld) : gemm_element(g, a, i0, k0, ld);
-    LLVMValueRef fn = gen_pack(g, g->target->mr, !d->a_cols, p->panels.type), depth = gen_i64(g, p->a_depth);
+    LLVMValueRef fn = gen_pack(g, g->target->mr, d->a_cols ? PACK_COLS : PACK_ROWS, p->panels.type), depth = gen_i64(g, p->a_depth);
     int64_t steps = p->panels.block.steps;
     if (steps % 16 == 0) {
         gen_call(g, fn, (LLVMValueRef[]){n, k, src, gen_i64(g, ld), dst, depth}, 6);
@@ -172,12 +172,14 @@ static void pack_b(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef j0
         pack_ternary_b(g, d, p, j0, n, k0, k, dst);
         return;
     }
+    static const PackFrom from[] = {
+        [GEMM_B_KN] = PACK_COLS, [GEMM_B_NK] = PACK_ROWS, [GEMM_B_BF16_KN] = PACK_BF16_COLS};
     bool nk = d->b == GEMM_B_NK;
-    LLVMValueRef b = gen_buffer(g, 1);
     int64_t ld = nk ? d->k : d->n;
-    LLVMValueRef src = nk ? gemm_element(g, b, j0, k0, ld) : gemm_element(g, b, k0, j0, ld);
+    LLVMValueRef at = nk ? gen_add(g, gen_mul(g, j0, ld), k0) : gen_add(g, gen_mul(g, k0, ld), j0);
+    LLVMValueRef src = gen_at(g, d->b == GEMM_B_BF16_KN ? g->i16 : g->f32, gen_buffer(g, 1), at);
     LLVMValueRef args[] = {n, k, src, gen_i64(g, ld), dst, gen_i64(g, p->b_depth)};
-    gen_call(g, gen_pack(g, g->target->nr, nk, p->panels.type), args, 6);
+    gen_call(g, gen_pack(g, g->target->nr, from[d->b], p->panels.type), args, 6);
 }
 
 GemmTile gemm_tile(Gen *g, const GemmDesc *d, const GemmPlan *p) {

@@ -65,9 +65,8 @@ LLVMValueRef gen_pack_codes(Gen *, const Panels *, int64_t rows, int64_t cols, i
 
 /* Pairs of bf16, rounded to nearest even, in words of i32: of two f32 scalars or vectors. */
 LLVMValueRef bf16_pairs(Gen *, LLVMValueRef low, LLVMValueRef high);
-
-/* A scalar or vector of f32, rounded to bf16 and f32 again. */
-LLVMValueRef bf16_rounded(Gen *, LLVMValueRef);
+/* The same of f32 that are rounded already. */
+LLVMValueRef bf16_join(Gen *, LLVMValueRef low, LLVMValueRef high);
 
 /* What the micro-kernel does with vectors of words: sum + the products of a and b. Sums are i32 of int16,
  * exact within a block (at most I16_BLOCK * I16_MAX < 2^22), else f32. */

@@ -15,12 +15,12 @@
 
 /* ---- descriptors; the comment gives the args */
 
-typedef enum GemmB { GEMM_B_KN, GEMM_B_NK, GEMM_B_T2_KN, GEMM_B_T2_NK } GemmB;
+typedef enum GemmB { GEMM_B_KN, GEMM_B_NK, GEMM_B_T2_KN, GEMM_B_T2_NK, GEMM_B_BF16_KN } GemmB;
 
 typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
     int64_t m, n, k;
     bool a_cols;     /* a is stored [k,m] (transposed) instead of [m,k] */
-    GemmB b;         /* how b is stored; T2: packed ternary, decoded while packing */
+    GemmB b;         /* how b is stored; T2: packed ternary, decoded while packing; else f32 or bf16 */
     int64_t group;   /* T2 only: along the stored last dim */
     bool accumulate; /* c holds a sum so far */
 } GemmDesc;
@@ -64,6 +64,7 @@ typedef struct AdamwDesc {
 typedef struct GemmAdamwDesc {
     int64_t m, n, k, group; /* group 0: no codes */
     bool bf16;              /* the product, as gemm_bf16 */
+    bool b_bf16;            /* b is stored as bf16 */
     double beta1, beta2, eps;
 } GemmAdamwDesc; /* a, b, w, m, v, hyper (, t2): the gradient of w[m,n] is a[k,m]^T b[k,n] */
 typedef struct SumRowsDesc {
@@ -170,6 +171,11 @@ LLVMValueRef gen_reduce_add(Gen *, LLVMValueRef), gen_reduce_max(Gen *, LLVMValu
 LLVMValueRef gen_exp(Gen *, LLVMValueRef), gen_log(Gen *, LLVMValueRef);
 LLVMValueRef gen_rsqrt(Gen *, LLVMValueRef), gen_sigmoid(Gen *, LLVMValueRef);
 
+/* bf16 is the upper half of an f32. Of scalars or vectors (pairs.c): x rounded to nearest even, still an f32; the
+ * upper half, as i16; and back. */
+LLVMValueRef gen_round_bf16(Gen *, LLVMValueRef x);
+LLVMValueRef gen_upper(Gen *, LLVMValueRef x), gen_widen(Gen *, LLVMValueRef upper);
+
 /* ---- products of packed panels, which GEMM and attention share (microkernel.c, pack.c)
  *
  * A packed operand is cut into panels of `width` rows (of A: mr) or columns (of B: nr), made of words of 32
@@ -198,9 +204,10 @@ static inline bool panels_of_pairs(PanelType type) {
 PanelType panels_in_bf16(const Target *);
 /* Words by its width that a panel needs for k steps that are not divided into blocks. */
 int64_t panel_words(PanelType, int64_t k);
-/* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] (rows) or n columns
- * of src[k,n] (not rows), row stride ld floats, into panels of any type but int16. */
-LLVMValueRef gen_pack(Gen *, int width, bool rows, PanelType);
+/* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] or n columns of src[k,n],
+ * row stride ld numbers, into panels of any type but int16. */
+typedef enum PackFrom { PACK_ROWS, PACK_COLS, PACK_BF16_COLS } PackFrom;
+LLVMValueRef gen_pack(Gen *, int width, PackFrom, PanelType);
 /* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 depth): decodes and packs n columns from j0 on
  * (a multiple of nr) of B[k,n], steps k0 .. k0+k-1; B is the transposed of t2[rows,cols] (nk) or t2 itself.
  * k0 and depth are multiples of 16. With `rounded` the scales are rounded to bf16. */

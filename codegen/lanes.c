@@ -7,22 +7,37 @@ LLVMValueRef gen_masked(Gen *g, const char *name, LLVMTypeRef *types, LLVMValueR
     return gen_call(g, LLVMGetIntrinsicDeclaration(g->mod, id, types, 2), args, n);
 }
 
-LLVMValueRef lanes_load(Gen *g, LLVMValueRef base, const Lanes *at) {
-    LLVMValueRef p = gen_at(g, g->f32, base, at->col);
-    if (!at->mask) return gen_load(g, gen_vec(g, g->f32, g->target->vl), p);
-    LLVMTypeRef type = gen_vec(g, g->f32, (int)LLVMGetVectorSize(LLVMTypeOf(at->mask)));
-    LLVMValueRef args[] = {p, gen_i32(g, 4), at->mask, LLVMConstNull(type)};
+/* Columns of an array of `elem`. */
+static LLVMValueRef load(Gen *g, LLVMTypeRef elem, int bytes, LLVMValueRef base, const Lanes *at) {
+    LLVMValueRef p = gen_at(g, elem, base, at->col);
+    if (!at->mask) return gen_load(g, gen_vec(g, elem, g->target->vl), p);
+    LLVMTypeRef type = gen_vec(g, elem, (int)LLVMGetVectorSize(LLVMTypeOf(at->mask)));
+    LLVMValueRef args[] = {p, gen_i32(g, bytes), at->mask, LLVMConstNull(type)};
     return gen_masked(g, "llvm.masked.load", (LLVMTypeRef[]){type, g->ptr}, args, 4);
 }
 
-void lanes_store(Gen *g, LLVMValueRef value, LLVMValueRef base, const Lanes *at) {
-    LLVMValueRef p = gen_at(g, g->f32, base, at->col);
+static void store(Gen *g, LLVMTypeRef elem, int bytes, LLVMValueRef value, LLVMValueRef base, const Lanes *at) {
+    LLVMValueRef p = gen_at(g, elem, base, at->col);
     if (!at->mask) {
         gen_store(g, value, p);
         return;
     }
-    LLVMValueRef args[] = {value, p, gen_i32(g, 4), at->mask};
+    LLVMValueRef args[] = {value, p, gen_i32(g, bytes), at->mask};
     gen_masked(g, "llvm.masked.store", (LLVMTypeRef[]){LLVMTypeOf(value), g->ptr}, args, 4);
+}
+
+LLVMValueRef lanes_load(Gen *g, LLVMValueRef base, const Lanes *at) {
+    return load(g, g->f32, 4, base, at);
+}
+void lanes_store(Gen *g, LLVMValueRef value, LLVMValueRef base, const Lanes *at) {
+    store(g, g->f32, 4, value, base, at);
+}
+
+LLVMValueRef lanes_load_bf16(Gen *g, LLVMValueRef base, const Lanes *at) {
+    return gen_widen(g, load(g, g->i16, 2, base, at));
+}
+void lanes_store_bf16(Gen *g, LLVMValueRef upper, LLVMValueRef base, const Lanes *at) {
+    store(g, g->i16, 2, upper, base, at);
 }
 
 /* ---- loops */

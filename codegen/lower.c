@@ -163,6 +163,7 @@ static void lower_matmul(Lower *l) {
                   .a_cols = n->attrs.ta,
                   .b = packed        ? (n->attrs.tb ? GEMM_B_T2_NK : GEMM_B_T2_KN)
                        : n->attrs.tb ? GEMM_B_NK
+                       : b->dtype == DT_BF16 ? GEMM_B_BF16_KN
                                      : GEMM_B_KN,
                   .group = packed ? b->group : 0,
                   .accumulate = n->nin == 3};
@@ -256,6 +257,7 @@ static void lower_matmul_adamw(Lower *l) {
                        .k = type_rows(a),
                        .group = codes ? val_type(l->g, n->in[6])->group : 0,
                        .bf16 = n->attrs.set & A(precision),
+                       .b_bf16 = b->dtype == DT_BF16,
                        .beta1 = n->attrs.beta1,
                        .beta2 = n->attrs.beta2,
                        .eps = n->attrs.eps};

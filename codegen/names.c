@@ -16,7 +16,7 @@ static void region_key(const Graph *body, Buf *b) {
 }
 
 static void gemm_name(const char *kind, const GemmDesc *d, Buf *b) {
-    static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk"};
+    static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk", "bf16kn"};
     buf_printf(b, "%s_%lldx%lldx%lld_%s_%s", kind, (long long)d->m, (long long)d->n, (long long)d->k,
                d->a_cols ? "km" : "mk", b_kind[d->b]);
     if (d->group) buf_printf(b, "%lld", (long long)d->group);
@@ -103,9 +103,9 @@ static void spell(const KernelDesc *d, const char *key, Buf *b) {
                    d->adamw_bf16.beta2, d->adamw_bf16.eps);
         break;
     case KERNEL_gemm_adamw:
-        buf_printf(b, "gemm_adamw%s_%lldx%lldx%lld_g%lld_%.9g_%.9g_%.9g", d->gemm_adamw.bf16 ? "_bf16" : "",
+        buf_printf(b, "gemm_adamw%s_%lldx%lldx%lld%s_g%lld_%.9g_%.9g_%.9g", d->gemm_adamw.bf16 ? "_bf16" : "",
                    (long long)d->gemm_adamw.m, (long long)d->gemm_adamw.n, (long long)d->gemm_adamw.k,
-                   (long long)d->gemm_adamw.group, d->gemm_adamw.beta1, d->gemm_adamw.beta2,
+                   d->gemm_adamw.b_bf16 ? "_bf16kn" : "", (long long)d->gemm_adamw.group, d->gemm_adamw.beta1, d->gemm_adamw.beta2,
                    d->gemm_adamw.eps);
         break;
     case KERNEL_sum_rows:

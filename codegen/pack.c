@@ -1,4 +1,4 @@
-/* Packing of f32 matrices into panels of f32, rounded or not, or of pairs of bf16 (see gen.h): by copying
+/* Packing of matrices of f32, or bf16, into panels of f32, rounded or not, or of pairs of bf16 (see gen.h): by copying
  * rows, or by transposing square blocks of vector-length in registers. Past the operand's end its last row or
  * column is repeated. */
 #include "gemm.h"
@@ -43,6 +43,7 @@ static void prefetch_next(Gen *g, LLVMValueRef row, LLVMValueRef ld, int width, 
 typedef struct Pack {
     int width;
     PanelType type;
+    bool half; /* they come as bf16 */
     LLVMValueRef n, k, src, ld;
     LLVMValueRef first, dst; /* of the panel at work */
 } Pack;
@@ -65,37 +66,46 @@ static LLVMValueRef first_step(Gen *g, LLVMValueRef w) {
     return gen_add(g, gen_mul(g, gen_div(g, w, 8), 16), gen_mod(g, w, 8));
 }
 
-/* Numbers as they are packed if they are not packed in pairs. */
-static LLVMValueRef load_numbers(Gen *g, const Pack *p, LLVMTypeRef type, LLVMValueRef at) {
-    LLVMValueRef v = gen_load(g, type, at);
-    return p->type == PANELS_ROUNDED ? bf16_rounded(g, v) : v;
+static LLVMTypeRef source_type(Gen *g, const Pack *p) {
+    return p->half ? g->i16 : g->f32;
 }
 
-/* src[step*stride ..], or 0 from k on. */
-static LLVMValueRef load_step(Gen *g, const Pack *p, LLVMTypeRef type, LLVMValueRef src, LLVMValueRef step,
+/* Numbers at an address, as f32; as they are packed if they are not packed in pairs. */
+static LLVMValueRef load_numbers(Gen *g, const Pack *p, int lanes, LLVMValueRef at) {
+    LLVMValueRef v = gen_load(g, gen_vec(g, source_type(g, p), lanes), at);
+    if (p->half) return gen_widen(g, v);
+    return p->type == PANELS_ROUNDED ? gen_round_bf16(g, v) : v;
+}
+
+/* Those at src[step*stride ..]. */
+static LLVMValueRef load_at(Gen *g, const Pack *p, int lanes, LLVMValueRef src, LLVMValueRef step,
+                            LLVMValueRef stride) {
+    return load_numbers(g, p, lanes, gen_at(g, source_type(g, p), src, LLVMBuildMul(g->b, step, stride, "")));
+}
+
+/* The same, or 0 from k on. */
+static LLVMValueRef load_step(Gen *g, const Pack *p, int lanes, LLVMValueRef src, LLVMValueRef step,
                               LLVMValueRef stride) {
     LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntSLT, step, p->k, "");
     LLVMValueRef at = gen_min(g, step, gen_sub(g, p->k, gen_i64(g, 1)));
-    LLVMValueRef v = gen_load(g, type, gen_at(g, g->f32, src, LLVMBuildMul(g->b, at, stride, "")));
-    return LLVMBuildSelect(g->b, inside, v, LLVMConstNull(type), "");
+    LLVMValueRef v = load_at(g, p, lanes, src, at, stride);
+    return LLVMBuildSelect(g->b, inside, v, LLVMConstNull(LLVMTypeOf(v)), "");
 }
 
 /* Word w of `lanes` neighbours whose steps stand `stride` floats apart; w is not past the end. */
 static LLVMValueRef load_word(Gen *g, const Pack *p, int lanes, LLVMValueRef src, LLVMValueRef w,
                               LLVMValueRef stride) {
-    LLVMTypeRef type = gen_vec(g, g->f32, lanes);
-    if (!panels_of_pairs(p->type))
-        return load_numbers(g, p, type, gen_at(g, g->f32, src, LLVMBuildMul(g->b, w, stride, "")));
-    LLVMValueRef step = first_step(g, w);
-    LLVMValueRef low = load_step(g, p, type, src, step, stride);
-    return bf16_pairs(g, low, load_step(g, p, type, src, gen_add(g, step, gen_i64(g, 8)), stride));
+    if (!panels_of_pairs(p->type)) return load_at(g, p, lanes, src, w, stride);
+    LLVMValueRef step = first_step(g, w), low = load_step(g, p, lanes, src, step, stride);
+    LLVMValueRef high = load_step(g, p, lanes, src, gen_add(g, step, gen_i64(g, 8)), stride);
+    return p->half ? bf16_join(g, low, high) : bf16_pairs(g, low, high);
 }
 
 /* The words w .. w+vl-1 of a row; w is a multiple of vl. */
 static LLVMValueRef load_words(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef w) {
     int vl = g->target->vl;
     LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    if (!panels_of_pairs(p->type)) return load_numbers(g, p, vec, gen_at(g, g->f32, row, w));
+    if (!panels_of_pairs(p->type)) return load_numbers(g, p, vl, gen_at(g, g->f32, row, w));
     LLVMValueRef v[2], mask[2][16], at = gen_at(g, g->f32, row, gen_mul(g, w, 2));
     for (int i = 0; i < 2; i++) {
         v[i] = gen_load(g, vec, gen_at(g, g->f32, at, gen_i64(g, (int64_t)i * vl)));
@@ -145,26 +155,28 @@ static void pack_cols(Gen *g, const Pack *p, LLVMValueRef w0, LLVMValueRef w1) {
     LLVMValueRef last = gen_sub(g, p->n, gen_i64(g, 1)), end = gen_add(g, p->first, gen_i64(g, width));
     If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, end, p->n, ""));
     Loop w = gen_loop(g, w0, w1, 1, "k");
-    LLVMValueRef from = gen_at(g, g->f32, p->src, p->first);
+    LLVMValueRef from = gen_at(g, source_type(g, p), p->src, p->first);
     gen_store(g, load_word(g, p, width, from, w.i, p->ld), gen_at(g, word, p->dst, gen_mul(g, w.i, width)));
     gen_loop_end(g, &w);
     gen_else(g, &full);
     Loop part = gen_loop(g, w0, w1, 1, "k_part");
     LLVMValueRef to = gen_at(g, word, p->dst, gen_mul(g, part.i, width));
     Loop j = gen_loop(g, gen_i64(g, 0), gen_i64(g, width), 1, "j");
-    LLVMValueRef at = gen_at(g, g->f32, p->src, gen_min(g, gen_add(g, p->first, j.i), last));
+    LLVMValueRef at = gen_at(g, source_type(g, p), p->src, gen_min(g, gen_add(g, p->first, j.i), last));
     gen_store(g, load_word(g, p, 1, at, part.i, p->ld), gen_at(g, word, to, j.i));
     gen_loop_end(g, &j);
     gen_loop_end(g, &part);
     gen_if_end(g, &full);
 }
 
-LLVMValueRef gen_pack(Gen *g, int width, bool rows, PanelType type) {
+LLVMValueRef gen_pack(Gen *g, int width, PackFrom from, PanelType type) {
+    static const char *const from_name[] = {"rows", "cols", "bf16_cols"};
+    bool rows = from == PACK_ROWS;
     if (width > 4 * g->target->vl || g->target->vl > 16) ice("panel width %d", width);
     char name[32];
     static const char *const types[] = {
         [PANELS_F32] = "", [PANELS_BF16] = "_bf16", [PANELS_ROUNDED] = "_rounded"};
-    snprintf(name, sizeof name, "pack_%s%s_%d", rows ? "rows" : "cols", types[type], width);
+    snprintf(name, sizeof name, "pack_%s%s_%d", from_name[from], types[type], width);
     LLVMTypeRef params[] = {g->i64, g->i64, g->ptr, g->i64, g->ptr, g->i64};
     bool exists;
     Gen saved;
@@ -172,7 +184,13 @@ LLVMValueRef gen_pack(Gen *g, int width, bool rows, PanelType type) {
     if (exists) return fn;
     LLVMValueRef v[6];
     LLVMGetParams(fn, v);
-    Pack p = {.width = width, .type = type, .n = v[0], .k = v[1], .src = v[2], .ld = v[3]};
+    Pack p = {.width = width,
+              .type = type,
+              .half = from == PACK_BF16_COLS,
+              .n = v[0],
+              .k = v[1],
+              .src = v[2],
+              .ld = v[3]};
     LLVMValueRef words = words_of(g, &p);
     /* Rows are read as long as they are. Of columns a few steps at a time: lines that several panels share
      * must not fall out of the cache in between, and at strides of powers of two few lines fit. */

@@ -120,7 +120,7 @@ static LLVMValueRef scales_of(Gen *g, const Source *s, LLVMValueRef scales, LLVM
     }
     LLVMValueRef scale = shared ? LLVMBuildFPExt(g->b, gen_load(g, g->f16, at[0]), g->f32, "")
                                 : widen(g, gather(g, g->f16, at, vl));
-    if (s->rounded) scale = bf16_rounded(g, scale);
+    if (s->rounded) scale = gen_round_bf16(g, scale);
     return shared ? gen_splat(g, scale, vl) : scale;
 }
 

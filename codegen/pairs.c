@@ -52,17 +52,37 @@ static LLVMValueRef round_bits(Gen *g, LLVMValueRef x) {
     return LLVMBuildLShr(g->b, bits, half, "");
 }
 
+static LLVMValueRef sixteen(Gen *g, LLVMValueRef like) {
+    return gen_splat(g, gen_i32(g, 16), lanes_of(like));
+}
+
+LLVMValueRef gen_upper(Gen *g, LLVMValueRef x) {
+    LLVMValueRef bits = LLVMBuildBitCast(g->b, x, gen_vec(g, g->i32, lanes_of(x)), "");
+    return LLVMBuildTrunc(g->b, LLVMBuildLShr(g->b, bits, sixteen(g, x), ""), gen_vec(g, g->i16, lanes_of(x)),
+                          "");
+}
+
+LLVMValueRef gen_widen(Gen *g, LLVMValueRef upper) {
+    LLVMValueRef bits = LLVMBuildZExt(g->b, upper, gen_vec(g, g->i32, lanes_of(upper)), "");
+    bits = LLVMBuildShl(g->b, bits, sixteen(g, upper), "");
+    return LLVMBuildBitCast(g->b, bits, gen_vec(g, g->f32, lanes_of(upper)), "");
+}
+
+LLVMValueRef gen_round_bf16(Gen *g, LLVMValueRef x) {
+    LLVMValueRef bits = LLVMBuildShl(g->b, round_bits(g, x), sixteen(g, x), "");
+    return LLVMBuildBitCast(g->b, bits, LLVMTypeOf(x), "");
+}
+
 LLVMValueRef bf16_pairs(Gen *g, LLVMValueRef low, LLVMValueRef high) {
     LLVMValueRef upper =
         LLVMBuildShl(g->b, round_bits(g, high), gen_splat(g, gen_i32(g, 16), lanes_of(low)), "");
     return LLVMBuildOr(g->b, round_bits(g, low), upper, "");
 }
 
-/* A bf16 is the high half of an f32. */
-LLVMValueRef bf16_rounded(Gen *g, LLVMValueRef x) {
-    int lanes = lanes_of(x);
-    LLVMValueRef bits = LLVMBuildShl(g->b, round_bits(g, x), gen_splat(g, gen_i32(g, 16), lanes), "");
-    return LLVMBuildBitCast(g->b, bits, LLVMTypeOf(x), "");
+LLVMValueRef bf16_join(Gen *g, LLVMValueRef low, LLVMValueRef high) {
+    LLVMTypeRef words = gen_vec(g, g->i32, lanes_of(low));
+    LLVMValueRef lower = LLVMBuildLShr(g->b, LLVMBuildBitCast(g->b, low, words, ""), sixteen(g, low), "");
+    return LLVMBuildOr(g->b, lower, LLVMBuildBitCast(g->b, high, words, ""), "");
 }
 
 PanelType panels_in_bf16(const Target *t) {

@@ -67,8 +67,8 @@ static void column_result(Rows *r, Site *const *sites, int count, uint32_t k) {
     LLVMValueRef base = rows_result_address(r, k, summed);
     for (int i = 0; i < count; i++) {
         LLVMValueRef x = rows_value(r, sites[i], v);
-        if (summed) x = LLVMBuildFAdd(r->g->b, rows_load(r, sites[i], base), x, "");
-        rows_store(r, x, sites[i], base);
+        if (summed) x = LLVMBuildFAdd(r->g->b, rows_load(r, sites[i], base, DT_F32), x, "");
+        rows_store(r, x, sites[i], base, rows_result_dtype(r, k));
     }
 }
 
@@ -79,7 +79,7 @@ static void scalar_results(Rows *r) {
         if (row_is_column(r->plan, v)) continue;
         LLVMValueRef x = r->scalar[v], at = rows_result_address(r, k, summed);
         if (summed) x = LLVMBuildFAdd(r->g->b, gen_load(r->g, r->g->f32, at), x, "");
-        gen_store(r->g, x, at);
+        rows_store_scalar(r, x, k, at);
     }
 }
 

@@ -16,6 +16,9 @@ typedef struct Lanes {
  * the target's width, masked ones of the mask's. */
 LLVMValueRef lanes_load(Gen *, LLVMValueRef base, const Lanes *);
 void lanes_store(Gen *, LLVMValueRef value, LLVMValueRef base, const Lanes *);
+/* The same of an array of bf16: loaded as f32, stored as i16. */
+LLVMValueRef lanes_load_bf16(Gen *, LLVMValueRef base, const Lanes *);
+void lanes_store_bf16(Gen *, LLVMValueRef upper, LLVMValueRef base, const Lanes *);
 
 /* llvm.masked.load or .store, overloaded on the given types of vector and pointer. */
 LLVMValueRef gen_masked(Gen *, const char *name, LLVMTypeRef *types, LLVMValueRef *args, unsigned n);
@@ -100,8 +103,7 @@ typedef struct AdamwRandom {
 LLVMValueRef adamw_key(Gen *, LLVMValueRef at); /* from the input {seed, t} */
 /* For elements i .. i+lanes-1. */
 AdamwRandom adamw_random(Gen *, LLVMValueRef key, LLVMValueRef i, int lanes);
-LLVMValueRef adamw_widen(Gen *, LLVMValueRef half);                       /* bf16, as i16, to f32 */
-LLVMValueRef adamw_round(Gen *, LLVMValueRef value, LLVMValueRef random); /* back, up or down by chance */
+LLVMValueRef adamw_round(Gen *, LLVMValueRef value, LLVMValueRef random); /* to bf16, as i16, up or down by chance */
 
 /* An update of arrays. */
 typedef struct AdamwUpdate {

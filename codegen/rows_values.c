@@ -55,6 +55,9 @@ static LLVMValueRef element_wise(Gen *g, const Node *n, LLVMValueRef a, LLVMValu
         return gen_rsqrt(g, a);
     case OP_sigmoid:
         return gen_sigmoid(g, a);
+    case OP_narrow:
+        return gen_round_bf16(g, a);
+    case OP_widen:
     case OP_stop:
     case OP_broadcast:
     case OP_sum: /* of one element, like the next two */
@@ -75,33 +78,42 @@ static LLVMValueRef one_hot(Rows *r, LLVMValueRef index, LLVMValueRef first_colu
     return LLVMBuildUIToFP(g->b, hit, gen_vec(g, g->f32, lanes), "");
 }
 
-static LLVMValueRef load_all(Rows *r, const Site *s, LLVMValueRef base) {
-    Gen *g = r->g;
-    LLVMValueRef x = gen_load(g, gen_vec(g, g->f32, s->lanes), gen_at(g, g->f32, base, s->at.col));
-    LLVMSetAlignment(x, s->align);
-    return x;
+/* A bf16 is computed with as the f32 that it is the upper half of. */
+static LLVMTypeRef storage_type(const Gen *g, DType dtype) {
+    return dtype == DT_BF16 ? g->i16 : g->f32;
 }
 
-LLVMValueRef rows_load(Rows *r, const Site *s, LLVMValueRef base) {
+static LLVMValueRef load_all(Rows *r, const Site *s, LLVMValueRef base, DType dtype) {
     Gen *g = r->g;
-    if (s->at.mask) return lanes_load(g, base, &s->at);
-    if (!s->there) return load_all(r, s, base);
+    LLVMTypeRef elem = storage_type(g, dtype);
+    LLVMValueRef x = gen_load(g, gen_vec(g, elem, s->lanes), gen_at(g, elem, base, s->at.col));
+    LLVMSetAlignment(x, dtype == DT_BF16 ? s->align / 2 : s->align);
+    return dtype == DT_BF16 ? gen_widen(g, x) : x;
+}
+
+LLVMValueRef rows_load(Rows *r, const Site *s, LLVMValueRef base, DType dtype) {
+    Gen *g = r->g;
+    if (s->at.mask) return dtype == DT_BF16 ? lanes_load_bf16(g, base, &s->at) : lanes_load(g, base, &s->at);
+    if (!s->there) return load_all(r, s, base, dtype);
     LLVMTypeRef type = gen_vec(g, g->f32, s->lanes);
     LLVMValueRef x = gen_alloca(g, type, "columns");
     gen_store(g, LLVMConstNull(type), x);
     If there = gen_if(g, s->there);
-    gen_store(g, load_all(r, s, base), x);
+    gen_store(g, load_all(r, s, base, dtype), x);
     gen_if_end(g, &there);
     return gen_load(g, type, x);
 }
 
-void rows_store(Rows *r, LLVMValueRef value, const Site *s, LLVMValueRef base) {
+void rows_store(Rows *r, LLVMValueRef value, const Site *s, LLVMValueRef base, DType dtype) {
     Gen *g = r->g;
+    bool half = dtype == DT_BF16;
+    if (half) value = gen_upper(g, value);
     if (s->at.mask) {
-        lanes_store(g, value, base, &s->at);
+        (half ? lanes_store_bf16 : lanes_store)(g, value, base, &s->at);
         return;
     }
-    LLVMSetAlignment(LLVMBuildStore(g->b, value, gen_at(g, g->f32, base, s->at.col)), s->align);
+    LLVMValueRef at = gen_at(g, storage_type(g, dtype), base, s->at.col);
+    LLVMSetAlignment(LLVMBuildStore(g->b, value, at), half ? s->align / 2 : s->align);
 }
 
 static LLVMValueRef slot_of(Rows *r, Val v) {
@@ -113,7 +125,7 @@ static LLVMValueRef compute_at(Rows *r, Site *s, Val v) {
     const Node *n = val_node(r->plan->body, v);
     switch (n->op) {
     case OP_arg:
-        return rows_load(r, s, r->base[v]);
+        return rows_load(r, s, r->base[v], val_type(r->plan->body, v)->dtype);
     case OP_splat:
         return gen_splat(g, gen_f32(g, n->attrs.c), s->lanes);
     case OP_onehot:
@@ -134,9 +146,9 @@ LLVMValueRef rows_value(Rows *r, Site *s, Val v) {
     if (!row_is_column(p, v)) return gen_splat(r->g, r->scalar[v], s->lanes);
     if (s->memo[v]) return s->memo[v];
     bool keep = p->slot[v] >= 0 && !s->single;
-    if (keep && p->kept[v] < r->phase) return s->memo[v] = rows_load(r, s, slot_of(r, v));
+    if (keep && p->kept[v] < r->phase) return s->memo[v] = rows_load(r, s, slot_of(r, v), DT_F32);
     s->memo[v] = compute_at(r, s, v);
-    if (keep) rows_store(r, s->memo[v], s, slot_of(r, v));
+    if (keep) rows_store(r, s->memo[v], s, slot_of(r, v), DT_F32);
     return s->memo[v];
 }
 
@@ -181,7 +193,7 @@ static LLVMValueRef row_offset(Rows *r, const Type *t) {
 }
 
 static LLVMValueRef row_address(Rows *r, unsigned buffer, const Type *t) {
-    return gen_at(r->g, r->g->f32, r->buffer[buffer], row_offset(r, t));
+    return gen_at(r->g, storage_type(r->g, t->dtype), r->buffer[buffer], row_offset(r, t));
 }
 
 void rows_set_row(Rows *r, LLVMValueRef row) {
@@ -198,6 +210,7 @@ static LLVMValueRef load_argument(Rows *r, Val v) {
     const Node *n = val_node(r->plan->body, v);
     const Type *t = val_type(r->plan->body, v);
     unsigned buffer = (unsigned)n->attrs.index;
+    if (t->dtype == DT_BF16) return gen_widen(r->g, gen_load(r->g, r->g->i16, row_address(r, buffer, t)));
     if (t->dtype == DT_F32) return gen_load(r->g, r->g->f32, row_address(r, buffer, t));
     if (type_count(t) != r->plan->rows) ice("row region: indices for other rows");
     return gen_load(r->g, r->g->i32, gen_at(r->g, r->g->i32, r->buffer[buffer], r->row));
@@ -271,6 +284,14 @@ Val rows_summand(const Rows *r, uint32_t k, bool *summed) {
     const Node *n = val_node(r->plan->body, r->plan->yield->in[k]);
     *summed = n->op == OP_partial_sum;
     return *summed ? n->in[0] : r->plan->yield->in[k];
+}
+
+DType rows_result_dtype(const Rows *r, uint32_t k) {
+    return val_type(r->plan->body, r->plan->yield->in[k])->dtype;
+}
+
+void rows_store_scalar(Rows *r, LLVMValueRef value, uint32_t k, LLVMValueRef at) {
+    gen_store(r->g, rows_result_dtype(r, k) == DT_BF16 ? gen_upper(r->g, value) : value, at);
 }
 
 LLVMValueRef rows_result_address(Rows *r, uint32_t k, bool summed) {

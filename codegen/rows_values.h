@@ -40,8 +40,9 @@ Site *rows_site(Rows *, Lanes at, int lanes, unsigned align);
 /* The sites are the same columns of different halves; lower: is the first of them in the lower half? */
 void rows_pair(Rows *, Site *, Site *, LLVMValueRef lower);
 
-LLVMValueRef rows_load(Rows *, const Site *, LLVMValueRef base);
-void rows_store(Rows *, LLVMValueRef, const Site *, LLVMValueRef base);
+/* The columns in an array of that type; values of bf16 are handed about as f32 that are rounded already. */
+LLVMValueRef rows_load(Rows *, const Site *, LLVMValueRef base, DType);
+void rows_store(Rows *, LLVMValueRef, const Site *, LLVMValueRef base, DType);
 /* Value v at the columns of the site; all scalars that it takes must be known. */
 LLVMValueRef rows_value(Rows *, Site *, Val v);
 
@@ -59,5 +60,8 @@ LLVMValueRef rows_reduce(Rows *, Site *, const Node *, LLVMValueRef sum);
 Val rows_summand(const Rows *, uint32_t k, bool *summed);
 /* Where result k of the current row (or, summed, of the tile) goes. */
 LLVMValueRef rows_result_address(Rows *, uint32_t k, bool summed);
+DType rows_result_dtype(const Rows *, uint32_t k);
+/* Stores result k, a scalar, at that address. */
+void rows_store_scalar(Rows *, LLVMValueRef, uint32_t k, LLVMValueRef at);
 
 #endif

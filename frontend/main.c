@@ -150,6 +150,7 @@ static int parse_compile(int argc, char **argv, Compile *c) {
         {"--batch", ARG_COUNT, &c->sizes.batch, NULL},
         {"--seq", ARG_COUNT, &c->sizes.seq, NULL},
         {"--grads", ARG_TEXT, &c->grads, "fused|buffer"},
+        {"--saved", ARG_TEXT, &c->passes.saved, "f32|bf16"},
         {"--memory", ARG_SIZE, &c->passes.memory.bytes, NULL},
         {"--emit", ARG_TEXT, &c->emit, "so|tir|ll|asm|ptx"},
         {"--dump-ir", ARG_TEXT, &c->passes.dump_dir, NULL},
@@ -328,6 +329,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
+    c->passes.f32_products = is_gpu(c);
     if (is_gpu(c)) { /* large products and many tiles keep all of it at work */
         c->passes.update_block = 128;
         c->passes.logits_bytes = (int64_t)1280 << 20;
@@ -384,6 +386,7 @@ static int cmd_opt(int argc, char **argv, Diag *diag) {
                                {"-o", ARG_TEXT, &out, NULL},
                                {"--grads", ARG_TEXT, &grads, "fused|buffer"},
                                {"--precision", ARG_TEXT, &precision, "f32|i16|bf16"},
+                               {"--saved", ARG_TEXT, &options.saved, "f32|bf16"},
                                {"--memory", ARG_SIZE, &options.memory.bytes, NULL},
                                {"--time-passes", ARG_FLAG, &options.time, NULL},
                                {NULL, ARG_FLAG, NULL, NULL}};

@@ -21,6 +21,8 @@ UNARY(log, log(a))
 UNARY(rsqrt, 1 / sqrt(a))
 UNARY(sigmoid, 1 / (1 + exp(-a)))
 UNARY(stop, a)
+UNARY(narrow, bf16_round((float)a))
+UNARY(widen, a)
 #undef UNARY
 
 /* Strides of `from` over the dims of `to`, aligned at the end of MAX_RANK; 0 where it is repeated. */

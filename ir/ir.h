@@ -20,7 +20,7 @@ typedef enum DType {
     DT_F32,
     DT_I32,
     DT_T2,   /* ternary: packed 2-bit codes plus one f16 scale per group, see ternary_layout */
-    DT_BF16, /* the upper half of an f32; states only */
+    DT_BF16, /* the upper half of an f32: moments, and what narrow makes */
     DT_COUNT
 } DType;
 

@@ -175,6 +175,20 @@ static bool shape_broadcast1(Infer *s) {
     return true;
 }
 
+static bool shape_narrow(Infer *s) {
+    if (!want_f32(s, 0, 0, MAX_RANK)) return false;
+    s->out[0] = *operand(s, 0);
+    s->out[0].dtype = DT_BF16;
+    return true;
+}
+
+static bool shape_widen(Infer *s) {
+    if (!want(s, 0, DT_BF16, 0, MAX_RANK)) return false;
+    s->out[0] = *operand(s, 0);
+    s->out[0].dtype = DT_F32;
+    return true;
+}
+
 /* ---- rows */
 
 static bool shape_rotate_half(Infer *s) {
@@ -241,10 +255,15 @@ static bool shape_after(Infer *s) {
     return true;
 }
 
+/* Rows do not take whole words of 4 bytes each. */
+static bool is_packed(const Type *t) {
+    return t->dtype == DT_T2 || t->dtype == DT_BF16;
+}
+
 static bool shape_slice(Infer *s) {
     const Type *x = operand(s, 0), *t = s->node->given;
     int64_t begin = s->node->attrs->begin;
-    if (x->dtype == DT_T2 || x->rank < 1 || !same_trailing(x, t))
+    if (is_packed(x) || x->rank < 1 || !same_trailing(x, t))
         return fail(s, "the result may differ from the operand in the first dim only");
     if (begin < 0 || begin > x->dim[0] || t->dim[0] > x->dim[0] - begin)
         return fail(s, "%lld entries from %lld on are outside of the operand's %lld", (long long)t->dim[0],
@@ -256,8 +275,8 @@ static bool shape_slice(Infer *s) {
 static bool shape_concat(Infer *s) {
     Type *out = s->out;
     *out = *operand(s, 0);
-    if ((out->dtype == DT_T2 && s->node->nin > 1) || out->rank < 1)
-        return fail(s, "operands must be f32 or i32 of rank 1 at least, or one t2");
+    if ((is_packed(out) && s->node->nin > 1) || out->rank < 1)
+        return fail(s, "operands must be f32 or i32 of rank 1 at least, or one t2 or bf16");
     for (uint32_t i = 1; i < s->node->nin; i++) {
         if (!same_trailing(operand(s, i), out)) return fail(s, "operands may differ in the first dim only");
         if (operand(s, i)->dim[0] > MAX_ELEMENTS - out->dim[0]) return fail(s, "the result is too large");
@@ -355,12 +374,18 @@ static bool want_precision(Infer *s, const char *known) {
            fail(s, "precision \"%s\" is not known here (%s)", at->precision, known);
 }
 
+/* The rows that a gradient of weights is made from may be saved as bf16. */
+static bool want_f32_or_bf16(Infer *s, uint32_t i, uint32_t min_rank, uint32_t max_rank) {
+    return want(s, i, operand(s, i)->dtype == DT_BF16 ? DT_BF16 : DT_F32, min_rank, max_rank);
+}
+
 static bool shape_matmul(Infer *s) {
     const Attrs *at = s->node->attrs;
     if (!want_precision(s, "bf16")) return false;
     /* With ta alone b is a batch of rows like a; else it is a matrix. */
     bool rows = at->ta && !at->tb;
-    if (!want_f32(s, 0, 1, MAX_RANK) || !want_f32(s, 1, rows ? 1 : 2, rows ? MAX_RANK : 2)) return false;
+    if (!want_f32(s, 0, 1, MAX_RANK) || !(rows ? want_f32_or_bf16(s, 1, 1, MAX_RANK) : want_f32(s, 1, 2, 2)))
+        return false;
     return product(s, at->ta, at->tb) && (s->node->nin < 3 || want_same(s, 2, s->out));
 }
 
@@ -444,8 +469,8 @@ static bool shape_adamw(Infer *s) {
 /* The types are those of the three ops in a row; the operands taken over come last, but for hyper. */
 static bool shape_matmul_adamw(Infer *s) {
     const Type hyper = type_make(DT_F32, 1, (int64_t[]){4});
-    if (!want_precision(s, "bf16") || !want_f32(s, 0, 1, MAX_RANK) || !want_f32(s, 1, 1, MAX_RANK) ||
-        !product(s, true, false))
+    if (!want_precision(s, "bf16") || !want_f32(s, 0, 1, MAX_RANK) ||
+        !want_f32_or_bf16(s, 1, 1, MAX_RANK) || !product(s, true, false))
         return false;
     for (uint32_t i = 2; i < 5; i++)
         if (!want_same(s, i, s->out)) return false;

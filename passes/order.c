@@ -91,6 +91,22 @@ bool may_overwrite(const Graph *g, Val root, Val result) {
     return false;
 }
 
+/* ---- forward and backward */
+
+bool has_backward(const Graph *g) {
+    return pass_trains(g) || strcmp(g->name, "backward") == 0;
+}
+
+bool *forward_nodes(const Graph *g, Arena *scratch) {
+    bool *forward = arena_array(scratch, bool, g->nodes.n);
+    for (uint32_t i = g->nodes.n; i-- > 0;) {
+        const Node *n = &g->nodes.at[i];
+        forward[i] |= n->op == OP_output;
+        for (uint32_t k = 0; forward[i] && k < n->nin; k++) forward[g->values.at[n->in[k]].node] = true;
+    }
+    return forward;
+}
+
 /* ---- readers */
 
 uint32_t operands_read(const Node *n) {

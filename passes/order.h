@@ -29,6 +29,14 @@ bool may_overwrite(const Graph *, Val root, Val result);
 /* How many operands a node reads: of an `after` only the first. */
 uint32_t operands_read(const Node *);
 
+/* Has the function a backward part? Then the nodes that its outputs are computed from are its forward part, and the
+ * rest is the backward part. Memory from `scratch`. */
+bool has_backward(const Graph *);
+bool *forward_nodes(const Graph *, Arena *scratch);
+
+/* What pass narrow-saved makes of a function: a new graph. */
+Graph *narrow_graph(PassCtx *, const Graph *);
+
 /* The order that pass schedule gives a function, and the graph in it: a new one. */
 Graph *schedule_graph(PassCtx *, const Graph *);
 

@@ -28,10 +28,6 @@ typedef struct Search {
     int64_t time; /* of the function as it is */
 } Search;
 
-static bool has_backward(const Graph *g) {
-    return pass_trains(g) || strcmp(g->name, "backward") == 0;
-}
-
 /* Bytes that the function needs with the first n drops, and the module beside the arena; -1 after a reported
  * error. */
 static int64_t planned_bytes(Search *s, uint32_t n) {
@@ -39,7 +35,8 @@ static int64_t planned_bytes(Search *s, uint32_t n) {
     ctx.scratch = arena_new();
     s->rerun.scratch = ctx.scratch;
     RerunCost cost;
-    Graph *g = rerun_build(&s->rerun, &s->drops, n, &cost), *ordered = schedule_graph(&ctx, g);
+    Graph *g = rerun_build(&s->rerun, &s->drops, n, &cost), *narrowed = narrow_graph(&ctx, g),
+          *ordered = schedule_graph(&ctx, narrowed);
     Module trial = *s->m;
     trial.graphs.n = 0;
     trial.graphs.at = arena_array(ctx.scratch, Graph *, s->others->graphs.n + 1);
@@ -50,6 +47,7 @@ static int64_t planned_bytes(Search *s, uint32_t n) {
     const MemoryBudget *budget = &ctx.options->memory;
     if (bytes >= 0 && budget->beside) bytes += budget->beside(&trial, budget->context);
     graph_free(g);
+    graph_free(narrowed);
     graph_free(ordered);
     arena_free(ctx.scratch);
     return bytes;

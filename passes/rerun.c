@@ -26,15 +26,6 @@ static bool is_codes(const Graph *g, Val v) {
 
 /* ---- forward and backward */
 
-static void find_forward(Rerun *r) {
-    for (uint32_t i = r->g->nodes.n; i-- > 0;) {
-        const Node *n = &r->g->nodes.at[i];
-        r->forward[i] |= n->op == OP_output;
-        for (uint32_t k = 0; r->forward[i] && k < n->nin; k++)
-            r->forward[r->g->values.at[n->in[k]].node] = true;
-    }
-}
-
 /* When values are read; node indices. */
 typedef struct Reads {
     uint32_t *last_forward, *first_backward; /* of each value that is no view; 0 and NONE: never */
@@ -105,7 +96,7 @@ static void find_necks(Rerun *r, const Reads *reads) {
 Rerun rerun_new(const Graph *g, Arena *scratch) {
     return (Rerun){.g = g,
                    .scratch = scratch,
-                   .forward = arena_array(scratch, bool, g->nodes.n),
+                   .forward = forward_nodes(g, scratch),
                    .saved = arena_array(scratch, bool, g->values.n),
                    .dropped = arena_array(scratch, bool, g->values.n),
                    .wanted = arena_array(scratch, bool, g->values.n),
@@ -263,7 +254,6 @@ static void find_candidates(const Rerun *r, const Reads *reads, Vals *out) {
 }
 
 void rerun_rank(Rerun *r, Drops *out) {
-    find_forward(r);
     Reads reads = find_reads(r);
     find_saved(r, &reads);
     find_necks(r, &reads);

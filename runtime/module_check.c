@@ -151,7 +151,8 @@ static bool check_io(const LoadedModule *m) {
 static bool check_keys(const LoadedModule *m) {
     static const char *const tables[] = {"train", "warmup", "update"};
     bool bf16 = false;
-    for (uint32_t i = 0; i < m->desc->ntensors; i++) bf16 |= m->desc->tensors[i].dtype == TBC_BF16;
+    for (uint32_t i = 0; i < m->desc->ntensors; i++)
+        bf16 |= m->desc->tensors[i].dtype == TBC_BF16 && is_moment(&m->desc->tensors[i]);
     for (size_t i = 0; bf16 && i < sizeof tables / sizeof *tables; i++) {
         const tbc_table *table = module_table(m, tables[i]);
         if (!table || !module_tensor(m, table, TBC_INPUT, "hyper")) continue;

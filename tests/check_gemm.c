@@ -19,6 +19,8 @@ static const GemmDesc cases[] = {
     {257, 301, 129, true, GEMM_B_KN, 0, false},
     {300, 40, 600, true, GEMM_B_KN, 0, true},
     {600, 1100, 40, false, GEMM_B_KN, 0, false},
+    {45, 151, 33, true, GEMM_B_BF16_KN, 0, true},
+    {257, 301, 129, true, GEMM_B_BF16_KN, 0, false},
     {1100, 24, 20, false, GEMM_B_NK, 0, true},
     {45, 151, 256, false, GEMM_B_T2_NK, 128, false},
     {45, 151, 256, false, GEMM_B_T2_NK, 128, true},
@@ -81,7 +83,11 @@ static void check_case(void *so, const char *name, const GemmDesc *d, bool bf16,
         test_fill_ternary(b, w, rows, cols, d->group, &state);
     } else {
         test_fill(b, rows * cols, &state);
-        for (int64_t i = 0; i < rows * cols; i++) w[i] = ((float *)b)[i];
+        for (int64_t i = 0; i < rows * cols; i++) {
+            float x = ((float *)b)[i];
+            w[i] = d->b == GEMM_B_BF16_KN ? bf16_round(x) : x;
+        }
+        if (d->b == GEMM_B_BF16_KN) test_to_bf16(b, rows * cols);
     }
     for (int64_t i = 0; i < d->m * d->n; i++) want[i] = d->accumulate ? c[i] : 0;
     test_run(so, name, &args, tiles, scratch);

@@ -20,6 +20,8 @@ static const GemmAdamwDesc cases[] = {
     {.m = 33, .n = 1300, .k = 20, .group = 650},
     {.m = 130, .n = 513, .k = 900, .group = 64, .bf16 = true},
     {.m = 20, .n = 300, .k = 35, .group = 0, .bf16 = true},
+    {.m = 130, .n = 513, .k = 900, .group = 64, .b_bf16 = true},
+    {.m = 37, .n = 300, .k = 35, .group = 128, .bf16 = true, .b_bf16 = true},
     /* full precision */
     {.m = 200, .n = 700, .k = 400, .group = 0},
     {.m = 13, .n = 5, .k = 3, .group = 0},
@@ -33,7 +35,7 @@ static GemmAdamwDesc with_betas(const GemmAdamwDesc *c) {
 }
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = GEMM_B_KN};
+    return (GemmDesc){.m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
 }
 
 typedef struct Sizes {
@@ -73,7 +75,9 @@ static Buffers make_buffers(const GemmAdamwDesc *d, uint64_t code_bytes) {
     room = (uint64_t)(d->m + d->n) * (uint64_t)d->k * 4 + 4 * bytes + code_bytes + 8192;
     Buffers x = {.args = test_args(room)};
     test_fill(test_arg(&x.args, (uint64_t)(d->k * d->m) * 4), d->k * d->m, &state);
-    test_fill(test_arg(&x.args, (uint64_t)(d->k * d->n) * 4), d->k * d->n, &state);
+    float *b = test_arg(&x.args, (uint64_t)(d->k * d->n) * 4);
+    test_fill(b, d->k * d->n, &state);
+    if (d->b_bf16) test_to_bf16(b, d->k * d->n);
     test_fill(x.w = test_arg(&x.args, bytes), count, &state);
     test_fill(x.m = test_arg(&x.args, bytes), count, &state);
     test_fill(x.v = test_arg(&x.args, bytes), count, &state);

@@ -1,7 +1,7 @@
 /* Golden tests of passes: every golden/FOLDER/NAME.tir is one. Its form:
  *
  *     # run: simplify,cse          the passes, in order
- *     # options: grads-buffer      may be left out; also logits-bytes=N, memory=N, precision=i16|bf16
+ *     # options: grads-buffer      may be left out; also logits-bytes=N, memory=N, precision=i16|bf16, saved=f32|bf16
  *     # any other comment
  *     tbc_ir 1 ...                 the module to start from
  *     # expect:
@@ -76,6 +76,10 @@ static void read_options(Golden *g, char *list) {
             g->options.precision = "i16";
         else if (strcmp(o, "precision=bf16") == 0)
             g->options.precision = "bf16";
+        else if (strcmp(o, "saved=f32") == 0)
+            g->options.saved = "f32";
+        else if (strcmp(o, "saved=bf16") == 0)
+            g->options.saved = "bf16";
         else
             ck_abort_msg("%s: there is no option '%s'", g->path, o);
     }

@@ -10,6 +10,8 @@ static const GemmDesc cases[] = {
     {45, 151, 33, false, GEMM_B_KN, 0, false},
     {45, 151, 33, true, GEMM_B_KN, 0, true},
     {132, 140, 36, true, GEMM_B_KN, 0, false},
+    {45, 151, 33, true, GEMM_B_BF16_KN, 0, true},
+    {132, 140, 36, true, GEMM_B_BF16_KN, 0, false},
     {65, 17, 100, false, GEMM_B_NK, 0, false},
     {64, 64, 64, false, GEMM_B_NK, 0, true},
     {45, 70, 256, false, GEMM_B_T2_NK, 128, false},
@@ -74,7 +76,7 @@ static NodeTest node_of(const GemmDesc *d, const char *precision) {
     if (d->group)
         node_ternary(&t, rows, cols, d->group, &rng);
     else
-        node_operand(&t, type_make(DT_F32, 2, (int64_t[]){rows, cols}), &rng);
+        node_operand(&t, type_make(d->b == GEMM_B_BF16_KN ? DT_BF16 : DT_F32, 2, (int64_t[]){rows, cols}), &rng);
     if (!d->accumulate) {
         node_results(&t, d->group ? OP_tmatmul : OP_matmul, attrs);
     } else { /* c is the third operand, and the result in its place */

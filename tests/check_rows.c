@@ -46,10 +46,13 @@ static Val number(Body *b) {
 static Val indices(Body *b) {
     return arg(b, DT_I32, 1, &b->rows);
 }
-static Val scalar(Body *b) { /* one number a row */
+static Type one_a_row(const Body *b) {
     Type t = full_type(b);
     t.dim[t.rank - 1] = 1;
-    return arg(b, DT_F32, t.rank, t.dim);
+    return t;
+}
+static Val scalar(Body *b) {
+    return arg(b, DT_F32, b->rank, one_a_row(b).dim);
 }
 /* [S,1,n] for a domain [B,S,H,n]: the same for all of the innermost leading dim and of the outermost. */
 static Val table(Body *b) {
@@ -124,18 +127,30 @@ static void fill_operand(const Type *t, int64_t limit, char *at, Tensor *out, ui
         if (index >= limit) index = (int32_t)limit - 1;
         if (t->dtype == DT_I32)
             memcpy(at + 4 * i, &index, 4), out->at[i] = index;
+        else if (t->dtype == DT_BF16)
+            x = bf16_round(x), memcpy(at + 2 * i, (char *)&x + 2, 2), out->at[i] = x;
         else
             memcpy(at + 4 * i, &x, 4), out->at[i] = x;
     }
 }
 
-static void compare(const Case *c, uint32_t result, const Tensor *expected, const float *got, double tol) {
-    double largest = 1e-3;
-    for (int64_t i = 0; i < type_count(&expected->type); i++) largest = fmax(largest, fabs(expected->at[i]));
-    for (int64_t i = 0; i < type_count(&expected->type); i++)
-        ck_assert_msg(fabs(got[i] - expected->at[i]) <= tol * largest,
+/* Element i of a result. */
+static float element(const Type *t, const char *at, int64_t i) {
+    int64_t bytes = t->dtype == DT_BF16 ? 2 : 4;
+    float x = 0;
+    memcpy((char *)&x + 4 - bytes, at + bytes * i, (size_t)bytes);
+    return x;
+}
+
+/* What is stored as bf16 may be rounded the other way. */
+static void compare(const Case *c, uint32_t result, const Tensor *expected, const char *got, double tol) {
+    const Type *t = &expected->type;
+    double largest = 1e-3, ulp = t->dtype == DT_BF16 ? 0x1p-7 : 0;
+    for (int64_t i = 0; i < type_count(t); i++) largest = fmax(largest, fabs(expected->at[i]));
+    for (int64_t i = 0; i < type_count(t); i++)
+        ck_assert_msg(fabs(element(t, got, i) - expected->at[i]) <= tol * largest + ulp * fabs(expected->at[i]),
                       "%s: result %u, element %lld: %.9g, expected %.9g", c->name, result, (long long)i,
-                      (double)got[i], expected->at[i]);
+                      (double)element(t, got, i), expected->at[i]);
 }
 
 /* With share, each result takes the buffer of an operand of its type, if there is one to take. */
@@ -148,22 +163,22 @@ static void run_case(const TestModule *m, const Case *c, int64_t n, uint64_t see
         room += (uint64_t)type_count(val_type(c->outer, v)) * 4 + 2 * TEST_GUARD;
     TestArgs args = test_args(room);
     bool taken[16] = {0};
-    float *got[16];
+    char *got[16];
     for (uint32_t i = 0; i < region->nin; i++) {
         const Type *t = val_type(c->outer, region->in[i]);
         in[i] = (Tensor){*t, arena_array(arena, double, type_count(t))};
-        fill_operand(t, n, test_arg(&args, (uint64_t)type_count(t) * 4), &in[i], &seed);
+        fill_operand(t, n, test_arg(&args, (uint64_t)type_bytes(t)), &in[i], &seed);
     }
     for (uint32_t i = 0; i < region->nout; i++) {
         const Type *t = val_type(c->outer, region->out + i);
-        uint64_t bytes = (uint64_t)type_count(t) * 4;
+        uint64_t bytes = (uint64_t)type_bytes(t);
         got[i] = test_arg(&args, bytes);
         memset(got[i], 0xff, bytes);
         for (uint32_t k = 0; share && k < region->nin; k++) {
             if (taken[k] || !type_equal(&in[k].type, t)) continue;
             taken[k] = true;
             args.at[region->nin + i] = args.at[k];
-            got[i] = (float *)(args.arena + args.at[k]);
+            got[i] = args.arena + args.at[k];
             break;
         }
     }
@@ -366,7 +381,7 @@ static uint32_t below(Body *b, uint32_t n) {
 }
 
 static Val random_operand(Body *b) {
-    switch (below(b, 7)) {
+    switch (below(b, 8)) {
     case 0:
         return vector(b);
     case 1:
@@ -375,6 +390,8 @@ static Val random_operand(Body *b) {
         return table(b);
     case 3:
         return number(b);
+    case 4: /* of bf16, all or one number a row */
+        return un(b, OP_widen, arg(b, DT_BF16, b->rank, below(b, 3) ? b->dim : one_a_row(b).dim));
     default:
         return full(b);
     }
@@ -422,7 +439,15 @@ static Val random_value(Body *b, Val x, Val y, Val index) {
 /* x under all of the domain's leading dims, as results are. */
 static Val random_result(Body *b, Val x, Val per_row) {
     Val y = type_rows(val_type(b->g, x)) == b->rows ? x : add(b, x, per_row);
-    return below(b, 4) == 0 ? partial_sum(b, y) : y;
+    switch (below(b, 8)) {
+    case 0:
+    case 1:
+        return partial_sum(b, y);
+    case 2:
+        return un(b, OP_narrow, y);
+    default:
+        return y;
+    }
 }
 
 static void build_random(Body *b) {

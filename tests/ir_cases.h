@@ -68,6 +68,16 @@ static const IrCase ir_cases[] = {
     ONE(broadcast, "f32[2,1]", "f32[2,2,3]", "", {{"a", {1, 2}}},
         {{"y", {1, 1, 1, 2, 2, 2, 1, 1, 1, 2, 2, 2}}}),
 
+    /* storage: ties go to the even neighbour, and a carry may reach the exponent */
+    {OP_narrow,
+     IN(0, "f32[5]", "a") "%1: bf16[5] = narrow %0\n%2: f32[5] = widen %1\n" OUT(2),
+     {{"a", {1.00390625, 1.01171875, -1.00391, 0x1.ffp0, 3}}},
+     {{"y", {1, 1.015625, -1.0078125, 2, 3}}}},
+    {OP_widen,
+     "%0: bf16[2] = state {name=\"m\"}\n%1: f32[2] = widen %0\n" OUT(1),
+     {{"m", {0.5, -3}}},
+     {{"y", {0.5, -3}}}},
+
     /* rows */
     ONE(rotate_half, "f32[2,4]", "f32[2,4]", "", {{"a", {1, 2, 3, 4, 5, 6, 7, 8}}},
         {{"y", {-3, -4, 1, 2, -7, -8, 5, 6}}}),

@@ -166,6 +166,14 @@ static inline void test_fill(float *x, int64_t n, uint64_t *state) {
     for (int64_t i = 0; i < n; i++) x[i] = test_random(state);
 }
 
+/* Turns n f32 into an array of bf16 in their place. */
+static inline void test_to_bf16(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float rounded = bf16_round(x[i]);
+        memcpy((char *)x + 2 * i, (char *)&rounded + 2, 2);
+    }
+}
+
 /* Random codes and scales of t2[rows,cols] into `at`, their weights into w[rows,cols]. No group is all 0: its
  * scale could not be told from the weights. */
 static inline void test_fill_ternary(unsigned char *at, double *w, int64_t rows, int64_t cols, int64_t group,

@@ -35,14 +35,15 @@ static inline void node_test_free(NodeTest *t) {
     arena_free(t->arena);
 }
 
-/* An f32 operand of random numbers in [-1, 1); whoever changes them changes t->operand[i] too. */
+/* An f32 or bf16 operand of random numbers in [-1, 1); whoever changes them changes t->operand[i] too. */
 static inline float *node_operand(NodeTest *t, Type type, uint64_t *rng) {
     int64_t n = type_count(&type);
     float *x = test_arg(&t->args, (uint64_t)(4 * n));
     test_fill(x, n, rng);
     t->in[t->nin] = graph_add(t->g, NULL, NULL, (Loc){0}, OP_input, &type, NULL, 0, ATTRS(name, "x"));
     t->operand[t->nin] = (Tensor){type, arena_array(t->arena, double, n)};
-    for (int64_t i = 0; i < n; i++) t->operand[t->nin].at[i] = x[i];
+    for (int64_t i = 0; i < n; i++) t->operand[t->nin].at[i] = type.dtype == DT_BF16 ? bf16_round(x[i]) : x[i];
+    if (type.dtype == DT_BF16) test_to_bf16(x, n);
     t->nin++;
     return x;
 }

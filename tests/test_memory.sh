@@ -47,6 +47,15 @@ done
 compile 0 --emit tir -o "$work/a" && compile 0 --memory 1G --emit tir -o "$work/b"
 cmp "$work/a" "$work/b" 2>"$work/err" || fail "a budget that is no bound changes the module"
 
+# Activations saved as bf16 take less, and change the gradients a little.
+compile 0 --precision i16 -o "$work/f32.so" && compile 0 --precision i16 --saved bf16 -o "$work/saved.so"
+[ "$(arena "$work/saved.so")" -lt "$(($(arena "$work/f32.so") * 9 / 10))" ] || fail "--saved bf16 takes $(arena "$work/saved.so") bytes"
+for m in f32 saved; do
+    "$run" "$work/$m.so" --data "$work/text" --tokenizer byte --steps 5 --seed 5 --log "$work/$m.log" --quiet >"$work/out" 2>"$work/err" || fail "$m: training fails"
+done
+paste "$work/f32.log" "$work/saved.log" | awk -F '"loss":' '{ a = $2 + 0; b = $3 + 0; if ((a - b) ^ 2 > 1e-6 * a ^ 2) exit 1; other += a != b }
+    END { exit !(NR == 5 && other) }' || fail "--saved bf16: other losses, or the same bits"
+
 # IR goes on where it stands; past the pass a budget is too late.
 compile 0 --memory "${least}M" --grads buffer --precision i16 --stop-after recompute -o "$work/m.tir"
 "$tbc" opt "$work/m.tir" --passes cse,schedule,plan-memory -o "$work/p.tir" 2>"$work/err" || fail "opt goes on"

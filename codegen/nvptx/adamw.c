@@ -35,11 +35,6 @@ void nv_gen_adamw(Gen *g, const char *name, const AdamwDesc *d) {
 
 /* ---- moments as bf16 */
 
-static LLVMValueRef load_moment(Gen *g, LLVMValueRef base, LLVMValueRef i, int width) {
-    LLVMTypeRef type = gen_vec(g, g->i16, width);
-    return adamw_widen(g, nv_load(g, type, gen_at(g, g->i16, base, i), (unsigned)width * 2));
-}
-
 static void store_moment(Gen *g, LLVMValueRef value, LLVMValueRef random, LLVMValueRef base, LLVMValueRef i,
                          int width) {
     nv_store(g, adamw_round(g, value, random), gen_at(g, g->i16, base, i), (unsigned)width * 2);
@@ -48,8 +43,8 @@ static void store_moment(Gen *g, LLVMValueRef value, LLVMValueRef random, LLVMVa
 static void update_bf16_elements(Gen *g, void *context, LLVMValueRef i, int width) {
     const Update *u = context;
     AdamwState s = {nv_load_elements(g, g->f32, u->w, i, width),
-                    nv_load_elements(g, g->f32, u->grad, i, width), load_moment(g, u->m, i, width),
-                    load_moment(g, u->v, i, width)};
+                    nv_load_elements(g, g->f32, u->grad, i, width), nv_load_bf16(g, u->m, i, width),
+                    nv_load_bf16(g, u->v, i, width)};
     s = gen_adamw_step(g, u->desc, u->hyper, s);
     AdamwRandom random = adamw_random(g, u->key, i, width);
     nv_store_elements(g, s.w, u->w, i);

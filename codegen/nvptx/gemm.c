@@ -66,8 +66,10 @@ static Operand operand_b(Gen *g, const GemmDesc *d, LLVMValueRef j0, int width) 
     static const Storage storage[] = {[GEMM_B_KN] = STORED_STEPS,
                                       [GEMM_B_NK] = STORED_ROWS,
                                       [GEMM_B_T2_KN] = STORED_CODE_STEPS,
-                                      [GEMM_B_T2_NK] = STORED_CODE_ROWS};
+                                      [GEMM_B_T2_NK] = STORED_CODE_ROWS,
+                                      [GEMM_B_BF16_KN] = STORED_STEPS};
     return (Operand){.storage = storage[d->b],
+                     .half = d->b == GEMM_B_BF16_KN,
                      .base = gen_buffer(g, 1),
                      .rows = d->n,
                      .depth = d->k,
@@ -111,7 +113,7 @@ static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
         }
 }
 
-static void product(Gen *g, const GemmDesc *d, int64_t unit, bool rounded, NvTileEnd *end, void *context) {
+void nv_gemm_tile(Gen *g, const GemmDesc *d, int64_t unit, bool rounded, NvTileEnd *end, void *context) {
     Place p = {.thread = tile_place(g)};
     NvTile t = {.rows = tile_rows(d),
                 .cols = tile_cols(d, unit),
@@ -131,10 +133,6 @@ static void product(Gen *g, const GemmDesc *d, int64_t unit, bool rounded, NvTil
     end(g, context, &t);
 }
 
-void nv_gemm_tile(Gen *g, const GemmDesc *d, int64_t unit, NvTileEnd *end, void *context) {
-    product(g, d, unit, false, end, context);
-}
-
 static void put_in_c(Gen *g, void *context, LLVMValueRef row, LLVMValueRef col, LLVMValueRef *sum, int n) {
     nv_gemm_write(g, context, row, col, sum, n);
 }
@@ -146,7 +144,7 @@ void nv_gemm_write_tile(Gen *g, void *context, const NvTile *t) {
 static void generate(Gen *g, const char *name, const GemmDesc *d, bool rounded) {
     nv_kernel(g, name, 3, TILE_THREADS);
     nv_noalias(g);
-    product(g, d, ANY_UNIT, rounded, nv_gemm_write_tile, (void *)d);
+    nv_gemm_tile(g, d, ANY_UNIT, rounded, nv_gemm_write_tile, (void *)d);
     gen_end(g);
 }
 

@@ -34,10 +34,11 @@ NvTileEnd nv_gemm_write_tile;
 /* Columns of C that must lie in one tile, from a multiple of them on: a divisor of 128, or ANY_UNIT. */
 enum { ANY_UNIT = 1 };
 /* The products a b of nv_gen_gemm and nv_gen_gemm_bf16 (where nothing is packed), in a kernel of their grids
- * that has begun and whose first parameters are a and b; each block gives its tile to `end`. */
+ * that has begun and whose first parameters are a and b; each block gives its tile to `end`. With
+ * `rounded` f32 operands are rounded to bf16. */
 NvGrid nv_gemm_tile_grid(const GemmDesc *, int64_t unit);
 NvGrid nv_gemm_bf16_tile_grid(const GemmDesc *, int64_t unit, const Target *);
-void nv_gemm_tile(Gen *, const GemmDesc *, int64_t unit, NvTileEnd *end, void *context);
+void nv_gemm_tile(Gen *, const GemmDesc *, int64_t unit, bool rounded, NvTileEnd *end, void *context);
 void nv_gemm_bf16_tile(Gen *, const GemmDesc *, int64_t unit, NvTileEnd *end, void *context);
 
 /* The product on the FMA units with operands rounded to bf16; its grid is that of nv_gen_gemm. */

@@ -22,7 +22,7 @@
  *
  * For dX they meet A as -scale, 0 and scale in bf16. What a turn needs of the scales, the ratios or the
  * rounded scales, is computed once for the block during the turn before. Groups that do not fit into turns
- * (32 columns, for dX) are left to the FMA units, with operands rounded the same. */
+ * (32 columns, for dX), and a B stored as bf16, are left to the FMA units, with operands rounded the same. */
 #include "gemm.h"
 #include "panel.h"
 
@@ -63,7 +63,7 @@ static bool is_code_steps(const GemmDesc *d) {
 static bool fits(const GemmDesc *d) {
     if (is_code_rows(d)) return d->group % 32 == 0 || d->group >= d->k;
     if (is_code_steps(d)) return d->group % SPAN == 0 || d->group >= d->n;
-    return true;
+    return d->b != GEMM_B_BF16_KN;
 }
 
 /* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of

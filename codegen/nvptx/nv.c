@@ -242,6 +242,10 @@ void nv_elements(Gen *g, int64_t count, NvElements *body, void *context) {
     gen_if_end(g, &whole);
 }
 
+LLVMValueRef nv_load_bf16(Gen *g, LLVMValueRef base, LLVMValueRef i, int width) {
+    return gen_widen(g, nv_load(g, gen_vec(g, g->i16, width), gen_at(g, g->i16, base, i), (unsigned)width * 2));
+}
+
 LLVMValueRef nv_load_elements(Gen *g, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i, int width) {
     return nv_load(g, gen_vec(g, elem, width), gen_at(g, elem, base, i), (unsigned)width * 4);
 }

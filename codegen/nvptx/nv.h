@@ -107,6 +107,8 @@ uint32_t nv_element_blocks(int64_t count);
 void nv_elements(Gen *, int64_t count, NvElements *, void *context);
 /* Loads or stores `width` f32 or i32 (the value's type says which) from element i of an array of them on. */
 LLVMValueRef nv_load_elements(Gen *, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i, int width);
+/* The same of an array of bf16, as f32. */
+LLVMValueRef nv_load_bf16(Gen *, LLVMValueRef base, LLVMValueRef i, int width);
 void nv_store_elements(Gen *, LLVMValueRef value, LLVMValueRef base, LLVMValueRef i);
 
 /* ---- approximate functions of f32 scalars: an instruction or two, errors as the PTX ISA documents them */

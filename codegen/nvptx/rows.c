@@ -204,8 +204,8 @@ static void column_results(Walk *w, const Place *place, int vector) {
         LLVMValueRef base = rows_result_address(r, k, summed);
         for (int h = 0; h < r->plan->halves; h++) {
             LLVMValueRef x = rows_value(r, place->site[h], v);
-            if (summed) x = LLVMBuildFAdd(r->g->b, rows_load(r, place->site[h], base), x, "");
-            rows_store(r, x, place->site[h], base);
+            if (summed) x = LLVMBuildFAdd(r->g->b, rows_load(r, place->site[h], base, DT_F32), x, "");
+            rows_store(r, x, place->site[h], base, rows_result_dtype(r, k));
         }
     }
     gen_if_end(r->g, &there);
@@ -223,7 +223,7 @@ static void scalar_results(Walk *w) {
         LLVMValueRef x = w->r.scalar[v];
         LLVMValueRef at = summed ? *partial_of(w, k, 0, 0) : rows_result_address(&w->r, k, false);
         if (summed) x = LLVMBuildFAdd(g->b, gen_load(g, g->f32, at), x, "");
-        gen_store(g, x, at);
+        rows_store_scalar(&w->r, x, k, at);
     }
     gen_if_end(g, &there);
 }
@@ -345,7 +345,7 @@ static void store_partial(Walk *w, uint32_t k, Val v, int vector, int half) {
     Place place = vector_place(w, vector);
     If there = if_there(g, both(g, first, column ? place.inside : is_first_member(w)));
     if (column)
-        rows_store(&w->r, sum, place.site[half], base);
+        rows_store(&w->r, sum, place.site[half], base, DT_F32);
     else
         gen_store(g, sum, base);
     gen_if_end(g, &there);
@@ -363,7 +363,7 @@ static void clear_results(Walk *w) {
                             (int64_t)w->shape.members * w->shape.width, "clear");
         Place place = place_at(w, col.i, NULL);
         for (int h = 0; h < w->r.plan->halves; h++)
-            rows_store(&w->r, LLVMConstNull(vector_type(w)), place.site[h], base);
+            rows_store(&w->r, LLVMConstNull(vector_type(w)), place.site[h], base, DT_F32);
         gen_loop_end(g, &col);
     }
 }

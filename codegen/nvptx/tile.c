@@ -110,7 +110,8 @@ static void load_floats(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0)
         if (ragged) k = gen_min(g, k, gen_i64(g, o->depth - (by_rows ? o->vec : 1)));
         LLVMValueRef at =
             by_rows ? gen_add(g, gen_mul(g, row, o->ld), k) : gen_add(g, gen_mul(g, k, o->ld), row);
-        LLVMValueRef v = tile_load(g, gen_at(g, g->f32, o->base, at), o->vec);
+        LLVMValueRef v = o->half ? nv_load_bf16(g, o->base, at, o->vec)
+                                 : tile_load(g, gen_at(g, g->f32, o->base, at), o->vec);
         if (ragged) v = LLVMBuildSelect(g->b, inside, v, LLVMConstNull(LLVMTypeOf(v)), "");
         gen_store(g, v, o->value[i]);
     }

@@ -54,7 +54,8 @@ typedef struct Operand {
     Storage storage;
     LLVMValueRef base;   /* f32: row 0, step 0; ternary: the matrix */
     int64_t rows, depth; /* that exist */
-    int64_t ld;          /* floats; not of codes */
+    int64_t ld;          /* numbers; not of codes */
+    bool half;           /* stored as bf16 instead of f32 */
     int64_t group;       /* of codes */
     LLVMValueRef first;  /* the tile's first row, a multiple of width */
     int width;           /* rows of the tile: 64 or 128 */

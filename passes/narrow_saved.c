@@ -1,0 +1,247 @@
+/* narrow-saved: what waits in memory for the backward part waits as bf16, where products are rounded to that
+ * anyway or options.saved asks for it.
+ *
+ *     g = tmatmul(x, W)                          g = tmatmul(x, W)
+ *     y = region(g) { .. silu .. }               y, g' = region(g) { .. silu .. narrow .. }
+ *     ...                                 ->     ...
+ *     dg = region(dy, g) { .. }                  dg = region(dy, g') { .. widen .. }
+ *
+ * A forward value is narrowed by the region that computes it, or else by the first that reads all of it, so
+ * that this takes no pass over memory of its own; only where there is neither it does. Regions and gradients
+ * of weights read bf16 as it is; for the others it is widened just before. Row scalars stay as they are, and
+ * so does what is read before the forward part has ended (chunks of logits). */
+#include "order.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef VEC(Val) Vals;
+
+typedef struct Narrow {
+    const Graph *g;
+    Graph *to;
+    bool f32_products;
+    const bool *forward; /* of each node */
+    uint32_t
+        *maker; /* of each value: the node that narrows it (a region) or behind which that is done; NONE */
+    Val *map;   /* of each value: itself in `to` */
+    Val *half, *wide; /* its bf16, and that widened again; VAL_NONE: not yet */
+} Narrow;
+
+/* ---- what is narrowed, and where */
+
+/* Elements of what a region computes for each of its rows. */
+static int64_t largest(const Graph *body) {
+    int64_t most = 0;
+    for (Val v = 0; v < body->values.n; v++) {
+        const Type *t = val_type(body, v);
+        if (t->dtype == DT_F32 && !val_is(body, v, OP_partial_sum) && type_count(t) > most)
+            most = type_count(t);
+    }
+    return most;
+}
+
+/* Does the region, which computes or reads v, go over all of it? */
+static bool covers(const Narrow *s, const Node *region, Val v) {
+    return region->op == OP_region && type_count(val_type(s->g, v)) == largest(region->body);
+}
+
+static bool is_cut(const Graph *g, Val v) {
+    for (; op_info[val_node(g, v)->op].flags & VIEW; v = val_node(g, v)->in[0])
+        if (val_is(g, v, OP_slice)) return true;
+    return false;
+}
+
+/* Values that the backward part begins to read after the forward part has ended. */
+static void find_waiting(const Narrow *s, bool *waits) {
+    const Graph *g = s->g;
+    uint32_t turn = 0;
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if (s->forward[i] && n->nout && !(op_info[n->op].flags & (VIEW | SOURCE))) turn = i;
+    }
+    for (uint32_t early = 0; early < 2;
+         early++) /* first all, then without those that are read early or in part */
+        for (uint32_t i = 0; i < g->nodes.n; i++) {
+            const Node *n = &g->nodes.at[i];
+            for (uint32_t k = 0; !s->forward[i] && !(op_info[n->op].flags & VIEW) && k < n->nin; k++)
+                if (!early)
+                    waits[view_root(g, n->in[k])] = true;
+                else if (i < turn || is_cut(g, n->in[k]))
+                    waits[view_root(g, n->in[k])] = false;
+        }
+}
+
+static void find_makers(Narrow *s, Arena *scratch) {
+    const Graph *g = s->g;
+    bool *waits = arena_array(scratch, bool, g->values.n);
+    find_waiting(s, waits);
+    for (Val v = 0; v < g->values.n; v++) {
+        uint32_t def = g->values.at[v].node;
+        const Type *t = val_type(g, v);
+        s->maker[v] = NONE;
+        if (!waits[v] || !s->forward[def] || (op_info[g->nodes.at[def].op].flags & SOURCE) ||
+            t->dtype != DT_F32 || type_cols(t) == 1)
+            continue;
+        s->maker[v] = def;
+    }
+    for (uint32_t i = g->nodes.n; i-- > 0;) { /* the first reader is seen last */
+        const Node *n = &g->nodes.at[i];
+        for (uint32_t k = 0; s->forward[i] && k < n->nin; k++) {
+            Val v = view_root(g, n->in[k]);
+            uint32_t def = g->values.at[v].node;
+            if (s->maker[v] == NONE || covers(s, &g->nodes.at[def], v) || is_cut(g, n->in[k])) continue;
+            if (covers(s, n, v)) s->maker[v] = i;
+        }
+    }
+}
+
+/* ---- building */
+
+static Type bf16_of(const Type *t) {
+    Type half = *t;
+    half.dtype = DT_BF16;
+    return half;
+}
+
+/* The region's body, in which args of bf16 operands are widened, and `narrowed` are yielded as bf16 as well.
+ */
+static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const Vals *narrowed) {
+    const Graph *from = region->body;
+    Graph *body = graph_new("");
+    Val *map = xcalloc(from->values.n, sizeof *map);
+    for (uint32_t i = 0; i + 1 < from->nodes.n; i++) {
+        const Node *n = &from->nodes.at[i];
+        if (n->op == OP_arg && val_type(s->to, in[n->attrs.index])->dtype == DT_BF16) {
+            Type half = bf16_of(val_type(from, n->out));
+            Val arg = graph_add(body, NULL, NULL, n->loc, OP_arg, &half, NULL, 0, &n->attrs);
+            map[n->out] = ir_unary(body, n->loc, OP_widen, arg);
+        } else {
+            graph_copy_node(body, from, n, map);
+        }
+    }
+    const Node *yield = &from->nodes.at[from->nodes.n - 1];
+    Vals results = {0};
+    for (uint32_t i = 0; i < yield->nin; i++) vec_push(&results, map[yield->in[i]]);
+    for (uint32_t i = 0; i < narrowed->n; i++)
+        vec_push(&results, ir_unary(body, yield->loc, OP_narrow, map[narrowed->at[i]]));
+    graph_add(body, NULL, NULL, yield->loc, OP_yield, NULL, results.at, results.n, NULL);
+    vec_free(&results);
+    free(map);
+    return body;
+}
+
+/* The value of the region's body that is v: what it yields, or an arg. */
+static Val inner_of(const Narrow *s, const Node *region, Val v) {
+    const Graph *body = region->body;
+    if (v >= region->out && v < region->out + region->nout)
+        return body->nodes.at[body->nodes.n - 1].in[v - region->out];
+    for (uint32_t i = 0; i < body->nodes.n; i++) {
+        const Node *n = &body->nodes.at[i];
+        if (n->op == OP_arg && view_root(s->g, region->in[n->attrs.index]) == v &&
+            !is_cut(s->g, region->in[n->attrs.index]))
+            return n->out;
+    }
+    return VAL_NONE;
+}
+
+/* Node i, a region, on those operands. What it narrows are results of its own, or operands. */
+static void add_region(Narrow *s, uint32_t i, const Val *in) {
+    const Node *n = &s->g->nodes.at[i];
+    Vals values = {0}, inner = {0};
+    for (Val v = 0; s->forward[i] && v < n->out + n->nout; v++) {
+        if (s->maker[v] != i || inner_of(s, n, v) == VAL_NONE) continue;
+        vec_push(&values, v);
+        vec_push(&inner, inner_of(s, n, v));
+    }
+    Val out = graph_add_region(s->to, n->loc, in, n->nin, body_of(s, n, in, &inner));
+    for (uint32_t r = 0; r < n->nout; r++) s->map[n->out + r] = out + r;
+    for (uint32_t k = 0; k < values.n; k++) {
+        Type half = bf16_of(val_type(s->g, values.at[k]));
+        s->half[values.at[k]] = ir_reshape(s->to, n->loc, out + n->nout + k, &half);
+    }
+    vec_free(&values), vec_free(&inner);
+}
+
+/* A region of one op. */
+static Val convert(Narrow *s, Loc loc, Op op, Val v) {
+    Graph *body = graph_new("");
+    Val arg = graph_add(body, NULL, NULL, loc, OP_arg, val_type(s->to, v), NULL, 0, ATTRS(index, 0));
+    Val result = ir_unary(body, loc, op, arg);
+    graph_add(body, NULL, NULL, loc, OP_yield, NULL, &result, 1, NULL);
+    return graph_add_region(s->to, loc, &v, 1, body);
+}
+
+/* v, or a view of it, as bf16. */
+static Val half_of(Narrow *s, Val v) {
+    const Node *n = val_node(s->g, v);
+    if (s->half[v] != VAL_NONE) return s->half[v];
+    Type half = bf16_of(val_type(s->g, v));
+    Val in[2] = {half_of(s, n->in[0]), n->nin > 1 ? s->map[n->in[1]] : VAL_NONE};
+    if (n->op != OP_reshape)
+        return s->half[v] = graph_add(s->to, NULL, NULL, n->loc, n->op, &half, in, n->nin, &n->attrs);
+    while (val_is(s->to, in[0], OP_reshape)) in[0] = val_node(s->to, in[0])->in[0];
+    return s->half[v] = ir_reshape(s->to, n->loc, in[0], &half);
+}
+
+static bool reads_bf16(const Narrow *s, const Node *n, uint32_t k) {
+    bool weight_gradient = n->op == OP_matmul_adamw || (n->op == OP_matmul && n->attrs.ta && !n->attrs.tb);
+    return n->op == OP_region || (weight_gradient && k == 1 && !s->f32_products);
+}
+
+/* Operand k of node i, in `to`. */
+static Val operand_of(Narrow *s, uint32_t i, uint32_t k) {
+    const Node *n = &s->g->nodes.at[i];
+    Val v = n->in[k];
+    if (s->forward[i] || s->maker[view_root(s->g, v)] == NONE) return s->map[v];
+    if (reads_bf16(s, n, k)) return half_of(s, v);
+    if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, half_of(s, v));
+    return s->wide[v];
+}
+
+static void add_node(Narrow *s, uint32_t i) {
+    const Node *n = &s->g->nodes.at[i];
+    Val *in = xcalloc(n->nin, sizeof *in);
+    bool view = op_info[n->op].flags & VIEW;
+    for (uint32_t k = 0; k < n->nin; k++) in[k] = view ? s->map[n->in[k]] : operand_of(s, i, k);
+    if (n->op == OP_region) {
+        add_region(s, i, in);
+    } else {
+        const Type *type = op_info[n->op].flags & TYPED ? val_type(s->g, n->out) : NULL;
+        Val out = graph_add(s->to, NULL, NULL, n->loc, n->op, type, in, n->nin, &n->attrs);
+        for (uint32_t r = 0; r < n->nout; r++) {
+            Val v = n->out + r;
+            s->map[v] = out + r;
+            if (s->maker[v] == i) s->half[v] = convert(s, n->loc, OP_narrow, s->map[v]);
+        }
+    }
+    free(in);
+}
+
+static bool is_wanted(const PassOptions *options, const Graph *g) {
+    if (options->saved) return strcmp(options->saved, "bf16") == 0;
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Attrs *at = &g->nodes.at[i].attrs;
+        if (at->set & A(precision) && strcmp(at->precision, "bf16") == 0) return true;
+    }
+    return false;
+}
+
+Graph *narrow_graph(PassCtx *ctx, const Graph *from) {
+    Graph *g = pass_drop_dead(ctx, from);
+    if (!has_backward(g) || !is_wanted(ctx->options, g)) return g;
+    Narrow s = {.g = g,
+                .to = pass_begin(g),
+                .f32_products = ctx->options->f32_products,
+                .forward = forward_nodes(g, ctx->scratch)};
+    s.map = pass_map(ctx, g), s.half = pass_map(ctx, g), s.wide = pass_map(ctx, g);
+    s.maker = arena_array(ctx->scratch, uint32_t, g->values.n);
+    find_makers(&s, ctx->scratch);
+    for (uint32_t i = 0; i < g->nodes.n; i++) add_node(&s, i);
+    graph_free(g);
+    return s.to;
+}
+
+bool pass_narrow_saved(PassCtx *ctx, Module *m) {
+    return pass_each_graph(ctx, m, narrow_graph);
+}
