@@ -58,6 +58,8 @@ PairBlock pair_block(int64_t steps);
  * numbers at src; the row at src + ld is likely to be next. With `folded`, step kk is multiplied by fold[kk]
  * first; fold must reach to the end of the last block. */
 LLVMValueRef gen_pack_i16(Gen *, PairBlock, bool folded);
+/* max(|v|, I16_TINY) over n vectors of 8 lanes of f32, at most I16_BLOCK numbers; NaN if one is. */
+LLVMValueRef i16_magnitude(Gen *, LLVMValueRef *v, int n);
 /* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 blocks): decodes and packs n columns from j0 on
  * of B[k,n], steps k0 .. k0+k-1, as gen_pack_ternary does, as codes and scales. The scales are the weights' (nk)
  * or 1. But in bf16 those of [k,n] are rounded to bf16 and multiplied to the codes, without scales behind. */

@@ -23,8 +23,8 @@ static LLVMValueRef largest(Gen *g, LLVMValueRef *v, int n) {
     return gen_intrinsic(g, "llvm.umax", vector(g, g->i32), half, 2);
 }
 
-/* max(|v|, I16_TINY) over all elements. As bits, magnitudes are in order, and NaN is above infinity. */
-static LLVMValueRef magnitude(Gen *g, LLVMValueRef *v, int n) {
+/* As bits, magnitudes are in order, and NaN is above infinity. */
+LLVMValueRef i16_magnitude(Gen *g, LLVMValueRef *v, int n) {
     LLVMValueRef bits[MAX_VECTORS + 1];
     for (int i = 0; i < n; i++) {
         LLVMValueRef x = LLVMBuildBitCast(g->b, v[i], vector(g, g->i32), "");
@@ -61,7 +61,7 @@ static LLVMValueRef load(Gen *g, const Block *b, int i) {
 static void find_scale(Gen *g, const Block *b) {
     LLVMValueRef v[MAX_VECTORS + 1], most = gen_f32(g, I16_MAX);
     for (int i = 0; i < b->vectors; i++) v[i] = load(g, b, i);
-    LLVMValueRef max = magnitude(g, v, b->vectors);
+    LLVMValueRef max = i16_magnitude(g, v, b->vectors);
     gen_store(g, LLVMBuildFDiv(g->b, max, most, ""), b->scale);
     gen_store(g, LLVMBuildFDiv(g->b, most, max, ""), b->words);
 }

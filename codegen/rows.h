@@ -77,13 +77,8 @@ LLVMValueRef gen_project_part(Gen *, int64_t part, int64_t cols, int64_t group);
 /* dy, but 0 where |w| is beyond the scale; scalars or vectors. */
 LLVMValueRef ternary_clip(Gen *, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale);
 
-/* ---- gemv of one row: the kernel's body, for the rows of w in the current tile */
+/* ---- gemv with w in f32 (gemv_dense.c): the kernel's body, for the rows of w in the current tile */
 
-/* In fixed point (gemv_fixed.c), if the groups of weights allow it. */
-bool gemv_fits_fixed(const GemvDesc *);
-uint64_t gemv_fixed_scratch(const GemvDesc *);
-void gemv_fixed(Gen *, const GemvDesc *, const Tiling *);
-/* With w in f32 (gemv_dense.c). */
 void gemv_dense(Gen *, const GemvDesc *, const Tiling *);
 
 /* ---- the update (adamw.c) */
