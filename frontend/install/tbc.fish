@@ -18,6 +18,7 @@ complete -c tbc -n '__fish_seen_subcommand_from compile' -l cpu -x -d 'name of t
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l cores -x -d 'to cut kernels up for'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l gpu -x -d 'GPU architecture'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l precision -x -a 'f32 i16 bf16' -d 'of matrix products'
+complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l saved -x -a 'f32 bf16' -d 'activations'
 complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l memory -x -d 'make it fit: 8G, 512M'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l dump-ir -r -d 'IR after each pass'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l print-after -x -d 'print the IR after a pass'
