@@ -127,6 +127,7 @@ struct Ins {
     bool sat, ftz;
     u8 rnd, type, type2, space, space2, vec, size, op, strength, bits;
     bool aligned, anywhere; /* .sync: all lanes at this instruction; members may meet at different ones */
+    bool words;             /* ld of shared memory into registers of 32 bits, word by word */
     u32 target;             /* a branch's destination, an index into the code */
     const u32 *targets;
     u32 ntargets;

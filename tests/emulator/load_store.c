@@ -90,6 +90,22 @@ static bool uniform(const Warp *w, u32 mask) {
     return true;
 }
 
+/* The common case by columns: a register of words for all lanes at once. Returns the lanes that are left. */
+static u32 load_words(Warp *w, const Ins *i, u32 mask) {
+    u32 quick = race_quick_reads(w, mask, 4u * i->vec);
+    const u8 *shared = w->block->shared;
+    for (u32 k = 0; quick && k < i->vec; k++) {
+        if (i->d[k].sink) continue;
+        u8 *d = w->regs + i->d[k].off;
+        for (u32 m = quick; m; m &= m - 1) {
+            int l = __builtin_ctz(m);
+            memcpy(d + 4 * l, shared + w->addr[l] + 4 * k, 4);
+        }
+        w->poison[i->d[k].poison] &= ~quick;
+    }
+    return mask & ~quick;
+}
+
 static void exec_ld(Warp *w, const Ins *i, u32 mask) {
     addresses(w, i, mask);
     if (i->space == S_PARAM && uniform(w, mask)) {
@@ -99,6 +115,7 @@ static void exec_ld(Warp *w, const Ins *i, u32 mask) {
     bool strong = i->strength != WEAK;
     if (strong) sync_strong(w, READ);
     u32 size = i->size, n = i->vec;
+    if (i->words) mask = load_words(w, i, mask);
     for (u32 m = mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
         u8 *state, *data = touch(w, i, l, (Space)i->space, w->addr[l], size * n, READ, strong, &state);
@@ -218,6 +235,8 @@ static void decode_memory(Parser *p, Stmt *s) {
         set_sources(p, i, all, n + 1);
     else
         set_sources(p, i, all, 1), set_dests(p, i, all + 1, n);
+    i->words = !store && space == S_SHARED && size == 4 && strength == WEAK;
+    for (u32 k = 0; k < n; k++) i->words &= !wide(&all[1 + k]);
 }
 
 static void exec_prefetch(Warp *w, const Ins *i, u32 mask) {

@@ -145,30 +145,41 @@ static i32 int_element(u64 v, u32 e, Type t) {
     }
 }
 
-static void gather_inputs(Warp *w, const Ins *i, const Shape *sh, Tiles *x, u32 na, u32 nb) {
-    Type ta = (Type)i->type, tb = (Type)i->type2;
-    u32 ea = elements(ta), eb = elements(tb);
-    bool integer = !type_float(ta);
-    for (u32 r = 0; r < na + nb; r++) {
-        bool is_a = r < na;
-        const Opnd *o = &i->s[r];
-        u32 n = is_a ? r : r - na, E = is_a ? ea : eb, poison = src_poison(w, o);
-        const void *values = src(w, o);
-        Type t = is_a ? ta : tb;
+/* The registers o of A or B (is_a), element by element; inlined, so that the types are constants where it matters. */
+static inline __attribute__((always_inline)) u32 gather(Warp *w, const Opnd *o, u32 n, Type t, bool is_a, bool tall,
+                                                        Tiles *x) {
+    u32 E = elements(t), bad = 0;
+    for (u32 r = 0; r < n; r++) {
+        u32 poison = src_poison(w, &o[r]), base = 4 * E * (tall ? r / 2 : r), below = tall ? 8 * (r % 2) : 0;
+        const void *values = src(w, &o[r]);
         for (u32 l = 0; l < LANES; l++) {
-            u32 g = l / 4, th = l % 4, row = g + 8 * (sh->m == 16 ? n % 2 : 0),
-                base = (is_a ? 4 * E * (sh->m == 16 ? n / 2 : n) : 4 * E * n) + E * th;
+            u32 row = l / 4 + below, at = base + E * (l % 4);
             u64 v = t == T_F64 ? ((const u64 *)values)[l] : ((const u32 *)values)[l];
             for (u32 e = 0; e < E; e++) {
                 if (t == T_F64)
-                    *(is_a ? &x->a[row][base + e] : &x->b[base + e][g]) = bits_to_double(v);
-                else if (integer)
-                    *(is_a ? &x->ia[row][base + e] : &x->ib[base + e][g]) = int_element(v, e, t);
+                    *(is_a ? &x->a[row][at + e] : &x->b[at + e][row]) = bits_to_double(v);
+                else if (type_float(t))
+                    *(is_a ? &x->fa[row][at + e] : &x->fb[at + e][row]) = float_element(v, e, t);
                 else
-                    *(is_a ? &x->fa[row][base + e] : &x->fb[base + e][g]) = float_element(v, e, t);
+                    *(is_a ? &x->ia[row][at + e] : &x->ib[at + e][row]) = int_element(v, e, t);
             }
-            if (poison >> l & 1) *(is_a ? &x->bad_rows : &x->bad_columns) |= 1u << (is_a ? row : g);
+            if (poison >> l & 1) bad |= 1u << row;
         }
+    }
+    return bad;
+}
+static void gather_inputs(Warp *w, const Ins *i, const Shape *sh, Tiles *x, u32 na, u32 nb) {
+    Type ta = (Type)i->type, tb = (Type)i->type2;
+    bool tall = sh->m == 16;
+    if (ta == T_BF16 && tall) {
+        x->bad_rows = gather(w, i->s, na, T_BF16, true, true, x);
+        x->bad_columns = gather(w, i->s + na, nb, T_BF16, false, false, x);
+    } else if (ta == T_S8 && tb == T_S8 && tall) {
+        x->bad_rows = gather(w, i->s, na, T_S8, true, true, x);
+        x->bad_columns = gather(w, i->s + na, nb, T_S8, false, false, x);
+    } else {
+        x->bad_rows = gather(w, i->s, na, ta, true, tall, x);
+        x->bad_columns = gather(w, i->s + na, nb, tb, false, false, x);
     }
 }
 
@@ -222,15 +233,16 @@ static void scatter_d(Warp *w, const Ins *i, const Tiles *x, u32 n, Type t) {
         }
 }
 
+static inline void multiply_row(float *sum, float a, const float *b) { /* one vector instruction */
+    _Pragma("GCC unroll 1") for (u32 c = 0; c < 8; c++) sum[c] = fmaf(a, b[c], sum[c]);
+}
 static void multiply_floats(Tiles *x, u32 m, u32 k, bool other_order) {
     for (u32 r = 0; r < m; r++)
         if (!other_order) {
-            for (u32 q = 0; q < k; q++)
-                for (u32 c = 0; c < 8; c++) x->fc[r][c] = fmaf(x->fa[r][q], x->fb[q][c], x->fc[r][c]);
+            for (u32 q = 0; q < k; q++) multiply_row(x->fc[r], x->fa[r][q], x->fb[q]);
         } else { /* from the last to the first, the accumulator added at the end */
             float sum[8] = {0};
-            for (u32 q = k; q-- > 0;)
-                for (u32 c = 0; c < 8; c++) sum[c] = fmaf(x->fa[r][q], x->fb[q][c], sum[c]);
+            for (u32 q = k; q-- > 0;) multiply_row(sum, x->fa[r][q], x->fb[q]);
             for (u32 c = 0; c < 8; c++) x->fc[r][c] += sum[c];
         }
 }
@@ -258,7 +270,6 @@ static void act_mma(Warp *w, const Ins *i, u32 mask) {
     const Shape *sh = &shapes[i->op];
     u32 na = i->bits & 15, nb = i->bits >> 4;
     Type tc = (Type)i->space, td = (Type)i->space2;
-    x->bad_rows = x->bad_columns = 0;
     gather_inputs(w, i, sh, x, na, nb);
     gather_c(w, i, x, &i->s[na + nb], i->ns - na - nb, tc);
     if (td == T_F64)

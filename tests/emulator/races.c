@@ -81,8 +81,8 @@ void sync_seen(Warp *w) {
         if (w->floor > w->seen[v] && v != w->index) w->floor = w->seen[v];
 }
 
-/* A read of whole words that nobody has touched since the last synchronisation of all: the common case. */
-static bool quick_read(Warp *w, int lane, u32 address, u32 size) {
+/* A read of whole words that were last written before the last synchronisation of all: the common case. */
+static inline bool quick_read(Warp *w, int lane, u32 address, u32 size) {
     Block *b = w->block;
     Stamp me = {w->clock, (u16)(w->index * LANES + (u32)lane), 0};
     if ((address | size) & 3) return false;
@@ -96,6 +96,29 @@ static bool quick_read(Warp *w, int lane, u32 address, u32 size) {
             c->r2 = me;
     }
     return true;
+}
+
+u32 race_quick_reads(Warp *w, u32 mask, u32 size) {
+    const Block *b = w->block;
+    u64 end = b->launch->func->shared_end;
+    u32 quick = 0;
+    for (u32 m = mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        u64 a = w->addr[l];
+        if (l > 1 && quick >> (l - 2) == 3 && a == w->addr[l - 1] && a == w->addr[l - 2]) {
+            quick |= 1u << l; /* two readers of a warp are remembered: a third one adds nothing */
+            continue;
+        }
+        if (a & (size - 1) || a >= end) continue;
+        bool clean = true;
+        for (u32 k = 0; k < size; k += 4) {
+            u32 state;
+            memcpy(&state, b->shared_state + a + k, 4);
+            clean &= state == 0x01010101u * (ST_MAPPED | ST_INIT);
+        }
+        if (clean && (!settings.strict || quick_read(w, l, (u32)a, size))) quick |= 1u << l;
+    }
+    return quick;
 }
 
 void race_shared(Warp *w, const Ins *i, int lane, u32 address, u32 size, enum Touch how, bool strong) {

@@ -174,6 +174,9 @@ u8 *touch(Warp *w, const Ins *i, int lane, Space space, u64 address, u32 size, e
 Space window_of(u64 address, u64 *offset);
 void sync_seen(Warp *w); /* after seen or converged have changed */
 void race_shared(Warp *w, const Ins *i, int lane, u32 address, u32 size, enum Touch how, bool strong);
+/* Of these lanes' reads of size (4, 8 or 16) bytes of shared memory at w->addr: the lanes whose words are mapped,
+ * written and no race. For the others touch() has the last word. */
+u32 race_quick_reads(Warp *w, u32 mask, u32 size);
 void race_global(Warp *w, const Ins *i, int lane, u64 address, u32 size, enum Touch how, bool strong);
 bool race_open(u64 bytes);
 void race_forget(u64 address, u64 bytes); /* memory is given to somebody else */
