@@ -24,21 +24,21 @@ compare golden/pytorch/untied_gqa --grads buffer
 
 # What takes long is done with TBC_EMULATE=all: the other golden cases in bf16 and i16, 20 steps of the loss curve in
 # each precision (they take minutes). Without it one case and one step.
-low=golden/pytorch/clipped_warmup precisions=f32 steps=1
-[ "${TBC_EMULATE-}" = all ] && low=$(echo golden/pytorch/*) precisions="f32 i16 bf16" steps=20
+low=golden/pytorch/clipped_warmup precisions=f32 length=1
+[ "${TBC_EMULATE-}" = all ] && low=$(echo golden/pytorch/*) precisions="f32 i16 bf16" length=20
 for case in $low; do compare_low $case; done
 
 curve=${TBC_DATA_HOME:-none}/../golden/curve
 [ -d "$curve" ] || { echo "skipped: curve (no golden cases beside TBC_DATA_HOME)" && precisions=; }
-sed -n '/"losses"/,/]/p' "$curve/expected.json" 2>/dev/null | grep -o '[0-9][0-9.]*' | head -n $steps >"$work/want"
+sed -n '/"losses"/,/]/p' "$curve/expected.json" 2>/dev/null | grep -o '[0-9][0-9.]*' | head -n $length >"$work/want"
 for precision in $precisions; do
     "$TBC_BUILD/tbc" compile "$curve/config.json" -o "$work/curve.so" --batch 8 --seq 128 --target nvptx64 --precision $precision || exit 1
     "$TBC_BUILD/tbc-run" "$work/curve.so" --device cuda --weights "$curve/model.safetensors" --data "$curve/rows.npy" \
-        --no-shuffle --steps $steps --lr 5e-4 --warmup 20 --quiet --log "$work/curve.jsonl" >"$work/out" 2>"$work/err" || fail "curve $precision"
+        --no-shuffle --steps $length --lr 5e-4 --warmup 20 --quiet --log "$work/curve.jsonl" >"$work/out" 2>"$work/err" || fail "curve $precision"
     case $precision in f32) most=1e-5 ;; i16) most=2e-4 ;; *) most=1e-3 ;; esac # as far as the CPU is from PyTorch
     sed 's/.*"loss":\([^,]*\),.*/\1/' "$work/curve.jsonl" | paste - "$work/want" | awk -v most=$most '
         { d = ($1 - $2) / $2; if (d < 0) d = -d; if (d > worst) worst = d; if (NF != 2 || d > most) bad = 1 }
-        END { printf "curve %s: %d losses, relative error up to %.1e\n", "'$precision'", NR, worst; exit bad || NR != '$steps' }' || fail "curve-$precision"
+        END { printf "curve %s: %d losses, relative error up to %.1e\n", "'$precision'", NR, worst; exit bad || NR != '$length' }' || fail "curve-$precision"
     rm -f "$work/curve.jsonl"
 done
 

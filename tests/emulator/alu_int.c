@@ -199,6 +199,45 @@ DOT(u, s, false, true)
 DOT(s, u, true, false)
 DOT(s, s, true, true)
 
+/* the video instruction that nvcc still makes, of all four bytes: differences, or c plus their sum */
+static u32 differences(u32 a, u32 b, u32 c, bool is_signed, bool sum) {
+    u32 r = sum ? c : 0;
+    for (int k = 0; k < 32; k += 8) {
+        i32 x = is_signed ? (int8_t)(a >> k) : (u8)(a >> k), y = is_signed ? (int8_t)(b >> k) : (u8)(b >> k);
+        r += (u32)(x < y ? y - x : x - y) << (sum ? 0 : k);
+    }
+    return r;
+}
+K3(vabsdiff4_u, u32, u32, differences(a, b, c, false, false))
+K3(vabsdiff4_s, u32, u32, differences(a, b, c, true, false))
+K3(vabsdiff4_add_u, u32, u32, differences(a, b, c, false, true))
+K3(vabsdiff4_add_s, u32, u32, differences(a, b, c, true, true))
+
+/* two halves of a word at a time */
+#define HALVES(name, T, expr)                                                                                \
+    static u32 name##_half(u32 va, u32 vb) {                                                                 \
+        T a = (T)va, b = (T)vb;                                                                              \
+        return (u16)(expr);                                                                                  \
+    }                                                                                                        \
+    K2(name, u32, u32, name##_half(a, b) | name##_half(a >> 16, b >> 16) << 16)
+HALVES(add_16x2, u16, a + b)
+HALVES(min_u16x2, u16, a < b ? a : b)
+HALVES(max_u16x2, u16, a > b ? a : b)
+HALVES(min_s16x2, i16, a < b ? a : b)
+HALVES(max_s16x2, i16, a > b ? a : b)
+
+/* of an mbarrier's state, as async.c lays it out */
+K1X(pending_count, u32, u64, a & 0xfffff)
+
+/* cvt.pack: a and b, saturated, above one another; bytes go below the lower half of c */
+static u32 between(i32 v, i32 low, i32 high) {
+    return (u32)(v < low ? low : v > high ? high : v);
+}
+K2(pack_s16, u32, i32, between(a, -32768, 32767) << 16 | (between(b, -32768, 32767) & 0xffff))
+K2(pack_u16, u32, i32, between(a, 0, 65535) << 16 | between(b, 0, 65535))
+K3(pack_s8, u32, i32, (u32)c << 16 | (between(a, -128, 127) & 0xff) << 8 | (between(b, -128, 127) & 0xff))
+K3(pack_u8, u32, i32, (u32)c << 16 | between(a, 0, 255) << 8 | between(b, 0, 255))
+
 #define ROWS3(name, k16, k32, k64, A, B, C, sig)                                                             \
     {name, "", A, sig, k16}, {name, "", B, sig, k32}, {                                                      \
         name, "", C, sig, k64                                                                                \
@@ -270,6 +309,21 @@ const Row rows_int[] = {ROWS6("add", add_, "dxy"),
                         {"szext.clamp", "", T_S32, "dxu", szext_clamp_s32},
                         {"szext.wrap", "", T_U32, "dxu", szext_wrap_u32},
                         {"szext.wrap", "", T_S32, "dxu", szext_wrap_s32},
+                        {"add.u16x2", "", T_NONE, "bbb", add_16x2},
+                        {"add.s16x2", "", T_NONE, "bbb", add_16x2},
+                        {"min.u16x2", "", T_NONE, "bbb", min_u16x2},
+                        {"max.u16x2", "", T_NONE, "bbb", max_u16x2},
+                        {"min.s16x2", "", T_NONE, "bbb", min_s16x2},
+                        {"max.s16x2", "", T_NONE, "bbb", max_s16x2},
+                        {"cvt.pack.sat.s16.s32", "", T_NONE, "bss", pack_s16},
+                        {"cvt.pack.sat.u16.s32", "", T_NONE, "bss", pack_u16},
+                        {"cvt.pack.sat.s8.s32.b32", "", T_NONE, "bssb", pack_s8},
+                        {"cvt.pack.sat.u8.s32.b32", "", T_NONE, "bssb", pack_u8},
+                        {"mbarrier.pending_count.b64", "", T_NONE, "uq", pending_count},
+                        {"vabsdiff4.u32.u32.u32", "", T_NONE, "bbbb", vabsdiff4_u},
+                        {"vabsdiff4.u32.s32.s32", "", T_NONE, "bbbb", vabsdiff4_s},
+                        {"vabsdiff4.u32.u32.u32.add", "", T_NONE, "bbbb", vabsdiff4_add_u},
+                        {"vabsdiff4.u32.s32.s32.add", "", T_NONE, "bbbb", vabsdiff4_add_s},
                         {"dp4a.u32.u32", "", T_NONE, "bbbb", dp4a_u_u},
                         {"dp4a.s32.s32", "", T_NONE, "bbbb", dp4a_s_s},
                         {"dp4a.u32.s32", "", T_NONE, "bbbb", dp4a_u_s},

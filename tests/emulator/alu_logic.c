@@ -94,6 +94,8 @@ K3X(slct_s32, u32, u32, u32, i32, c >= 0 ? a : b)
 K3X(slct_s64, u64, u64, u64, i32, c >= 0 ? a : b)
 K3X(slct_f32, u32, u32, u32, float, c >= 0 ? a : b) /* -0 is not less than 0; a NaN selects b */
 K3X(slct_f64, u64, u64, u64, float, c >= 0 ? a : b)
+K3X(slct_ftz_f32, u32, u32, u32, float, c > -0x1p-126f ? a : b)
+K3X(slct_ftz_f64, u64, u64, u64, float, c > -0x1p-126f ? a : b)
 
 /* fns: the position of the n-th bit set, from base upwards (n > 0) or downwards (n < 0) */
 static u32 nth_bit(u32 mask, u32 base, i32 n) {
@@ -155,6 +157,6 @@ const Row rows_logic[] = {BITS("and", and_b, and_b64, and_p),
                           SELECT("selp", selp_32, selp_64, "dxyp"),
                           SELECT("slct.s32", slct_s32, slct_s64, "dxys"),
                           SELECT("slct.f32", slct_f32, slct_f64, "dxyf"),
-                          SELECT("slct.ftz.f32", slct_f32, slct_f64, "dxyf"),
+                          SELECT("slct.ftz.f32", slct_ftz_f32, slct_ftz_f64, "dxyf"),
                           {"fns", "", T_B32, "dxus", fns},
                           {0}};

@@ -242,6 +242,7 @@ static void decode_mbarrier(Parser *p, Stmt *s) {
     case 2:
     case 3:
         operands_are(p, s, 2, 3);
+        mod(s, "noComplete"); /* a promise: this arrival does not end the phase */
         mbarrier(p, s, op == 2 ? M_ARRIVE : M_DROP, &o[0], T_B64, &o[1], s->noperands > 2 ? &o[2] : NULL,
                  T_U32);
         return;
@@ -253,6 +254,7 @@ static void decode_mbarrier(Parser *p, Stmt *s) {
         return;
     }
     default:
+        if (mod(s, "pending_count") && decode_alu(p, s)) return;
         ptx_fail(p, s->line, "this form of mbarrier is not supported");
     }
 }

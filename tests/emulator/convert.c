@@ -102,7 +102,7 @@ static double read_float(const void *a, int l, const Ins *i) {
     return i->ftz && i->type2 == T_F32 && fabs(v) < 0x1p-126 ? copysign(0, v) : v;
 }
 
-KERNEL(float_to_int) { /* always saturates; NaN becomes 0 */
+KERNEL(float_to_int) { /* always saturates; a NaN of or to 64 bits becomes the top bit, others 0 */
     (void)B_, (void)C_;
     Type to = (Type)ins->type;
     double top = type_signed(to) ? ldexp(1, (int)bits_of(to) - 1) : ldexp(1, (int)bits_of(to));
@@ -110,7 +110,7 @@ KERNEL(float_to_int) { /* always saturates; NaN becomes 0 */
         double v = integral(read_float(A_, l, ins), ins->rnd);
         u64 r;
         if (v != v)
-            r = 0;
+            r = ins->type2 == T_F64 || bits_of(to) == 64 ? 1ull << (bits_of(to) - 1) : 0;
         else if (v >= top)
             r = highest(to);
         else if (v < (double)lowest(to))
@@ -300,6 +300,10 @@ static void check_rounding(Parser *p, Stmt *s, Type to, Type from, int rounding)
 
 static void decode_cvt(Parser *p, Stmt *s) {
     Ins proto = {0};
+    if (mod(s, "pack")) { /* a row of the tables */
+        decode_alu(p, s);
+        return;
+    }
     int rounding = mod_rounding(s);
     proto.rnd = (u8)rounding;
     proto.ftz = mod(s, "ftz");

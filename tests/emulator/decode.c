@@ -137,6 +137,8 @@ static Opnd special_register(Parser *p, Stmt *s, const char *name, Type type) {
                  {"%reserved_smem_offset_cap", SR_ZERO, 4},
                  {"%reserved_smem_offset_0", SR_ZERO, 4},
                  {"%reserved_smem_offset_1", SR_ZERO, 4},
+                 {"%envreg1", SR_ENVREG1, 4},
+                 {"%envreg2", SR_ENVREG2, 4},
                  {"%dynamic_smem_size", SR_DYNAMIC_SMEM, 4},
                  {"%total_smem_size", SR_TOTAL_SMEM, 4},
                  {"%clock", SR_CLOCK, 4},

@@ -114,6 +114,17 @@ static int run_set(const Queued *q) {
     return OK;
 }
 
+/* cooperative_groups finds it in %envreg1 and 2: its size, then the word that blocks count in. One for all launches. */
+static u64 grid_workspace(void) {
+    enum { BYTES = 256 };
+    static u64 at;
+    if (!at && (at = mem_alloc(BYTES, BYTES))) {
+        memset(mem_bytes(at), 0, BYTES);
+        memset(mem_state(at), ST_MAPPED | ST_INIT, BYTES);
+    }
+    return at;
+}
+
 static int run_kernel(const Queued *q) {
     static u32 launches;
     Launch *l = calloc(1, sizeof *l);
@@ -132,6 +143,7 @@ static int run_kernel(const Queued *q) {
     l->dynamic = q->dynamic;
     l->params = q->params;
     l->cooperative = q->cooperative;
+    l->workspace = q->cooperative ? grid_workspace() : 0;
     l->id = ++launches;
     int r = launch_run(l);
     if (settings.trace)

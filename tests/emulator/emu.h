@@ -233,6 +233,8 @@ enum Sreg {
     SR_TOTAL_SMEM,
     SR_WARPSIZE,
     SR_ZERO,
+    SR_ENVREG1, /* with the next: where the blocks of a cooperative launch meet */
+    SR_ENVREG2,
     SR_GRIDID64, /* eight bytes a lane: two slots */
     SR_GRIDID64_HIGH,
     SR_CLOCK,

@@ -88,6 +88,36 @@ static void decode_ldmatrix(Parser *p, Stmt *s) {
         set_sources(p, i, all, 1), set_dests(p, i, all + 1, n);
 }
 
+/* ---- movmatrix ---- */
+static void act_movmatrix(Warp *w, const Ins *i, u32 mask) {
+    if (mask != FULL)
+        fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "movmatrix by a warp of which lanes have exited");
+    u32 from[LANES], poison = src_poison(w, i->s);
+    memcpy(from, src(w, i->s), sizeof from);
+    for (u32 l = 0; l < LANES; l++) {
+        u32 row = l / 4, v = 0, bad = 0;
+        for (u32 e = 0; e < 2; e++) { /* element (row, column) is what was at (column, row) */
+            u32 column = 2 * (l % 4) + e, lane = 4 * column + row / 2;
+            v |= (from[lane] >> 16 * (row % 2) & 0xffff) << 16 * e;
+            bad |= poison >> lane & 1;
+        }
+        set_lane(w, i->d, (int)l, v, bad);
+    }
+}
+
+static void decode_movmatrix(Parser *p, Stmt *s) {
+    if (!mod(s, "sync") || !mod(s, "aligned") || !mod(s, "m8n8") || !mod(s, "trans") || !mod(s, "b16"))
+        ptx_fail(p, s->line, "movmatrix.sync.aligned.m8n8.trans.b16 is meant");
+    operands_are(p, s, 2, 2);
+    Opnd d = dest(p, s, &s->operands[0], T_B32, false), a = source(p, s, &s->operands[1], T_B32);
+    Ins *i = new_ins(p, s);
+    i->exec = exec_sync;
+    i->act = act_movmatrix;
+    i->aligned = true;
+    set_dests(p, i, &d, 1);
+    set_sources(p, i, &a, 1);
+}
+
 /* ---- mma ---- */
 typedef struct Shape {
     const char *name;
@@ -145,9 +175,10 @@ static i32 int_element(u64 v, u32 e, Type t) {
     }
 }
 
-/* The registers o of A or B (is_a), element by element; inlined, so that the types are constants where it matters. */
-static inline __attribute__((always_inline)) u32 gather(Warp *w, const Opnd *o, u32 n, Type t, bool is_a, bool tall,
-                                                        Tiles *x) {
+/* The registers o of A or B (is_a), element by element; inlined, so that the types are constants where it
+ * matters. */
+static inline __attribute__((always_inline)) u32 gather(Warp *w, const Opnd *o, u32 n, Type t, bool is_a,
+                                                        bool tall, Tiles *x) {
     u32 E = elements(t), bad = 0;
     for (u32 r = 0; r < n; r++) {
         u32 poison = src_poison(w, &o[r]), base = 4 * E * (tall ? r / 2 : r), below = tall ? 8 * (r % 2) : 0;
@@ -342,5 +373,8 @@ static void decode_mma(Parser *p, Stmt *s) {
     set_sources(p, i, a, na + nb + nc);
 }
 
-const Special decoders_matrix[] = {
-    {"ldmatrix", decode_ldmatrix}, {"stmatrix", decode_ldmatrix}, {"mma", decode_mma}, {0}};
+const Special decoders_matrix[] = {{"ldmatrix", decode_ldmatrix},
+                                   {"stmatrix", decode_ldmatrix},
+                                   {"movmatrix", decode_movmatrix},
+                                   {"mma", decode_mma},
+                                   {0}};

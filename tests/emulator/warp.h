@@ -106,6 +106,7 @@ struct Launch {
     u64 rng;
     u64 executed;
     bool cooperative;
+    u64 workspace; /* of a cooperative launch: memory by which cooperative_groups makes its blocks meet */
     Block *slots;
     u32 nslots;
 };

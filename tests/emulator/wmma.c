@@ -11,11 +11,15 @@ typedef struct Shape {
     const char *name;
     u8 m, n, k;
 } Shape;
-static const Shape shapes[] = {
-    {"m16n16k16", 16, 16, 16}, {"m32n8k16", 32, 8, 16}, {"m8n32k16", 8, 32, 16}, {"m16n16k8", 16, 16, 8}};
+static const Shape shapes[] = {{"m16n16k16", 16, 16, 16},
+                               {"m32n8k16", 32, 8, 16},
+                               {"m8n32k16", 8, 32, 16},
+                               {"m16n16k8", 16, 16, 8},
+                               {"m8n8k4", 8, 8, 4}};
 enum { MOST = 32 * 32 };
 typedef union Value {
     float f;
+    double d;
     i32 i;
 } Value;
 
@@ -23,7 +27,7 @@ static u32 element_bytes(Type t) {
     return t == T_TF32 ? 4 : type_size(t);
 }
 static u32 per_register(Type t) {
-    return 4 / element_bytes(t);
+    return t == T_F64 ? 1 : 4 / element_bytes(t);
 }
 
 /* Rows and columns of matrix a, b, c or d. */
@@ -54,16 +58,17 @@ static void act_move(Warp *w, const Ins *i, u32 mask) {
         suspect(w, i, 0, "the address depends on a value that was never written");
     for (u32 r = 0; r < n; r++)
         for (u32 l = 0; l < LANES; l++) {
-            u32 v = 0, stride = (u32)src_lane(w, &i->s[1], (int)l);
+            u64 v = 0, bits;
+            u32 stride = (u32)src_lane(w, &i->s[1], (int)l);
             bool bad = false;
             for (u32 e = 0; e < per; e++) {
-                u32 k = (per * (LANES * r + l) + e) % (rows * columns), bits;
+                u32 k = (per * (LANES * r + l) + e) % (rows * columns);
                 u64 a = src_lane(w, &i->s[0], (int)l) + (u64)i->imm +
                         place_of(i, k / columns, k % columns, stride, size);
                 u8 *state,
                     *p = touch(w, i, (int)l, (Space)i->space, a, size, store ? WRITE : READ, false, &state);
                 if (store) {
-                    bits = (u32)src_lane(w, &i->s[2 + r], (int)l) >> 8 * size * e % 32;
+                    bits = src_lane(w, &i->s[2 + r], (int)l) >> 8 * size * e % 32;
                     if (src_poison(w, &i->s[2 + r]) >> l & 1)
                         suspect(w, i, (int)l, "a fragment with values that were never written is stored");
                     memcpy(p, &bits, size);
@@ -79,8 +84,11 @@ static void act_move(Warp *w, const Ins *i, u32 mask) {
         }
 }
 
-static Value element(u32 v, u32 e, Type t) {
+static Value element(u64 register_bits, u32 e, Type t) {
+    u32 v = (u32)register_bits;
     switch (t) {
+    case T_F64:
+        return (Value){.d = bits_to_double(register_bits)};
     case T_F16:
         return (Value){.f = (float)f16_to_double(v >> 16 * e)};
     case T_BF16:
@@ -105,7 +113,7 @@ static bool gather(Warp *w, const Opnd *o, u32 n, Type t, u32 total, Value *to) 
         bad |= src_poison(w, &o[r]);
         for (u32 l = 0; l < LANES; l++)
             for (u32 e = 0; e < per; e++)
-                to[(per * (LANES * r + l) + e) % total] = element((u32)src_lane(w, &o[r], (int)l), e, t);
+                to[(per * (LANES * r + l) + e) % total] = element(src_lane(w, &o[r], (int)l), e, t);
     }
     return bad;
 }
@@ -120,23 +128,31 @@ static void act_mma(Warp *w, const Ins *i, u32 mask) {
     bool bad = gather(w, i->s, na, ta, m * k, a) | gather(w, i->s + na, nb, ta, k * n, b) |
                gather(w, i->s + na + nb, i->ns - na - nb, tc, m * n, c);
     for (u32 r = 0; r < m; r++)
-        for (u32 q = 0; q < k; q++)
-            for (u32 j = 0; j < n; j++) {
+        for (u32 j = 0; j < n; j++) {
+            Value *sum = &c[r * n + j];
+            i64 whole = sum->i;
+            for (u32 q = 0; q < k; q++) {
+                const Value *x = &a[r * k + q], *y = &b[q * n + j];
                 if (td == T_S32)
-                    c[r * n + j].i = (i32)((u32)c[r * n + j].i + (u32)(a[r * k + q].i * b[q * n + j].i));
+                    whole += x->i * y->i;
+                else if (td == T_F64)
+                    sum->d = fma(x->d, y->d, sum->d);
                 else
-                    c[r * n + j].f = fmaf(a[r * k + q].f, b[q * n + j].f, c[r * n + j].f);
+                    sum->f = fmaf(x->f, y->f, sum->f);
             }
+            if (i->sat) whole = whole > INT32_MAX ? INT32_MAX : whole < INT32_MIN ? INT32_MIN : whole;
+            if (td == T_S32) sum->i = (i32)(u32)(u64)whole;
+        }
     u32 per = per_register(td);
     for (u32 r = 0; r < i->nd; r++)
         for (u32 l = 0; l < LANES; l++) {
-            u32 v = 0;
+            u64 v = 0;
             for (u32 e = 0; e < per; e++) {
                 Value x = c[per * (LANES * r + l) + e];
-                v |= (td == T_S32   ? (u32)x.i
-                      : td == T_F32 ? float_to_bits(canon(x.f))
-                                    : double_to_f16(x.f))
-                     << (16 * e & 31);
+                v |= td == T_F64   ? double_to_bits(x.d)
+                     : td == T_S32 ? (u32)x.i
+                     : td == T_F32 ? float_to_bits(canon(x.f))
+                                   : (u64)double_to_f16(x.f) << 16 * e;
             }
             set_lane(w, &i->d[r], (int)l, v, bad);
         }
@@ -149,14 +165,16 @@ static int shape_of(Parser *p, Stmt *s) {
     ptx_fail(p, s->line, "this shape of wmma is not supported");
 }
 static bool input_known(Type t, int shape) {
-    return shape == 3 ? t == T_TF32 : t == T_F16 || t == T_BF16 || t == T_S8 || t == T_U8;
+    return shape == 4   ? t == T_F64
+           : shape == 3 ? t == T_TF32
+                        : t == T_F16 || t == T_BF16 || t == T_S8 || t == T_U8;
 }
 
 static u32 fragment(Parser *p, Stmt *s, const Operand *o, Opnd *to, u32 want, Type t, bool write) {
     Operand *items;
     u32 n = vector_of(p, s, o, &items);
     if (n != want) ptx_fail(p, s->line, "a fragment of %u registers where wmma takes %u", n, want);
-    Type reg = t == T_F32 || t == T_S32 ? t : T_B32;
+    Type reg = t == T_F32 || t == T_F64 || t == T_S32 ? t : T_B32;
     for (u32 k = 0; k < n; k++)
         to[k] = write ? dest(p, s, &items[k], reg, false) : source(p, s, &items[k], reg);
     return n;
@@ -168,7 +186,9 @@ static void decode_move(Parser *p, Stmt *s, char which) {
     Space space = mod_space(s, S_GENERIC);
     Type t = mod_type(p, s);
     bool accumulator = which >= 'c';
-    if (row == col || (accumulator ? t != T_F32 && t != T_F16 && t != T_S32 : !input_known(t, shape)))
+    if (row == col ||
+        (accumulator ? (t == T_F64) != (shape == 4) || (t != T_F64 && t != T_F32 && t != T_F16 && t != T_S32)
+                     : !input_known(t, shape)))
         ptx_fail(p, s->line, "this form of wmma is not supported");
     operands_are(p, s, 2, 3);
     u32 rows, columns, n = registers(&shapes[shape], which, t);
@@ -204,9 +224,11 @@ static void decode_mma(Parser *p, Stmt *s) {
         tc = t[1], ta = T_F16; /* .f16 is not named */
     else if (t[1] != t[2])
         ptx_fail(p, s->line, "wmma of two types");
-    bool integer = ta == T_S8 || ta == T_U8;
-    if (!input_known(ta, shape) || (integer ? td != T_S32 || tc != T_S32 : td != T_F32 && td != T_F16) ||
-        (!integer && tc != T_F32 && tc != T_F16))
+    bool integer = ta == T_S8 || ta == T_U8, exact = integer || ta == T_F64, sat = mod(s, "satfinite");
+    Type sum = integer ? T_S32 : T_F64; /* where there is but one */
+    if (ta == T_F64) mod(s, "rn");
+    if (!input_known(ta, shape) || (sat && !integer) ||
+        (exact ? td != sum || tc != sum : (td != T_F32 && td != T_F16) || (tc != T_F32 && tc != T_F16)))
         ptx_fail(p, s->line, "wmma.mma of these types is not supported");
     operands_are(p, s, 4, 4);
     Opnd d[8], all[32];
@@ -220,6 +242,7 @@ static void decode_mma(Parser *p, Stmt *s) {
     i->act = act_mma;
     i->aligned = true;
     i->op = (u8)shape;
+    i->sat = sat;
     i->type = (u8)ta, i->space = (u8)tc, i->space2 = (u8)td;
     set_dests(p, i, d, nd);
     set_sources(p, i, all, n);
