@@ -316,7 +316,23 @@ START_TEST(work_is_late) { /* a copy reads host memory when something synchronis
     v = 4;
     CHECK(cuMemcpyDtoH_v2(&got, a, 4));
     ck_assert_uint_eq(got, 3);
+    CHECK(cuStreamDestroy_v2(s));
+    CHECK(cuEventSynchronize(e)); /* an event outlives its stream */
     CHECK(cuEventDestroy_v2(e));
+}
+END_TEST
+
+START_TEST(managed_memory) { /* one address for host and device */
+    device();
+    CUdeviceptr a, b;
+    CHECK(cuMemAllocManaged(&a, 256, 1));
+    CHECK(cuMemAllocManaged(&b, 256, 1));
+    uint32_t *to = (uint32_t *)(uintptr_t)a, *from = (uint32_t *)(uintptr_t)b;
+    for (uint32_t k = 0; k < 64; k++) from[k] = k;
+    CHECK(launch(module(copy_kernel), "copy", 1, 64, a, b));
+    for (uint32_t k = 0; k < 64; k++) ck_assert_uint_eq(to[k], k + 1);
+    CHECK(cuMemFree_v2(a));
+    ck_assert_int_eq(cuMemFree_v2(a), 1);
 }
 END_TEST
 
@@ -384,6 +400,7 @@ int main(void) {
     tcase_add_loop_test(t, reports, 0, (int)(sizeof stricts / sizeof *stricts));
     tcase_add_test(t, use_after_free);
     tcase_add_test(t, work_is_late);
+    tcase_add_test(t, managed_memory);
     tcase_add_test(t, graphs);
     tcase_add_test(t, limits);
     return run_suite(suite);

@@ -9,10 +9,12 @@ typedef uint64_t CUdeviceptr;
 typedef void *Handle;
 int cuInit(unsigned), cuDevicePrimaryCtxRetain(Handle *, int), cuCtxSetCurrent(Handle),
     cuCtxSynchronize(void);
-int cuMemAlloc_v2(CUdeviceptr *, size_t), cuMemFree_v2(CUdeviceptr);
+int cuMemAlloc_v2(CUdeviceptr *, size_t), cuMemAllocManaged(CUdeviceptr *, size_t, unsigned),
+    cuMemFree_v2(CUdeviceptr), cuStreamDestroy_v2(Handle);
 int cuMemcpyHtoD_v2(CUdeviceptr, const void *, size_t), cuMemcpyDtoH_v2(void *, CUdeviceptr, size_t);
 int cuMemcpyHtoDAsync_v2(CUdeviceptr, const void *, size_t, Handle),
-    cuMemsetD32Async(CUdeviceptr, unsigned, size_t, Handle), cuMemsetD8_v2(CUdeviceptr, unsigned char, size_t);
+    cuMemsetD32Async(CUdeviceptr, unsigned, size_t, Handle),
+    cuMemsetD8_v2(CUdeviceptr, unsigned char, size_t);
 int cuModuleLoadDataEx(Handle *, const void *, unsigned, int *, void **),
     cuModuleGetFunction(Handle *, Handle, const char *);
 int cuModuleGetGlobal_v2(CUdeviceptr *, size_t *, Handle, const char *), cuModuleUnload(Handle);

@@ -110,7 +110,7 @@ int finish(Stream *s, u64 seq);   /* runs what the stream holds up to seq, and w
 int finish_all(void);
 int synchronous(Queued q); /* on the NULL stream, done when it returns */
 int run_queued(const Queued *q);
-bool pending(const Stream *s, u64 seq);
+bool pending(Stream *s, u64 seq);
 extern u64 last_seq;
 void streams_reset(void);
 #endif

@@ -28,7 +28,10 @@ API cuMemFree_v2(CUdeviceptr p) {
     int r = ready();
     if (r || !p) return r;
     if ((r = finish_all())) return r;
-    return mem_free(p) ? OK : INVALID_VALUE;
+    if (mem_free(p)) return OK;
+    if (!host_unregister((void *)(uintptr_t)p)) return INVALID_VALUE; /* managed */
+    free((void *)(uintptr_t)p);
+    return OK;
 }
 API cuMemAllocAsync(CUdeviceptr *out, size_t bytes, void *stream) {
     return stream_of(stream) ? cuMemAlloc_v2(out, bytes) : INVALID_HANDLE;
@@ -59,6 +62,22 @@ API cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
 }
 API cuMemAllocHost_v2(void **out, size_t bytes) {
     return cuMemHostAlloc(out, bytes, 0);
+}
+/* Managed memory is host memory that kernels use under the same address. */
+API cuMemAllocManaged(CUdeviceptr *out, size_t bytes, unsigned flags) {
+    void *p;
+    if (!out || (flags != 1 && flags != 2)) return INVALID_VALUE;
+    int r = cuMemHostAlloc(&p, bytes, 0);
+    if (!r) *out = (uintptr_t)p;
+    return r;
+}
+API cuMemAdvise(CUdeviceptr p, size_t bytes, int advice, CUdevice d) {
+    (void)d;
+    return advice < 1 || advice > 6 || !host_bytes(p, bytes) ? INVALID_VALUE : ready();
+}
+API cuMemPrefetchAsync(CUdeviceptr p, size_t bytes, CUdevice d, void *stream) {
+    (void)d;
+    return !host_bytes(p, bytes) || !stream_of(stream) ? INVALID_VALUE : ready();
 }
 API cuMemFreeHost(void *p) {
     int r = ready();

@@ -217,6 +217,12 @@ API cuFuncSetAttribute(Func *handle, int attribute, int value) {
 API cuFuncSetCacheConfig(const Func *f, int config) {
     return func_of(f) && config >= 0 && config < 4 ? ready() : INVALID_HANDLE;
 }
+API cuFuncGetName(const char **out, const Func *handle) {
+    const Func *f = func_of(handle);
+    if (!out || !f) return INVALID_VALUE;
+    *out = f->name;
+    return ready();
+}
 API cuFuncGetModule(Loaded **out, const Func *f) {
     if (!out || !func_of(f)) return INVALID_HANDLE;
     for (*out = modules; (*out)->m != f->module;) *out = (*out)->next;
@@ -257,6 +263,12 @@ API cuOccupancyMaxPotentialBlockSize(int *grid, int *block, const Func *f, size_
         if (n * size > best) best = n * size, *block = size, *grid = n * 108;
     }
     return OK;
+}
+
+API cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *block, const Func *f, size_t (*dynamic)(int),
+                                              size_t fixed, int limit, unsigned flags) {
+    return flags > 1 ? INVALID_VALUE
+                     : cuOccupancyMaxPotentialBlockSize(grid, block, f, dynamic, fixed, limit);
 }
 
 /* ---- launches ---- */

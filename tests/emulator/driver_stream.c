@@ -57,8 +57,11 @@ int enqueue(Stream *s, Queued q) {
     return settings.defer ? OK : finish(s, n->seq);
 }
 
-bool pending(const Stream *s, u64 seq) {
-    return s->head && s->head->seq <= seq;
+static bool destroyed(Stream *s) { /* an event or a wait may outlive the stream; what it held is done then */
+    return s != &null_stream && stream_of(s) != s;
+}
+bool pending(Stream *s, u64 seq) {
+    return !destroyed(s) && s->head && s->head->seq <= seq;
 }
 
 static double now(void) {
@@ -114,7 +117,8 @@ static int run_set(const Queued *q) {
     return OK;
 }
 
-/* cooperative_groups finds it in %envreg1 and 2: its size, then the word that blocks count in. One for all launches. */
+/* cooperative_groups finds it in %envreg1 and 2: its size, then the word that blocks count in. One for all
+ * launches. */
 static u64 grid_workspace(void) {
     enum { BYTES = 256 };
     static u64 at;
@@ -180,6 +184,7 @@ int run_queued(const Queued *q) {
 }
 
 int finish(Stream *s, u64 seq) {
+    if (destroyed(s)) return sticky;
     while (!sticky && s->head && s->head->seq <= seq) {
         Queued *q = s->head;
         if (s == &null_stream) {
@@ -284,6 +289,16 @@ API cuStreamQuery(void *handle) {
     r = finish(s, last_seq);
     return r ? r : busy ? NOT_READY : OK;
 }
+API cuStreamGetPriority(void *handle, int *priority) {
+    if (!stream_of(handle) || !priority) return INVALID_VALUE;
+    *priority = 0;
+    return ready();
+}
+API cuStreamGetCtx(void *handle, Context **out) {
+    if (!stream_of(handle) || !out) return INVALID_VALUE;
+    *out = current_context();
+    return ready();
+}
 API cuStreamGetFlags(void *handle, unsigned *flags) {
     Stream *s = stream_of(handle);
     if (!s || !flags) return INVALID_VALUE;
@@ -346,6 +361,9 @@ API cuEventRecord(Event *e, void *handle) {
     e->seq = last_seq;
     e->recorded = true;
     return r;
+}
+API cuEventRecordWithFlags(Event *e, void *handle, unsigned flags) {
+    return flags > 1 ? INVALID_VALUE : cuEventRecord(e, handle);
 }
 API cuEventSynchronize(Event *e) {
     int r = ready();
