@@ -126,6 +126,17 @@ static const tbc_table *step_of(const tbc_module_t *m) {
     return NULL;
 }
 
+static double table_flops(const tbc_module_t *m, const tbc_table *t) {
+    double flops = 0;
+    for (uint32_t l = 0; l < t->count; l++) flops += (double)m->launches[t->first + l].flops;
+    return flops;
+}
+
+/* Of the warps that a multiprocessor has room for. */
+static double occupancy(const Gpu *gpu, const tbc_gpu_kernel *k, const tbc_gpu_usage *u) {
+    return (double)(blocks_at_a_time(gpu, k, u) * ((k->threads + 31) / 32)) / gpu->warps;
+}
+
 static void print_kernels(const tbc_module_t *m, const bool *asynchronous, FILE *out) {
     const tbc_table *step = step_of(m);
     fprintf(out, "\nKernels on a GPU: registers, shared memory, spills; share of the warps that fit; time in "
@@ -137,9 +148,9 @@ static void print_kernels(const tbc_module_t *m, const bool *asynchronous, FILE 
             const tbc_gpu_image *image = image_for(m, &gpus[i]);
             if (!image) continue;
             const tbc_gpu_usage *u = &image->usage[k];
-            uint32_t warps = blocks_at_a_time(&gpus[i], kernel, u) * ((kernel->threads + 31) / 32);
             fprintf(out, "  | %s %3u r %6u B %u sp %3.0f %%", gpus[i].name, u->registers,
-                    u->shared_bytes + kernel->shared_bytes, u->spill_bytes, 100.0 * warps / gpus[i].warps);
+                    u->shared_bytes + kernel->shared_bytes, u->spill_bytes,
+                    100 * occupancy(&gpus[i], kernel, u));
             double seconds = step ? table_time(m, asynchronous, &gpus[i], step, k) : 0;
             if (seconds > 0)
                 fprintf(out, " %9.3f ms", 1e3 * seconds);
@@ -156,8 +167,8 @@ static void print_times(const tbc_module_t *m, const bool *asynchronous, FILE *o
         if (!image_for(m, &gpus[i])) continue;
         for (uint32_t t = 0; t < m->ntables; t++) {
             const tbc_table *table = &m->tables[t];
-            double flops = 0, seconds = table_time(m, asynchronous, &gpus[i], table, UINT32_MAX);
-            for (uint32_t l = 0; l < table->count; l++) flops += (double)m->launches[table->first + l].flops;
+            double flops = table_flops(m, table),
+                   seconds = table_time(m, asynchronous, &gpus[i], table, UINT32_MAX);
             fprintf(out, "  %s %-10s %10.3f ms", gpus[i].name, table->name, 1e3 * seconds);
             if (table == step_of(m) && seconds > 0)
                 fprintf(out, ", %.1f TFLOP/s, %.1f %% of the bf16 peak", flops / seconds / 1e12,
@@ -180,5 +191,57 @@ void inspect_gpu(const tbc_module_t *m, FILE *out) {
     if (!asynchronous) return;
     print_kernels(m, asynchronous, out);
     print_times(m, asynchronous, out);
+    free(asynchronous);
+}
+
+/* ---- JSON */
+
+static void add_kernel(const tbc_module_t *m, const bool *asynchronous, const Gpu *gpu, uint32_t k, Buf *b) {
+    const tbc_gpu_kernel *kernel = &m->gpu->kernels[k];
+    const tbc_gpu_usage *u = &image_for(m, gpu)->usage[k];
+    const tbc_table *step = step_of(m);
+    buf_printf(b, "%s{\"name\":", k ? "," : "");
+    buf_quote(b, m->kernels[k].name);
+    buf_printf(b, ",\"threads\":%u,\"registers\":%u,\"spill_bytes\":%u,\"shared_bytes\":%u,", kernel->threads,
+               u->registers, u->spill_bytes, u->shared_bytes + kernel->shared_bytes);
+    buf_printf(b, "\"occupancy\":%.4f,\"seconds\":%.9f}", occupancy(gpu, kernel, u),
+               step ? table_time(m, asynchronous, gpu, step, k) : 0);
+}
+
+static void add_times(const tbc_module_t *m, const bool *asynchronous, const Gpu *gpu, uint32_t t, Buf *b) {
+    const tbc_table *table = &m->tables[t];
+    double flops = table_flops(m, table), seconds = table_time(m, asynchronous, gpu, table, UINT32_MAX);
+    buf_printf(b, "%s{\"name\":", t ? "," : "");
+    buf_quote(b, table->name);
+    buf_printf(b, ",\"seconds\":%.9f,\"flops\":%.0f", seconds, flops);
+    if (table == step_of(m) && seconds > 0)
+        buf_printf(b, ",\"mfu\":%.6f", flops / seconds / gpu->peak[TBC_MATH_BF16]);
+    buf_printf(b, "}");
+}
+
+static void add_model(const tbc_module_t *m, const bool *asynchronous, const Gpu *gpu, Buf *b) {
+    buf_printf(b, "{\"name\":\"%s\",\"sm\":%u,\"peak_flops\":%.0f,\"bytes_per_s\":%.0f,\"kernels\":[",
+               gpu->name, gpu->sm, gpu->peak[TBC_MATH_BF16], gpu->bandwidth);
+    for (uint32_t k = 0; k < m->nkernels; k++) add_kernel(m, asynchronous, gpu, k, b);
+    buf_printf(b, "],\"tables\":[");
+    for (uint32_t t = 0; t < m->ntables; t++) add_times(m, asynchronous, gpu, t, b);
+    buf_printf(b, "]}");
+}
+
+void inspect_gpu_json(const tbc_module_t *m, Buf *b) {
+    bool *asynchronous = asynchronous_kernels(m);
+    const char *between = "";
+    buf_printf(b, "{\"sm\":%u,\"ptx_bytes\":%zu,\"images\":[", m->gpu->sm, strlen(m->gpu->ptx));
+    for (uint32_t i = 0; i < m->gpu->nimages; i++)
+        buf_printf(b, "%s{\"sm\":%u,\"bytes\":%llu}", i ? "," : "", m->gpu->images[i].sm,
+                   (unsigned long long)m->gpu->images[i].bytes);
+    buf_printf(b, "],\"models\":[");
+    for (int i = 0; asynchronous && i < GPUS; i++) {
+        if (!image_for(m, &gpus[i])) continue;
+        buf_printf(b, "%s", between);
+        add_model(m, asynchronous, &gpus[i], b);
+        between = ",";
+    }
+    buf_printf(b, "]}");
     free(asynchronous);
 }

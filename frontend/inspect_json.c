@@ -1,5 +1,7 @@
-/* `tbc inspect --json`: {"abi", "meta": {..}, "tensors": [..], "tables": [{"launches": [..]}], ..}. */
+/* `tbc inspect --json`: {"abi", "meta": {..}, "tensors": [..], "tables": [{"launches": [..]}], ..}, and of a
+ * module for a GPU "gpu", whose keys inspect_gpu.h lists. */
 #include "inspect_json.h"
+#include "inspect_gpu.h"
 #include <string.h>
 
 const char *const inspect_kind[INSPECT_KINDS] = {"param", "state", "input", "output",
@@ -71,7 +73,12 @@ void inspect_json(const tbc_module_t *m, FILE *out) {
         }
         buf_printf(&b, "]}");
     }
-    buf_printf(&b, "]}\n");
+    buf_printf(&b, "]");
+    if (m->gpu) {
+        buf_printf(&b, ",\"gpu\":");
+        inspect_gpu_json(m, &b);
+    }
+    buf_printf(&b, "}\n");
     fwrite(b.at, 1, b.n, out);
     buf_free(&b);
 }

@@ -42,6 +42,7 @@ typedef struct DeviceKind {
     void (*download)(const Device *, uint64_t offset, uint64_t bytes);
     void (*zero)(Device *, uint64_t offset, uint64_t bytes);
     double (*sum_squares)(Device *, const tbc_tensor *const *, size_t n);
+    Roofline (*roofline)(const Device *); /* NULL: it is to be measured */
 } DeviceKind;
 
 extern const DeviceKind device_cpu, device_cuda;

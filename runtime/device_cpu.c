@@ -181,4 +181,5 @@ static double cpu_sum_squares(Device *d, const tbc_tensor *const *tensors, size_
 }
 
 const DeviceKind device_cpu = {cpu_open,     cpu_close,    cpu_ok,   cpu_ok,         cpu_run,
-                               cpu_transfer, cpu_transfer, cpu_zero, cpu_sum_squares};
+                               cpu_transfer, cpu_transfer, cpu_zero, cpu_sum_squares,
+                               NULL};

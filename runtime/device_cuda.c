@@ -8,6 +8,7 @@
  * graphs: each launch is timed by events and waited for, which also tells which one fails. */
 #include "cuda_driver.h"
 #include "cuda_norm.h"
+#include "cuda_roofline.h"
 #include "device.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -358,5 +359,11 @@ static double cuda_sum_squares(Device *d, const tbc_tensor *const *tensors, size
     return sum;
 }
 
+static Roofline known_roofline(const Device *d) {
+    const Cuda *c = d->self;
+    return cuda_roofline(&c->cu, c->device, c->sm);
+}
+
 const DeviceKind device_cuda = {cuda_open,   cuda_close,    cuda_ok,   cuda_finish,     cuda_run,
-                                cuda_upload, cuda_download, cuda_zero, cuda_sum_squares};
+                                cuda_upload, cuda_download, cuda_zero, cuda_sum_squares,
+                                known_roofline};

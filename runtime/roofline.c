@@ -1,5 +1,5 @@
-/* The roofline of the machine: arithmetic at full speed and memory read from end to end, the best of some
- * runs. */
+/* The roofline of a CPU: arithmetic at full speed and memory read from end to end, the best of some runs. That
+ * of a GPU is known. */
 #include "roofline.h"
 
 enum { RUNS = 20 };
@@ -15,8 +15,9 @@ static double best_seconds(Device *d, const tbc_table *one) {
     return best;
 }
 
-Roofline roofline_measure(Device *d) {
+Roofline roofline_of(Device *d) {
     Roofline r = {0};
+    if (d->kind->roofline) return d->kind->roofline(d);
     const tbc_module_t *m = d->module->desc;
     const tbc_table *table = module_table(d->module, "roofline");
     Profile *profile = d->profile;

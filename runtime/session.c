@@ -237,7 +237,7 @@ bool session_open(Session *s, const Options *o) {
     if (!device_open(&s->device, &s->module, o->device, o->threads > 0 ? (int)o->threads : 0)) return false;
     if (o->profile) {
         profile_open(&s->profile, &s->module);
-        s->profile.roofline = roofline_measure(&s->device);
+        s->profile.roofline = roofline_of(&s->device);
         s->device.profile = &s->profile;
     }
     list_tensors(s);

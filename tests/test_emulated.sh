@@ -69,6 +69,8 @@ for device in cpu cuda; do
     run $device --resume "$work/cpu" --tokenizer byte --generate abc --max-tokens 20 --temperature 0
     cp "$work/out" "$work/$device.text"
 done
+run cuda $data --steps 1 --profile
+grep -q '^roofline: f32 19491.8 GFLOP/s, i16 311869.4 GFLOP/s, bf16 311869.4 GFLOP/s, memory 1555.2 GB/s$' "$work/out" || fail "roofline of an A100"
 cmp -s "$work/random-cpu/model.safetensors" "$work/random-cuda/model.safetensors" || fail "random weights differ"
 cmp -s "$work/export-cpu/model.safetensors" "$work/export-cuda/model.safetensors" || fail "exports differ"
 cmp -s "$work/cpu.text" "$work/cuda.text" || fail "generated texts differ"

@@ -42,5 +42,9 @@ for precision in i16 bf16; do # i16 is f32 but for ternary products
     clean=$(grep -c '^  .* threads  | A100 .* 0 sp .* | H100 .* 0 sp .* | B200 .* 0 sp ' "$work/said")
     [ "$clean" -eq "$kernels" ] || fail "$precision: $clean of $kernels kernels without spills: $(grep ' [1-9][0-9]* sp ' "$work/said")"
 done
+"$tbc" inspect "$work/m.so" --json >"$work/json"
+for key in '"sm":80,"ptx_bytes":' '"name":"H100","sm":90,"peak_flops":989500000000000,' '"spill_bytes":0,"shared_bytes":' '"occupancy":0.' '"mfu":0.'; do
+    grep -qF "$key" "$work/json" || fail "inspect --json: no $key"
+done
 grep -q '^  H100 train *[0-9.]* ms, [0-9.]* TFLOP/s, [0-9.]* % of the bf16 peak$' "$work/said" || fail "inspect: no time of a step"
 exit $failed
