@@ -114,7 +114,7 @@ static bool has_case(int index, int count) {
 static void check_decode(void *so, int index, int count, const Target *t, const Problem *p, int64_t pos) {
     const AttnDecodeDesc decode = decode_case(index, count);
     const AttnDesc *d = &decode.at;
-    char name[32];
+    char name[48];
     TestArgs a = test_args(1 << 24);
     int64_t row = decode.queries * d->h * d->d, first = pos * d->h * d->d, key = d->g * d->d, all = d->s * d->h * d->d;
     float *q = test_arg(&a, (uint64_t)(4 * d->b * row)), *k = add_arg(&a, p, K, true), *v = add_arg(&a, p, V, true);
