@@ -22,8 +22,7 @@ typedef struct Narrow {
     Graph *to;
     bool f32_products;
     const bool *forward; /* of each node */
-    uint32_t
-        *maker; /* of each value: the node that narrows it (a region) or behind which that is done; NONE */
+    uint32_t *maker; /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
     Val *map;   /* of each value: itself in `to` */
     Val *half, *wide; /* its bf16, and that widened again; VAL_NONE: not yet */
 } Narrow;
@@ -60,8 +59,8 @@ static void find_waiting(const Narrow *s, bool *waits) {
         const Node *n = &g->nodes.at[i];
         if (s->forward[i] && n->nout && !(op_info[n->op].flags & (VIEW | SOURCE))) turn = i;
     }
-    for (uint32_t early = 0; early < 2;
-         early++) /* first all, then without those that are read early or in part */
+    /* First all that it reads, then without what is read early or in part. */
+    for (uint32_t early = 0; early < 2; early++)
         for (uint32_t i = 0; i < g->nodes.n; i++) {
             const Node *n = &g->nodes.at[i];
             for (uint32_t k = 0; !s->forward[i] && !(op_info[n->op].flags & VIEW) && k < n->nin; k++)
@@ -104,8 +103,7 @@ static Type bf16_of(const Type *t) {
     return half;
 }
 
-/* The region's body, in which args of bf16 operands are widened, and `narrowed` are yielded as bf16 as well.
- */
+/* The region's body, in which args of bf16 operands are widened, and `narrowed` are yielded as bf16, too. */
 static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const Vals *narrowed) {
     const Graph *from = region->body;
     Graph *body = graph_new("");
