@@ -136,9 +136,9 @@ static void average_path(const Chart *c, const Curve *curve) {
     fprintf(c->f, "<path class=\"curve %s\" d=\"", curve->style);
     for (size_t k = 0; k < places; k++) {
         size_t i = places > 1 ? k * (s->n - 1) / (places - 1) : 0;
-        size_t reach = half < i ? half : i; /* as far on both sides */
-        if (reach > s->n - 1 - i) reach = s->n - 1 - i;
-        double mean = (sum[i + reach + 1] - sum[i - reach]) / (double)(2 * reach + 1);
+        size_t before = half < i ? half : i; /* and no more after: a loss falls steeply at first */
+        size_t after = before < s->n - 1 - i ? before : s->n - 1 - i;
+        double mean = (sum[i + after + 1] - sum[i - before]) / (double)(before + after + 1);
         fprintf(c->f, "%c%.1f %.1f", k ? 'L' : 'M', place(&c->x, s->x[i]),
                 place(&c->y, c->map ? c->map(mean) : mean));
     }

@@ -29,6 +29,7 @@ well_formed() { awk -f "$here/well_formed.awk" "$1" || fail "$1 is not well-form
 cd "$dir" || exit 1
 "$tbc" graph qwen3.json -o m.svg || fail 'a spec'
 "$tbc" graph qwen3.json >stdout.svg && cmp -s m.svg stdout.svg || fail 'SVG goes to stdout'
+"$tbc" graph qwen3-tiny.json | cmp - "$TBC_SOURCE/models/qwen3-tiny.svg" || fail 'models/qwen3-tiny.svg is not what tbc draws now'
 well_formed m.svg
 has m.svg 'qwen3-0.6b' '596 M parameters' '× 28' 'self_attn.q_proj.weight' '2048×1024 ternary' '2×512×151936'
 count m.svg 'class="op">attention<' 1
