@@ -133,6 +133,7 @@ LLVMValueRef gen_add(Gen *, LLVMValueRef, LLVMValueRef), gen_sub(Gen *, LLVMValu
 LLVMValueRef gen_mul(Gen *, LLVMValueRef, int64_t), gen_div(Gen *, LLVMValueRef, int64_t);
 LLVMValueRef gen_mod(Gen *, LLVMValueRef, int64_t), gen_min(Gen *, LLVMValueRef, LLVMValueRef);
 LLVMValueRef gen_max(Gen *, LLVMValueRef, LLVMValueRef);
+LLVMValueRef gen_less(Gen *, LLVMValueRef, LLVMValueRef); /* signed, i1 */
 
 /* Memory. gen_at: address of element i (i64) of an array of `elem`. Loads and stores take the type's
  * natural element alignment (vectors may be unaligned). */

@@ -207,8 +207,12 @@ LLVMValueRef gen_mod(Gen *g, LLVMValueRef a, int64_t b) {
     return LLVMBuildURem(g->b, a, gen_i64(g, b), "");
 }
 
+LLVMValueRef gen_less(Gen *g, LLVMValueRef a, LLVMValueRef b) {
+    return LLVMBuildICmp(g->b, LLVMIntSLT, a, b, "");
+}
+
 LLVMValueRef gen_min(Gen *g, LLVMValueRef a, LLVMValueRef b) {
-    return LLVMBuildSelect(g->b, LLVMBuildICmp(g->b, LLVMIntSLT, a, b, ""), a, b, "");
+    return LLVMBuildSelect(g->b, gen_less(g, a, b), a, b, "");
 }
 
 LLVMValueRef gen_max(Gen *g, LLVMValueRef a, LLVMValueRef b) {

@@ -62,7 +62,7 @@ static void write_lse(Gen *g, const AttnDesc *d, const TilePlace *p, const Softm
                       LLVMValueRef q0) {
     for (int i = 0; i < 4; i++) {
         LLVMValueRef query = gen_add(g, q0, tile_at(g, p->ty, i));
-        LLVMValueRef exists = LLVMBuildICmp(g->b, LLVMIntSLT, query, gen_i64(g, d->s), "");
+        LLVMValueRef exists = gen_less(g, query, gen_i64(g, d->s));
         LLVMValueRef first = LLVMBuildICmp(g->b, LLVMIntEQ, p->tx, gen_i64(g, 0), "");
         If write = gen_if(g, LLVMBuildAnd(g->b, exists, first, ""));
         LLVMValueRef log = gen_log(g, gen_load(g, g->f32, soft->total[i]));

@@ -104,7 +104,7 @@ static void finish(Forward *f) {
     nv_attention_mma_write(g, f->d, &f->sums, factor, &f->out, f->q0);
     for (int half = 0; half < 2; half++) {
         LLVMValueRef query = gen_add(g, f->q0, nv_attention_row(g, 2 * half));
-        LLVMValueRef exists = LLVMBuildICmp(g->b, LLVMIntSLT, query, gen_i64(g, f->d->s), "");
+        LLVMValueRef exists = gen_less(g, query, gen_i64(g, f->d->s));
         LLVMValueRef leads = LLVMBuildICmp(g->b, LLVMIntEQ, lane, gen_i64(g, 0), "");
         If write = gen_if(g, LLVMBuildAnd(g->b, exists, leads, ""));
         LLVMValueRef max = gen_load(g, g->f32, f->max[half]);

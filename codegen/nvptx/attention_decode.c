@@ -93,7 +93,7 @@ static void add_keys(const DecodeHead *h, LLVMValueRef j0) {
     LLVMValueRef before = gen_load(g, g->f32, h->max), max = before, score[KEYS], at[KEYS], seen[KEYS];
     for (int u = 0; u < KEYS; u++) {
         LLVMValueRef j = gen_add(g, j0, gen_i64(g, u * h->warps)), dot = gen_f32(g, 0);
-        seen[u] = LLVMBuildICmp(g->b, LLVMIntSLT, j, h->seen, "");
+        seen[u] = gen_less(g, j, h->seen);
         at[u] = gen_min(g, j, gen_sub(g, h->seen, gen_i64(g, 1)));
         for (int i = 0; i < h->parts; i++)
             dot = gen_fma(g, h->q[i], load_part(h, cached(h, h->k, at[u]), i), dot);

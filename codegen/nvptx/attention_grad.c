@@ -163,7 +163,7 @@ static void generate(Gen *g, const char *name, const AttnDesc *d, bool rounded) 
     b.stages = nv_shared(g, 4 * tile_stages(64, 64), 16, "stages"); /* the larger of all products */
     b.shared = nv_shared(g, (int64_t)4 * ATTENTION_SIDE * ATTENTION_LD, 16, "weights");
     sums_begin(g, &b.scores, 4, 4);
-    If keys = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, g->tile, gen_i64(g, key_tiles(d)), ""));
+    If keys = gen_if(g, gen_less(g, g->tile, gen_i64(g, key_tiles(d))));
     key_block(&b, g->tile);
     gen_else(g, &keys);
     query_block(&b, gen_sub(g, g->tile, gen_i64(g, key_tiles(d))));

@@ -176,7 +176,7 @@ void nv_gen_attention_grad_bf16(Gen *g, const char *name, const AttnDesc *d) {
     nv_kernel(g, name, 9, MMA_THREADS);
     nv_noalias(g);
     Backward b = {.g = g, .d = d};
-    If keys = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, g->tile, gen_i64(g, key_tiles(d)), ""));
+    If keys = gen_if(g, gen_less(g, g->tile, gen_i64(g, key_tiles(d))));
     key_block(&b, g->tile);
     gen_else(g, &keys);
     query_block(&b, gen_sub(g, g->tile, gen_i64(g, key_tiles(d))));

@@ -100,14 +100,14 @@ void nv_attention_mma_write(Gen *g, const AttnDesc *d, const HeadSums *s, const 
     int n = d->d % 2 ? 1 : 2;
     for (int half = 0; half < 2; half++) {
         LLVMValueRef pos = gen_add(g, pos0, nv_attention_row(g, 2 * half));
-        If exists = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, pos, gen_i64(g, d->s), ""));
+        If exists = gen_if(g, gen_less(g, pos, gen_i64(g, d->s)));
         for (int i = 0; i < nv_attention_used(d) / 8 * 2; i += n) {
             LLVMValueRef x[2], col = nv_attention_col(g, i / 2, i % 2);
             for (int l = 0; l < n; l++) {
                 x[l] = gen_load(g, g->f32, s->at[i / 2][2 * half + i % 2 + l]);
                 if (factor) x[l] = LLVMBuildFMul(g->b, x[l], factor[half], "");
             }
-            If inside = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->d), ""));
+            If inside = gen_if(g, gen_less(g, col, gen_i64(g, d->d)));
             LLVMValueRef at = gen_add(g, gen_mul(g, pos, h->heads * d->d), col);
             tile_store(g, tile_vector(g, x, n), gen_at(g, g->f32, base, at), n);
             gen_if_end(g, &inside);

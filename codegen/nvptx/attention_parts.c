@@ -54,14 +54,14 @@ void nv_attention_write(Gen *g, const AttnDesc *d, const TilePlace *p, const Sum
     int n = d->d % 4 ? 1 : 4;
     for (int i = 0; i < s->tm; i++) {
         LLVMValueRef pos = gen_add(g, pos0, tile_at(g, p->ty, i));
-        If exists = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, pos, gen_i64(g, d->s), ""));
+        If exists = gen_if(g, gen_less(g, pos, gen_i64(g, d->s)));
         for (int j = 0; j < s->tn; j += n) {
             LLVMValueRef x[4], col = gen_add(g, col0, tile_at(g, p->tx, j));
             for (int l = 0; l < n; l++) {
                 x[l] = gen_load(g, g->f32, s->at[i][j + l]);
                 if (factor) x[l] = LLVMBuildFMul(g->b, x[l], factor[i], "");
             }
-            If inside = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->d), ""));
+            If inside = gen_if(g, gen_less(g, col, gen_i64(g, d->d)));
             tile_store(g, tile_vector(g, x, n),
                        gen_at(g, g->f32, base, gen_add(g, gen_mul(g, pos, h->heads * d->d), col)), n);
             gen_if_end(g, &inside);

@@ -44,7 +44,7 @@ void nv_gen_embed(Gen *g, const char *name, const EmbedDesc *d) {
     nv_noalias(g);
     LLVMValueRef tokens = gen_buffer(g, 0), table = gen_buffer(g, 1), out = gen_buffer(g, 2);
     LLVMValueRef thread = gen_add(g, gen_mul(g, g->tile, THREADS), nv_thread(g));
-    If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, thread, gen_i64(g, d->tokens * each), ""));
+    If there = gen_if(g, gen_less(g, thread, gen_i64(g, d->tokens * each)));
     LLVMValueRef t = gen_div(g, thread, each), i = gen_mod(g, thread, each);
     LLVMValueRef token = load_token(g, tokens, t), dst = row_of(g, out, t, d->n);
     if (d->group) {
@@ -134,7 +134,7 @@ void nv_gen_embed_grad(Gen *g, const char *name, const EmbedGradDesc *d) {
     LLVMValueRef own = gen_div(g, g->tile, blocks), token = load_token(g, gen_buffer(g, 0), own);
     LLVMValueRef vector = gen_add(g, gen_mul(g, gen_mod(g, g->tile, blocks), THREADS), nv_thread(g));
     LLVMValueRef col = gen_mul(g, vector, c.width);
-    LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->n), "");
+    LLVMValueRef inside = gen_less(g, col, gen_i64(g, d->n));
     LLVMValueRef row = row_of(g, gen_buffer(g, 2), token, d->n);
     c.first = col;
     If mine = gen_if(g, LLVMBuildNot(g->b, occurred_before(g, own, token), ""));

@@ -85,8 +85,8 @@ void nv_gemm_write(Gen *g, const GemmDesc *d, LLVMValueRef row, LLVMValueRef col
         for (int i = 0; i < n; i++) nv_gemm_write(g, d, row, gen_add(g, col, gen_i64(g, i)), sum + i, 1);
         return;
     }
-    LLVMValueRef in_rows = LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, d->m), "");
-    LLVMValueRef in_cols = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->n), "");
+    LLVMValueRef in_rows = gen_less(g, row, gen_i64(g, d->m));
+    LLVMValueRef in_cols = gen_less(g, col, gen_i64(g, d->n));
     If inside = gen_if(g, LLVMBuildAnd(g->b, in_rows, in_cols, ""));
     LLVMValueRef at = gen_at(g, g->f32, gen_buffer(g, 2), gen_add(g, gen_mul(g, row, d->n), col));
     LLVMValueRef v = tile_vector(g, sum, n);

@@ -24,7 +24,8 @@ typedef struct Epilogue {
 } Epilogue;
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
+    return (GemmDesc){
+        .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
 }
 
 /* The tensor cores take no B stored as bf16; the FMA units round the same. */
@@ -34,10 +35,6 @@ static bool on_tensor_cores(const GemmAdamwDesc *d) {
 
 static int64_t unit_of(const GemmAdamwDesc *d) {
     return d->group ? d->group : ANY_UNIT;
-}
-
-static LLVMValueRef below(Gen *g, LLVMValueRef x, LLVMValueRef end) {
-    return LLVMBuildICmp(g->b, LLVMIntSLT, x, end, "");
 }
 
 /* The gradient at a row and column of those in shared memory. */
@@ -51,7 +48,7 @@ static void put_gradient(Gen *g, void *context, LLVMValueRef row, LLVMValueRef c
     const Epilogue *e = context;
     row = gen_sub(g, gen_sub(g, row, e->tile->i0), e->first);
     LLVMValueRef not_before = LLVMBuildICmp(g->b, LLVMIntSGE, row, gen_i64(g, 0), "");
-    If here = gen_if(g, LLVMBuildAnd(g->b, not_before, below(g, row, gen_i64(g, e->rows)), ""));
+    If here = gen_if(g, LLVMBuildAnd(g->b, not_before, gen_less(g, row, gen_i64(g, e->rows)), ""));
     tile_store(g, tile_vector(g, sum, n), gradient_at(g, e, row, gen_sub(g, col, e->tile->j0)), n);
     gen_if_end(g, &here);
 }

@@ -23,6 +23,7 @@
  * For dX they meet A as -scale, 0 and scale in bf16. What a turn needs of the scales, the ratios or the
  * rounded scales, is computed once for the block during the turn before. Groups that do not fit into turns
  * (32 columns, for dX), and a B stored as bf16, are left to the FMA units, with operands rounded the same. */
+#include "../rows.h"
 #include "gemm.h"
 #include "panel.h"
 
@@ -126,7 +127,7 @@ NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {
 /* ---- copies */
 
 static LLVMValueRef below(const Product *p, LLVMValueRef x, int64_t end) {
-    return LLVMBuildICmp(p->g->b, LLVMIntSLT, x, gen_i64(p->g, end), "");
+    return gen_less(p->g, x, gen_i64(p->g, end));
 }
 
 /* Codes from a line of the matrix and a number along it on to `lines` lines of `bytes`, `stride` apart. What
@@ -184,9 +185,7 @@ static void copy_turn(const Product *p, LLVMValueRef k) {
 
 static LLVMValueRef scale_at(const Product *p, LLVMValueRef row, LLVMValueRef group) {
     Gen *g = p->g;
-    LLVMValueRef scales = gen_at(g, g->i8, gen_buffer(g, 1), gen_i64(g, p->layout.scales_at));
-    LLVMValueRef at = gen_add(g, gen_mul(g, row, p->layout.groups), group);
-    return LLVMBuildFPExt(g->b, gen_load(g, g->f16, gen_at(g, g->f16, scales, at)), g->f32, "");
+    return ternary_load_scale(g, ternary_scales(g, gen_buffer(g, 1), row, &p->layout), group);
 }
 
 /* The scale of a column of C in a group: the unit of its sums; 1 for a group of zeros, where any will do. */

@@ -14,6 +14,7 @@
  * ..: that is how codes come out of a word by one shift and one mask. A tile's columns lie within one group
  * for dX, a block's steps within one group forward; where those do not begin with a word, the block begins
  * with the word before. */
+#include "../rows.h"
 #include "gemm.h"
 #include "mma.h"
 
@@ -80,16 +81,14 @@ NvGrid nv_gemm_i16_grid(const GemmDesc *d, const Target *t) {
 
 static LLVMValueRef scale_at(const Product *p, LLVMValueRef row, LLVMValueRef group) {
     Gen *g = p->g;
-    LLVMValueRef scales = gen_at(g, g->i8, gen_buffer(g, 1), gen_i64(g, p->layout.scales_at));
-    LLVMValueRef at = gen_add(g, gen_mul(g, row, p->layout.groups), group);
-    return LLVMBuildFPExt(g->b, gen_load(g, g->f16, gen_at(g, g->f16, scales, at)), g->f32, "");
+    return ternary_load_scale(g, ternary_scales(g, gen_buffer(g, 1), row, &p->layout), group);
 }
 
 /* fold[kk] = scale of the weights' row base + kk in the tile's group of columns. */
 static void load_fold(const Product *p) {
     Gen *g = p->g;
     LLVMValueRef kk = nv_thread(g);
-    If one = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, kk, gen_i64(g, p->depth), ""));
+    If one = gen_if(g, gen_less(g, kk, gen_i64(g, p->depth)));
     LLVMValueRef row = gen_min(g, gen_add(g, p->base, kk), gen_i64(g, p->d->k - 1));
     gen_store(g, scale_at(p, row, gen_div(g, p->j0, p->d->group)), gen_at(g, g->f32, p->fold, kk));
     gen_if_end(g, &one);
@@ -108,7 +107,7 @@ static void load_steps(const Product *p, LLVMValueRef row, LLVMValueRef kk, LLVM
         for (int j = 0; j < n; j++) {
             LLVMValueRef here = gen_add(g, step, gen_i64(g, j));
             LLVMValueRef inside = LLVMBuildAnd(g->b, LLVMBuildICmp(g->b, LLVMIntSGE, here, p->k0, ""),
-                                               LLVMBuildICmp(g->b, LLVMIntSLT, here, p->k1, ""), "");
+                                               gen_less(g, here, p->k1), "");
             LLVMValueRef y = n == 1 ? v : LLVMBuildExtractElement(g->b, v, gen_i32(g, j), "");
             if (!p->nk) {
                 LLVMValueRef factor = gen_at(g, g->f32, p->fold, gen_add(g, kk, gen_i64(g, l + j)));
@@ -164,7 +163,7 @@ static void quantise(const Product *p) {
             LLVMValueRef t = gen_fma(g, x[i], inverse, gen_f32(g, 0x1.8p23));
             q[i] = LLVMBuildBitCast(g->b, t, g->i32, "");
         }
-        If some = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, unit, gen_i64(g, units), ""));
+        If some = gen_if(g, gen_less(g, unit, gen_i64(g, units)));
         split_bytes(p, q, gen_add(g, gen_mul(g, row, p->ld), kk));
         gen_if_end(g, &some);
         If leads = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, unit, gen_i64(g, 0), ""));
@@ -204,7 +203,7 @@ static void decode_columns(const Product *p) {
             LLVMValueRef u = LLVMBuildLShr(g->b, word, gen_i32(g, 2 * c), "");
             four[c] = code_bytes(g, LLVMBuildAnd(g->b, u, gen_i32(g, 0x03030303), ""));
         }
-        If exists = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, column, gen_i64(g, p->side), ""));
+        If exists = gen_if(g, gen_less(g, column, gen_i64(g, p->side)));
         LLVMValueRef at = gen_add(g, gen_mul(g, column, p->ld), gen_mul(g, in_row, WORD));
         nv_store(g, tile_vector(g, four, 4), gen_at(g, g->i8, p->codes, at), 16);
         gen_if_end(g, &exists);
@@ -232,7 +231,7 @@ static void decode_steps(const Product *p) {
         LLVMValueRef row = gen_add(g, p->base, gen_add(g, first, gen_i64(g, 4 * i)));
         w[i] = codes_from(p, gen_min(g, row, gen_i64(g, p->d->k - 1)), gen_add(g, p->j0, column));
     }
-    If exists = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, column, gen_i64(g, p->side), ""));
+    If exists = gen_if(g, gen_less(g, column, gen_i64(g, p->side)));
     for (int j = 0; j < WORD; j++) {
         LLVMValueRef u = gen_i32(g, 0);
         for (int i = 0; i < 4; i++) {
@@ -324,7 +323,7 @@ static void write(const Product *p) {
             for (int l = 0; l < 4; l += n) {
                 LLVMValueRef two[2], column = column_of(p, j, l % 2);
                 for (int x = 0; x < n; x++) two[x] = gen_load(g, g->f32, p->sum[i][j][l + x]);
-                If inside = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, column, p->j1, ""));
+                If inside = gen_if(g, gen_less(g, column, p->j1));
                 nv_gemm_write(g, p->d, gen_add(g, p->i0, row_of(p, i, l / 2)), column, two, n);
                 gen_if_end(g, &inside);
             }

@@ -11,6 +11,7 @@
  * A code costs three instructions. The two bits of code u at bit 2i of a word,
  * OR'ed into the bits of 2^23, are the float 2^23 + 4^i u; less 2^23 + 4^i that
  * is 4^i (u - 1), and it meets x / 4^i. All of it is exact. */
+#include "../rows.h"
 #include "tile.h"
 
 enum {
@@ -50,7 +51,7 @@ static void load_x(const Gemv *v, int i, LLVMValueRef word, LLVMValueRef *x) {
     for (int l = 0; l < WORD; l += n) {
         LLVMValueRef col = gen_add(g, gen_mul(g, word, WORD), gen_i64(g, l)), inside = NULL;
         if (k % WORD) {
-            inside = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, k), "");
+            inside = gen_less(g, col, gen_i64(g, k));
             col = gen_min(g, col, gen_i64(g, k - n));
         }
         LLVMValueRef at = gen_at(g, g->f32, gen_buffer(g, 0), gen_add(g, gen_i64(g, i * k), col));
@@ -73,16 +74,14 @@ static LLVMValueRef code_at(Gen *g, LLVMValueRef codes, int i) {
 
 static LLVMValueRef load_codes(const Gemv *v, LLVMValueRef row, LLVMValueRef word) {
     Gen *g = v->g;
-    LLVMValueRef codes = gen_at(g, g->i8, gen_buffer(g, 1), gen_mul(g, row, v->layout.row_bytes));
+    LLVMValueRef codes = ternary_codes(g, gen_buffer(g, 1), row, &v->layout);
     return gen_load(g, g->i32, gen_at(g, g->i32, codes, word));
 }
 
 static LLVMValueRef load_scale(const Gemv *v, LLVMValueRef row, LLVMValueRef word) {
     Gen *g = v->g;
     LLVMValueRef group = gen_div(g, gen_mul(g, word, WORD), v->d->group);
-    LLVMValueRef scales = gen_at(g, g->i8, gen_buffer(g, 1), gen_i64(g, v->layout.scales_at));
-    LLVMValueRef at = gen_at(g, g->f16, scales, gen_add(g, gen_mul(g, row, v->layout.groups), group));
-    return LLVMBuildFPExt(g->b, gen_load(g, g->f16, at), g->f32, "");
+    return ternary_load_scale(g, ternary_scales(g, gen_buffer(g, 1), row, &v->layout), group);
 }
 
 static void add_word(const Gemv *v, LLVMValueRef word) {
@@ -111,7 +110,7 @@ static void write_sums(const Gemv *v, LLVMValueRef first) {
         LLVMValueRef row = gen_add(g, first, gen_i64(g, r)), sum[MAX_M];
         for (int i = 0; i < v->d->m; i++)
             sum[i] = nv_warp_fold(g, NV_ADD, gen_load(g, g->f32, v->total[r][i]), NV_WARP);
-        LLVMValueRef exists = LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, v->d->n), "");
+        LLVMValueRef exists = gen_less(g, row, gen_i64(g, v->d->n));
         If write = gen_if(g, LLVMBuildAnd(g->b, leads, exists, ""));
         for (int i = 0; i < v->d->m; i++)
             gen_store(g, sum[i],

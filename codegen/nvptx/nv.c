@@ -231,7 +231,7 @@ uint32_t nv_element_blocks(int64_t count) {
 void nv_elements(Gen *g, int64_t count, NvElements *body, void *context) {
     LLVMValueRef thread = gen_add(g, gen_mul(g, g->tile, NV_ELEMENT_THREADS), nv_thread(g));
     LLVMValueRef i = gen_mul(g, thread, 4), end = gen_i64(g, count);
-    If whole = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, i, gen_i64(g, count / 4 * 4), ""));
+    If whole = gen_if(g, gen_less(g, i, gen_i64(g, count / 4 * 4)));
     body(g, context, i, 4);
     if (count % 4) {
         gen_else(g, &whole);
@@ -243,7 +243,8 @@ void nv_elements(Gen *g, int64_t count, NvElements *body, void *context) {
 }
 
 LLVMValueRef nv_load_bf16(Gen *g, LLVMValueRef base, LLVMValueRef i, int width) {
-    return gen_widen(g, nv_load(g, gen_vec(g, g->i16, width), gen_at(g, g->i16, base, i), (unsigned)width * 2));
+    return gen_widen(g,
+                     nv_load(g, gen_vec(g, g->i16, width), gen_at(g, g->i16, base, i), (unsigned)width * 2));
 }
 
 LLVMValueRef nv_load_elements(Gen *g, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef i, int width) {

@@ -21,7 +21,7 @@ int64_t panel_bytes(const Panel *p) {
 }
 
 static LLVMValueRef below(Gen *g, LLVMValueRef inside, LLVMValueRef x, int64_t end) {
-    LLVMValueRef here = LLVMBuildICmp(g->b, LLVMIntSLT, x, gen_i64(g, end), "");
+    LLVMValueRef here = gen_less(g, x, gen_i64(g, end));
     return inside ? LLVMBuildAnd(g->b, inside, here, "") : here;
 }
 

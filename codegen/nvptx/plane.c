@@ -24,7 +24,7 @@ static void unit_at(Gen *g, const Plane *p, int i, LLVMValueRef *line, LLVMValue
 }
 
 static LLVMValueRef less(Gen *g, LLVMValueRef a, int64_t b) {
-    return LLVMBuildICmp(g->b, LLVMIntSLT, a, gen_i64(g, b), "");
+    return gen_less(g, a, gen_i64(g, b));
 }
 
 /* Are there fewer lines than a tile has threads for? */

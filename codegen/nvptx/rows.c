@@ -108,7 +108,7 @@ static Place vector_place(Walk *w, int u) {
     int64_t first = (int64_t)u * s->members * s->width;
     LLVMValueRef col = gen_add(g, gen_i64(g, first), gen_mul(g, w->group.member, s->width));
     if (first + (int64_t)s->members * s->width <= s->half) return place_at(w, col, NULL);
-    return place_at(w, col, LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, s->half), ""));
+    return place_at(w, col, gen_less(g, col, gen_i64(g, s->half)));
 }
 
 /* NULL counts as true. */
@@ -289,7 +289,7 @@ static void emit_rows(Walk *w) {
     Gen *g = w->r.g;
     int64_t rows = w->r.plan->rows, groups = w->shape.groups;
     LLVMValueRef row = gen_add(g, gen_mul(g, g->tile, groups), w->group.index);
-    If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, row, gen_i64(g, rows), ""));
+    If there = gen_if(g, gen_less(g, row, gen_i64(g, rows)));
     emit_row(w, row);
     gen_if_end(g, &there);
 }

@@ -51,7 +51,7 @@ void nv_gen_sum_rows(Gen *g, const char *name, const SumRowsDesc *d) {
     nv_kernel(g, name, 2, THREADS);
     LLVMValueRef in_block = gen_mod(g, nv_thread(g), columns), l = gen_div(g, nv_thread(g), columns);
     LLVMValueRef col = gen_add(g, gen_mul(g, g->tile, columns), in_block);
-    LLVMValueRef inside = LLVMBuildICmp(g->b, LLVMIntSLT, col, gen_i64(g, d->cols), "");
+    LLVMValueRef inside = gen_less(g, col, gen_i64(g, d->cols));
     LLVMValueRef sum = sum_column(g, d, gen_min(g, col, gen_i64(g, d->cols - 1)), l, shared);
     if (shared > 1) sum = add_sharers(g, sum, in_block, columns, shared);
     LLVMValueRef first = LLVMBuildICmp(g->b, LLVMIntEQ, l, gen_i64(g, 0), "");

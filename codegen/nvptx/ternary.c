@@ -32,10 +32,9 @@ static LLVMValueRef sum_of_group(Gen *g, LLVMValueRef w, int64_t n) {
     int64_t lanes = ternary_lanes(n);
     LLVMTypeRef f64 = LLVMDoubleTypeInContext(g->ctx);
     LLVMValueRef sum = gen_alloca(g, f64, "sum"), lane = nv_lane(g);
-    LLVMValueRef end =
-        lanes == NV_WARP ? gen_i64(g, n)
-                         : LLVMBuildSelect(g->b, LLVMBuildICmp(g->b, LLVMIntSLT, lane, gen_i64(g, lanes), ""),
-                                           gen_i64(g, n), gen_i64(g, 0), "");
+    LLVMValueRef end = lanes == NV_WARP ? gen_i64(g, n)
+                                        : LLVMBuildSelect(g->b, gen_less(g, lane, gen_i64(g, lanes)),
+                                                          gen_i64(g, n), gen_i64(g, 0), "");
     gen_store(g, LLVMConstNull(f64), sum);
     Loop add = gen_loop(g, lane, end, lanes, "add");
     LLVMValueRef x = f32_at(g, w, add.i), size = gen_intrinsic(g, "llvm.fabs", g->f32, &x, 1);
@@ -97,7 +96,7 @@ void nv_project_group(const TernaryRow *r, LLVMValueRef w, LLVMValueRef index) {
         return;
     }
     Gen *g = r->g; /* the row's last group is shorter */
-    If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, index, gen_i64(g, whole), ""));
+    If full = gen_if(g, gen_less(g, index, gen_i64(g, whole)));
     project_weights(r, w, index, r->group);
     gen_else(g, &full);
     project_weights(r, w, index, rest);
@@ -111,7 +110,7 @@ static int64_t groups_of(const TernaryDesc *d) {
 static void project_by_warps(Gen *g, const TernaryDesc *d) {
     TernaryLayout layout = ternary_layout(d->rows, d->cols, d->group);
     LLVMValueRef warp = gen_add(g, gen_mul(g, g->tile, WARPS), nv_warp(g));
-    If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, warp, gen_i64(g, groups_of(d)), ""));
+    If there = gen_if(g, gen_less(g, warp, gen_i64(g, groups_of(d))));
     LLVMValueRef index = gen_mod(g, warp, layout.groups);
     TernaryRow r = row_of(g, d, gen_div(g, warp, layout.groups));
     nv_project_group(&r, gen_at(g, g->f32, r.w, gen_mul(g, index, r.group)), index);
@@ -170,7 +169,7 @@ void nv_decode_byte(Gen *g, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRe
             four = LLVMBuildInsertElement(g->b, four, x, gen_i32(g, k), "");
             continue;
         }
-        If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, at, gen_i64(g, cols), ""));
+        If there = gen_if(g, gen_less(g, at, gen_i64(g, cols)));
         gen_store(g, x, gen_at(g, g->f32, dst, at));
         gen_if_end(g, &there);
     }
@@ -193,7 +192,7 @@ void nv_gen_decode(Gen *g, const char *name, const DecodeDesc *d) {
     nv_kernel(g, name, 2, THREADS);
     nv_noalias(g);
     LLVMValueRef i = gen_add(g, gen_mul(g, g->tile, THREADS), nv_thread(g));
-    If there = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLT, i, gen_i64(g, d->rows * bytes), ""));
+    If there = gen_if(g, gen_less(g, i, gen_i64(g, d->rows * bytes)));
     LLVMValueRef row = gen_div(g, i, bytes), t2 = gen_buffer(g, 0);
     LLVMValueRef dst = gen_at(g, g->f32, gen_buffer(g, 1), gen_mul(g, row, d->cols));
     nv_decode_byte(g, ternary_codes(g, t2, row, &layout), ternary_scales(g, t2, row, &layout), dst,

@@ -1,5 +1,6 @@
 /* Operands on their way to shared memory, and products of what lies there
  * (tile.h). */
+#include "../rows.h"
 #include "tile.h"
 
 TilePlace tile_place(Gen *g) {
@@ -29,10 +30,6 @@ LLVMValueRef tile_vector(Gen *g, LLVMValueRef *x, int n) {
     LLVMValueRef v = LLVMGetPoison(LLVMVectorType(LLVMTypeOf(x[0]), (unsigned)n));
     for (int i = 0; i < n; i++) v = LLVMBuildInsertElement(g->b, v, x[i], gen_i32(g, i), "");
     return v;
-}
-
-static LLVMValueRef less(Gen *g, LLVMValueRef a, LLVMValueRef b) {
-    return LLVMBuildICmp(g->b, LLVMIntSLT, a, b, "");
 }
 
 static LLVMValueRef lane(Gen *g, LLVMValueRef v, int n, int i) {
@@ -105,7 +102,7 @@ static void load_floats(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0)
         LLVMValueRef row, step;
         place_of(g, p, o, i, &row, &step);
         row = real_row(g, o, row, by_rows ? 1 : o->vec);
-        LLVMValueRef k = gen_add(g, k0, step), inside = less(g, k, gen_i64(g, o->depth));
+        LLVMValueRef k = gen_add(g, k0, step), inside = gen_less(g, k, gen_i64(g, o->depth));
         bool ragged = o->depth % TILE_DEPTH;
         if (ragged) k = gen_min(g, k, gen_i64(g, o->depth - (by_rows ? o->vec : 1)));
         LLVMValueRef at =
@@ -119,9 +116,7 @@ static void load_floats(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0)
 
 static LLVMValueRef load_scale(Gen *g, const Operand *o, LLVMValueRef row, LLVMValueRef col) {
     LLVMValueRef group = gen_min(g, gen_div(g, col, o->group), gen_i64(g, o->layout.groups - 1));
-    LLVMValueRef base = gen_at(g, g->i8, o->base, gen_i64(g, o->layout.scales_at));
-    LLVMValueRef at = gen_at(g, g->f16, base, gen_add(g, gen_mul(g, row, o->layout.groups), group));
-    return LLVMBuildFPExt(g->b, gen_load(g, g->f16, at), g->f32, "");
+    return ternary_load_scale(g, ternary_scales(g, o->base, row, &o->layout), group);
 }
 
 /* `row` and `col` of the stored matrix. A row's codes go on up to a multiple
@@ -138,7 +133,7 @@ static void load_codes(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0) 
         col = gen_min(g, gen_add(g, o->first, col), gen_i64(g, 4 * o->layout.row_bytes - n));
         row = gen_add(g, k0, row);
         if (o->depth % TILE_DEPTH) {
-            inside = less(g, row, gen_i64(g, o->depth));
+            inside = gen_less(g, row, gen_i64(g, o->depth));
             row = gen_min(g, row, gen_i64(g, o->depth - 1));
         }
     }
@@ -266,7 +261,7 @@ static void pipeline(Gen *g, const TilePlace *p, const Sums *s, Operand *a, LLVM
     LLVMValueRef done = gen_sub(g, k.i, begin), odd = gen_mod(g, gen_div(g, done, TILE_DEPTH), 2);
     LLVMValueRef now = gen_at(g, g->f32, stages, gen_mul(g, odd, floats));
     LLVMValueRef other = gen_at(g, g->f32, stages, gen_mul(g, gen_sub(g, gen_i64(g, 1), odd), floats));
-    LLVMValueRef next = gen_add(g, k.i, gen_i64(g, TILE_DEPTH)), more = less(g, next, end);
+    LLVMValueRef next = gen_add(g, k.i, gen_i64(g, TILE_DEPTH)), more = gen_less(g, next, end);
     If load = gen_if(g, more);
     if (a) operand_load(g, p, a, next);
     operand_load(g, p, b, next);
