@@ -24,13 +24,16 @@ static char before_tiles, after_tiles; /* only their addresses matter */
 #define HAPPENS_AFTER(edge)  (void)0
 #endif
 
-/* A step is hundreds of launches, each with a barrier. Threads that spin there use up their time slices, and
- * as soon as anything else wants the cores every barrier waits for a thread that is not scheduled: with two
- * other busy processes on two cores, steps take ten times as long. Sleeping costs a wake-up of some
- * microseconds a launch. */
+/* A step is hundreds of launches, each with a barrier. Threads that spin there for long use up their time slices,
+ * and as soon as anything else wants the cores every barrier waits for a thread that is not scheduled: with two
+ * other busy processes on two cores, steps take ten times as long. Threads that sleep at once cost a wake-up of 10
+ * microseconds a launch, as long as the launches of decoding themselves. So they spin for a few microseconds. */
+#define SPINS "300" /* of some 10 to 20 ns */
+
 void parallel_setup(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (!setenv("OMP_WAIT_POLICY", "passive", 1)) execv("/proc/self/exe", argv);
+    if (!setenv("OMP_WAIT_POLICY", "passive", 1) && !setenv("GOMP_SPINCOUNT", SPINS, 1))
+        execv("/proc/self/exe", argv);
 }
 
 int parallel_all(void) {
