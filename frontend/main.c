@@ -329,7 +329,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = pass_option(c->precision);
-    c->passes.f32_products = is_gpu(c);
+    c->passes.f32_products = is_gpu(c) && !(c->precision && strcmp(c->precision, "bf16") == 0);
     if (is_gpu(c)) { /* large products and many tiles keep all of it at work */
         c->passes.update_block = 128;
         c->passes.logits_bytes = (int64_t)1280 << 20;

@@ -159,6 +159,7 @@ END_TEST
 START_TEST(nothing_spills) {
     static const GemmAdamwDesc shapes[] = {
         {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true},
+        {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true, .b_bf16 = true},
         {.m = 3072, .n = 1024, .k = 16384, .group = 128},
     };
     Gen *g = test_device_gen(TEST_GPU);

@@ -141,6 +141,7 @@ START_TEST(nothing_spills) {
         {16384, 3072, 1024, false, GEMM_B_T2_NK, 128, false},
         {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false},
         {3072, 1024, 16384, true, GEMM_B_KN, 0, true},
+        {3072, 1024, 16384, true, GEMM_B_BF16_KN, 0, true},
         {1024, 1024, 1024, false, GEMM_B_T2_NK, 128, false},
     };
     char name[16];

@@ -28,11 +28,6 @@ static GemmDesc product_of(const GemmAdamwDesc *d) {
         .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
 }
 
-/* The tensor cores take no B stored as bf16; the FMA units round the same. */
-static bool on_tensor_cores(const GemmAdamwDesc *d) {
-    return d->bf16 && !d->b_bf16;
-}
-
 static int64_t unit_of(const GemmAdamwDesc *d) {
     return d->group ? d->group : ANY_UNIT;
 }
@@ -104,8 +99,8 @@ static void update_tile(Gen *g, void *context, const NvTile *tile) {
 
 NvGrid nv_gemm_adamw_grid(const GemmAdamwDesc *d, const Target *t) {
     GemmDesc product = product_of(d);
-    return on_tensor_cores(d) ? nv_gemm_bf16_tile_grid(&product, unit_of(d), t)
-                              : nv_gemm_tile_grid(&product, unit_of(d));
+    return d->bf16 ? nv_gemm_bf16_tile_grid(&product, unit_of(d), t)
+                   : nv_gemm_tile_grid(&product, unit_of(d));
 }
 
 void nv_gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
@@ -117,9 +112,9 @@ void nv_gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
     e.w = gen_buffer(g, 2), e.m = gen_buffer(g, 3), e.v = gen_buffer(g, 4);
     e.codes = d->group ? gen_buffer(g, 6) : NULL;
     gen_adamw_hyper(g, gen_buffer(g, 5), e.hyper);
-    if (on_tensor_cores(d))
+    if (d->bf16)
         nv_gemm_bf16_tile(g, &product, unit_of(d), update_tile, &e);
     else
-        nv_gemm_tile(g, &product, unit_of(d), d->bf16, update_tile, &e);
+        nv_gemm_tile(g, &product, unit_of(d), false, update_tile, &e);
     gen_end(g);
 }

@@ -1,6 +1,6 @@
 /* Matrix products with operands rounded to bf16, on the tensor cores (mma.h).
  *
- *     tile of C      warps       of C a warp     by turns of 32 steps of k where B is packed, else 16
+ *     tile of C      warps       of C a warp     by turns of 32 steps of k, of 16 where B is f32
  *     128 x 256      2 x 4       64 x 64
  *     128 x 128      2 x 4       64 x 32
  *      64 x  64      2 x 2       32 x 32
@@ -22,7 +22,7 @@
  *
  * For dX they meet A as -scale, 0 and scale in bf16. What a turn needs of the scales, the ratios or the
  * rounded scales, is computed once for the block during the turn before. Groups that do not fit into turns
- * (32 columns, for dX), and a B stored as bf16, are left to the FMA units, with operands rounded the same. */
+ * (32 columns, for dX) are left to the FMA units, with operands rounded the same. */
 #include "../rows.h"
 #include "gemm.h"
 #include "panel.h"
@@ -43,7 +43,7 @@ typedef struct Product {
     const GemmDesc *d;
     const TileShape *shape;
     int turn, mt, nt; /* fragments of a warp: mt down, nt across */
-    bool b_spread;    /* columns of C are dealt out as panel_row does for steps */
+    bool b_spread;    /* columns of C are dealt out as panel_row does by vectors */
     Panel a, b;
     TernaryLayout layout;
     LLVMValueRef i0, j0, row0, col0; /* of the block in C; of the warp in the block */
@@ -63,8 +63,7 @@ static bool is_code_steps(const GemmDesc *d) {
 
 static bool fits(const GemmDesc *d) {
     if (is_code_rows(d)) return d->group % 32 == 0 || d->group >= d->k;
-    if (is_code_steps(d)) return d->group % SPAN == 0 || d->group >= d->n;
-    return d->b != GEMM_B_BF16_KN;
+    return !is_code_steps(d) || d->group % SPAN == 0 || d->group >= d->n;
 }
 
 /* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
@@ -84,12 +83,13 @@ static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *
 
 static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
     const TileShape *s = shape_of(d, unit, t);
-    bool b_steps = d->b == GEMM_B_KN || is_code_steps(d);
-    Product p = {.d = d, .shape = s, .turn = d->group ? 32 : 16, .b_spread = d->b != GEMM_B_NK};
+    bool half = d->b == GEMM_B_BF16_KN, b_steps = d->b == GEMM_B_KN || half || is_code_steps(d);
+    Product p = {.d = d, .shape = s, .turn = d->group || half ? 32 : 16};
     p.mt = s->rows / 32;
     p.nt = s->cols / (s->threads / NV_WARP / 2) / 8;
-    p.a = (Panel){NULL, d->a_cols, d->m, d->k, s->rows, p.turn, s->threads};
-    p.b = (Panel){NULL, b_steps, d->n, d->k, s->cols, p.turn, s->threads};
+    p.a = (Panel){NULL, d->a_cols, false, d->m, d->k, s->rows, p.turn, s->threads};
+    p.b = (Panel){NULL, b_steps, half, d->n, d->k, s->cols, p.turn, s->threads};
+    p.b_spread = d->group || panel_by_vectors(&p.b);
     if (d->group) p.layout = ternary_layout(b_steps ? d->k : d->n, b_steps ? d->n : d->k, d->group);
     return p;
 }
@@ -248,7 +248,7 @@ static LLVMValueRef column_of(const Product *p, int j, int l) {
 /* The row of C of the lane in half 0 or 1 of fragment i. */
 static LLVMValueRef row_of(const Product *p, int i, int half) {
     Gen *g = p->g;
-    LLVMValueRef in_warp = panel_row(g, p->a.steps, 2 * i + half, gen_div(g, nv_lane(g), 4));
+    LLVMValueRef in_warp = panel_row(g, panel_by_vectors(&p->a), 2 * i + half, gen_div(g, nv_lane(g), 4));
     return gen_add(g, gen_add(g, p->i0, p->row0), in_warp);
 }
 

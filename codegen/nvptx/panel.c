@@ -2,22 +2,34 @@
 #include "panel.h"
 #include "tile.h"
 
-enum { CHUNK = 4 /* floats of a copy: 16 bytes */ };
-
 static int lines(const Panel *p) {
     return p->steps ? p->turn : p->width;
 }
 static int run(const Panel *p) {
     return p->steps ? p->width : p->turn;
 }
-/* Floats from line to line in shared memory. Eight lines begin in different groups of four banks, or (of
- * width: a multiple of 32) four lines eight banks apart. */
+static int number_bytes(const Panel *p) {
+    return p->half ? 2 : 4;
+}
+
+/* Numbers from line to line in shared memory. Of f32, eight lines along rows begin in different groups of
+ * four banks, and four along steps (run is a multiple of 32 there) eight banks apart. */
 static int stride(const Panel *p) {
     return run(p) + (p->steps ? 8 : 4);
 }
+/* More of them after each eight lines. Of bf16, eight neighbouring lines begin in different groups of four
+ * banks; those of a matrix are t and t + 8, t = 0 .. 3 or 4 .. 7. */
+static int gap(const Panel *p) {
+    return p->half ? 32 : 0;
+}
 
 int64_t panel_bytes(const Panel *p) {
-    return (int64_t)4 * lines(p) * stride(p);
+    return (int64_t)number_bytes(p) * (lines(p) * stride(p) + lines(p) / 8 * gap(p));
+}
+
+static LLVMValueRef line_at(Gen *g, const Panel *p, LLVMValueRef line) {
+    LLVMValueRef at = gen_mul(g, line, stride(p));
+    return gap(p) ? gen_add(g, at, gen_mul(g, gen_div(g, line, 8), gap(p))) : at;
 }
 
 static LLVMValueRef below(Gen *g, LLVMValueRef inside, LLVMValueRef x, int64_t end) {
@@ -25,25 +37,42 @@ static LLVMValueRef below(Gen *g, LLVMValueRef inside, LLVMValueRef x, int64_t e
     return inside ? LLVMBuildAnd(g->b, inside, here, "") : here;
 }
 
+/* A number of two bytes, which is less than can be copied asynchronously. */
+static void copy_half(Gen *g, LLVMValueRef to, LLVMValueRef base, LLVMValueRef at, LLVMValueRef inside) {
+    if (inside) at = LLVMBuildSelect(g->b, inside, at, gen_i64(g, 0), "");
+    LLVMValueRef x = gen_load(g, g->i16, gen_at(g, g->i16, base, at));
+    gen_store(g, inside ? LLVMBuildSelect(g->b, inside, x, LLVMConstNull(g->i16), "") : x, to);
+}
+
 void panel_copy(Gen *g, const Panel *p, LLVMValueRef to, LLVMValueRef row0, LLVMValueRef k0) {
     int64_t exist = p->steps ? p->depth : p->rows, ld = p->steps ? p->rows : p->depth;
     LLVMValueRef line0 = p->steps ? k0 : row0, run0 = p->steps ? row0 : k0;
-    int n = ld % CHUNK ? 1 : CHUNK, across = run(p) / n; /* floats of a copy; copies of a line */
+    LLVMTypeRef type = p->half ? g->i16 : g->f32;
+    int n = 16 / number_bytes(p); /* numbers of a copy */
+    while (ld % n) n /= 2;
+    int across = run(p) / n;
     for (int first = 0; first < lines(p) * across; first += p->threads) {
         LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, first)), inside = NULL;
         LLVMValueRef line = gen_div(g, unit, across), at = gen_mul(g, gen_mod(g, unit, across), n);
-        LLVMValueRef place = gen_add(g, gen_mul(g, line, stride(p)), at);
+        LLVMValueRef place = gen_at(g, type, to, gen_add(g, line_at(g, p, line), at));
         line = gen_add(g, line0, line);
         at = gen_add(g, run0, at);
         if (exist % lines(p)) inside = below(g, inside, line, exist);
         if (ld % run(p)) inside = below(g, inside, at, ld);
-        LLVMValueRef from = gen_at(g, g->f32, p->base, gen_add(g, gen_mul(g, line, ld), at));
-        nv_copy(g, gen_at(g, g->f32, to, place), from, 4 * n, inside);
+        at = gen_add(g, gen_mul(g, line, ld), at);
+        if (n * number_bytes(p) < 4)
+            copy_half(g, place, p->base, at, inside);
+        else
+            nv_copy(g, place, gen_at(g, type, p->base, at), n * number_bytes(p), inside);
     }
 }
 
-LLVMValueRef panel_row(Gen *g, bool steps, int s, LLVMValueRef c) {
-    if (!steps) return gen_add(g, c, gen_i64(g, 8 * s));
+bool panel_by_vectors(const Panel *p) {
+    return p->steps && !p->half;
+}
+
+LLVMValueRef panel_row(Gen *g, bool by_vectors, int s, LLVMValueRef c) {
+    if (!by_vectors) return gen_add(g, c, gen_i64(g, 8 * s));
     return gen_add(g, gen_mul(g, c, 4), gen_i64(g, s / 4 * 32 + s % 4));
 }
 
@@ -88,6 +117,26 @@ static void slices_of_steps(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValue
     }
 }
 
+/* Matrix i of four is 8 steps of slice i / 2, in the order in which a lane's pairs have them. */
+static void slices_of_halves(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n,
+                             Slice *out) {
+    LLVMValueRef i = gen_div(g, nv_lane(g), 8), j = gen_mod(g, nv_lane(g), 8);
+    LLVMValueRef line = gen_add(g, gen_div(g, j, 2), gen_mul(g, gen_mod(g, j, 2), 8));
+    line = gen_add(g, line, gen_mul(g, gen_mod(g, i, 2), 4));
+    row = gen_add(g, row, gen_mul(g, gen_div(g, i, 2), 8));
+    tile = gen_at(g, g->i16, tile, gen_add(g, line_at(g, p, gen_add(g, line, gen_i64(g, step))), row));
+    for (int s = 0; s < n; s += 2) {
+        LLVMValueRef from = gen_at(g, g->i16, tile, gen_i64(g, 8 * s));
+        LLVMValueRef four =
+            gen_intrinsic(g, "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16", LLVMTypeOf(from), &from, 1);
+        for (unsigned m = 0; m < 4; m++)
+            out[s + (int)m / 2][m % 2] = LLVMBuildExtractValue(g->b, four, m, "");
+    }
+}
+
 void panel_slices(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n, Slice *out) {
-    (p->steps ? slices_of_steps : slices_of_rows)(g, p, tile, row, step, n, out);
+    if (p->half)
+        slices_of_halves(g, p, tile, row, step, n, out);
+    else
+        (p->steps ? slices_of_steps : slices_of_rows)(g, p, tile, row, step, n, out);
 }

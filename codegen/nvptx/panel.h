@@ -1,21 +1,22 @@
-/* Tiles of f32 matrices for the tensor cores: copied to shared memory as they are, asynchronously (cp.async),
- * and rounded to bf16 between shared memory and the fragments.
+/* Tiles of matrices for the tensor cores: copied to shared memory as they are, asynchronously (cp.async); f32
+ * is rounded to bf16 between shared memory and the fragments.
  *
  * A panel is `width` rows of A, or columns of B (both are "rows" here), and `turn` steps of k. Its lines are
  * what is contiguous in memory:
  *
- *     along rows    [row][k ..]      a slice by ldmatrix, as if a number were two of 16 bits
- *     along steps   [k][row ..]      four slices by vectors of four
+ *     along rows     f32    [row][k ..]     a slice by ldmatrix, as if a number were two of 16 bits
+ *     along steps    f32    [k][row ..]     four slices by vectors of four
+ *     along steps    bf16   [k][row ..]     two slices by ldmatrix.trans
  *
  * A slice is 8 rows by 16 steps: half a fragment of A, or one of B. Lane l has row l / 4 of it and, as its
  * fragments do not mind which steps they have as long as A and B agree, of t = l % 4 the pairs of steps t,
  * t + 8 and t + 4, t + 12. Packed codes come out of their words like that. Which rows of the matrix the eight
  * of slice s are is free as well:
  *
- *     along rows    8s + c                          c = 0 .. 7
- *     along steps   32 (s / 4) + 4c + s % 4         so that a vector is one row each of four slices
+ *     by ldmatrix    8s + c                         c = 0 .. 7
+ *     by vectors     32 (s / 4) + 4c + s % 4        so that a vector is one row each of four slices
  *
- * Lines are padded so that neither way has bank conflicts. */
+ * Lines are padded so that no way has bank conflicts. */
 #ifndef TBC_NVPTX_PANEL_H
 #define TBC_NVPTX_PANEL_H
 
@@ -24,6 +25,7 @@
 typedef struct Panel {
     LLVMValueRef base;   /* row 0, step 0 */
     bool steps;          /* lines run along steps, or along rows */
+    bool half;           /* stored as bf16 (along steps), or as f32 */
     int64_t rows, depth; /* that exist; what lies behind them is 0 */
     int width, turn;     /* a multiple of 32; 16 or 32 */
     int threads;         /* of the block, all of which copy */
@@ -38,7 +40,9 @@ typedef LLVMValueRef Slice[2];
 /* n slices (a multiple of 4) of 16 steps of a tile, from a row within it on (a multiple of 32; the same for
  * the whole warp) and a constant step. */
 void panel_slices(Gen *, const Panel *, LLVMValueRef tile, LLVMValueRef row, int step, int n, Slice *out);
-/* Row c of slice s, from that row on; c i64. `steps` as in Panel. */
-LLVMValueRef panel_row(Gen *, bool steps, int s, LLVMValueRef c);
+/* Are slices read by vectors? */
+bool panel_by_vectors(const Panel *);
+/* Row c of slice s, from that row on; c i64. */
+LLVMValueRef panel_row(Gen *, bool by_vectors, int s, LLVMValueRef c);
 
 #endif
