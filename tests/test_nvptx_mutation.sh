@@ -35,8 +35,8 @@ for precision in f32 bf16; do
         step "$kernel" && grep -q "in $kernel," "$work/err" || fail "$precision: nobody missed the barriers of $kernel"
     done
     awk '/\.entry/ { sub(/\(.*/, "", $3); name = $3 } /[ \t](bar|barrier|membar|fence)\.|cp\.async\.(wait|commit)/ { print NR, name }' "$work/m.ptx" >"$work/every"
-    grep -E ' gemm_bf16_(256x32x48_km_kn|48x32x256_mk_t2kn128)$' "$work/every" >"$work/lines"
-    [ $precision = f32 ] || [ -s "$work/lines" ] || fail "$precision: no pipelined product"
+    grep -E ' gemm_(bf16_)?(256x32x48_km_kn|48x32x256_mk_t2kn128)$' "$work/every" >"$work/lines"
+    [ -s "$work/lines" ] || fail "$precision: no pipelined product"
     [ $every -gt 1 ] || mv "$work/every" "$work/lines"
     while read -r line kernel; do
         step "$line" || sed -n "${line}s/^/$precision, line $line of $kernel, not missed:/p" "$work/m.ptx"

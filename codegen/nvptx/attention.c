@@ -1,19 +1,16 @@
-/* Causal attention with grouped heads, forward, in f32: flash attention with
- * online softmax.
+/* Causal attention with grouped heads, forward, in f32: flash attention with online softmax.
  *
- * A block takes 64 queries of a head and goes over blocks of 64 keys up to the
- * diagonal:
+ * A block takes 64 queries of a head and goes over blocks of 64 keys up to the diagonal:
  *
- *              keys                       256 threads, 16 to a row of scores:
- * sums and maxima of rows
- *            +------+                     are shuffles within half a warp.
- *    queries |  S   |  V [keys, D]
- *            +------+                     S = Q K^T;  m' = max(m, rowmax c S);
- * P = exp(c S - m') out    |  P   |-> O += P V          l = l exp(m - m') +
- * rowsum P;  O = O exp(m - m') + P V
+ *                  keys
+ *               +--------+                S = Q K^T
+ *      queries  |   S    |                m' = max(m, rowmax c S)
+ *               +--------+                P = exp(c S - m')
+ *                                         l = l exp(m - m') + rowsum P
+ *          out += P V [keys, D]           O = O exp(m - m') + P V
  *
- * and ends with out = O / l, lse = m + log l. P goes through shared memory, S
- * never leaves the registers. */
+ * and ends with out = O / l, lse = m + log l. Of 256 threads 16 have a row of scores: sums and maxima of rows
+ * are shuffles within half a warp. P goes through shared memory, S never leaves the registers. */
 #include "attention.h"
 
 enum { Q, K, V, OUT, LSE }; /* args */
@@ -124,6 +121,7 @@ static void generate(Gen *g, const char *name, const AttnDesc *d, bool rounded) 
     nv_attention_share(g, &p, weights, true, rounded, shared_p);
     LLVMValueRef k1 = gen_min(g, gen_add(g, k0.i, gen_i64(g, ATTENTION_SIDE)), end);
     tile_product_shared(g, &p, &sums, shared_p, ATTENTION_LD, &steps_v, k0.i, k1, stages);
+    nv_barrier(g);
     gen_loop_end(g, &k0);
     finish(g, d, &p, &soft, &sums, &out, q0, c0);
     gen_end(g);

@@ -1,18 +1,17 @@
-/* Gradients of causal attention (attention.c) in f32; the weights P are
- * computed again from the saved log-sum-exp. With delta = rowsum(dout * out):
+/* Gradients of causal attention (attention.c) in f32; the weights P are computed again from the saved
+ * log-sum-exp. With delta = rowsum(dout * out):
  *
  *     P  = exp(c Q K^T - lse)         dV += P^T dO
  *     dS = c P (dO V^T - delta)       dK += dS^T Q       dQ += dS K
  *
  * There are two kinds of blocks, so that no two add to the same number:
  *
- *              keys                 the first blocks    64 keys of a head of
- * keys and values: over the heads
- *         +-------------+           |                   of queries that use it
- * and the queries from the | \           |           v diagonal on, to dK and
- * dV queries |   \         | |     \       |        -> the others          64
- * queries of a head: over the keys up to the
- *         +-------------+                               diagonal, to dQ */
+ *                  keys             the first      64 keys of a head of keys and values: over the heads of
+ *            +-------------+                       queries that use it and the queries from the diagonal on
+ *            | \     |     |                       (down), to dK and dV
+ *   queries  |   \   v     |        the others     64 queries of a head: over the keys up to the diagonal
+ *            | --> \       |                       (right), to dQ
+ *            +-------------+ */
 #include "attention.h"
 
 enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
@@ -52,6 +51,7 @@ static void scores(const Block *b, Head a, LLVMValueRef a0, Head c, LLVMValueRef
 static void add_product(const Block *b, const Sums *sums, Head h, LLVMValueRef begin, LLVMValueRef end) {
     Operand steps = nv_attention_steps(b->g, b->d, &h, b->c0);
     tile_product_shared(b->g, &b->p, sums, b->shared, ATTENTION_LD, &steps, begin, end, b->stages);
+    nv_barrier(b->g);
 }
 
 /* The thread's weights P, from the scores S of queries from q0 and keys from k0

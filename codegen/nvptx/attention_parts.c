@@ -74,6 +74,7 @@ void nv_attention_scores(Gen *g, const AttnDesc *d, const TilePlace *p, const Su
                          LLVMValueRef stages) {
     sums_clear(g, s);
     tile_product(g, p, s, a, b, gen_i64(g, 0), gen_i64(g, d->d), stages);
+    nv_barrier(g);
 }
 
 LLVMValueRef nv_attention_seen(Gen *g, const TilePlace *p, LLVMValueRef q0, LLVMValueRef k0, int i, int j) {

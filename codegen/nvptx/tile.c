@@ -1,5 +1,4 @@
-/* Operands on their way to shared memory, and products of what lies there
- * (tile.h). */
+/* Operands on their way to shared memory, and products of what lies there (tile.h). */
 #include "../rows.h"
 #include "tile.h"
 
@@ -41,8 +40,7 @@ static LLVMValueRef lane(Gen *g, LLVMValueRef v, int n, int i) {
 static bool is_codes(const Operand *o) {
     return o->storage == STORED_CODE_ROWS || o->storage == STORED_CODE_STEPS;
 }
-/* Numbers of 16 steps that a thread has: loads of vec floats, or consecutive
- * codes of one row or step. */
+/* Numbers of 16 steps that a thread brings: consecutive codes of one row or step. */
 static int share(const Operand *o) {
     return o->width * TILE_DEPTH / TILE_THREADS;
 }
@@ -52,33 +50,64 @@ static int scales(const Operand *o) {
 }
 
 void operand_begin(Gen *g, Operand *o) {
-    if (is_codes(o)) {
-        bool rows = o->storage == STORED_CODE_ROWS;
-        o->layout = ternary_layout(rows ? o->rows : o->depth, rows ? o->depth : o->rows, o->group);
-        o->bits = gen_alloca(g, g->i32, "bits");
-        for (int i = 0; i < scales(o); i++) o->scale[i] = gen_alloca(g, g->f32, "scale");
-        return;
-    }
-    int64_t run = o->storage == STORED_ROWS ? o->depth : o->rows;
-    o->vec = o->ld % 4 == 0 && run % 4 == 0 ? 4 : 1;
-    for (int i = 0; i < share(o) / o->vec; i++)
-        o->value[i] = gen_alloca(g, gen_vec(g, g->f32, o->vec), "next");
+    if (!is_codes(o)) return;
+    bool rows = o->storage == STORED_CODE_ROWS;
+    o->layout = ternary_layout(rows ? o->rows : o->depth, rows ? o->depth : o->rows, o->group);
+    o->bits = gen_alloca(g, g->i32, "bits");
+    for (int i = 0; i < scales(o); i++) o->scale[i] = gen_alloca(g, g->f32, "scale");
 }
 
-/* Where load i of the thread is: its row within the tile and its step within
- * the 16. Its loads differ by a constant number of rows (or steps), so that
- * they share one address. */
+static LLVMValueRef stage_at(Gen *g, const Operand *o, LLVMValueRef stage, LLVMValueRef step,
+                             LLVMValueRef row) {
+    return gen_at(g, g->f32, stage, gen_add(g, gen_mul(g, step, o->width + TILE_PAD), row));
+}
+
+/* Floats of a copy: one where it transposes. */
+static int floats_of_copy(const Operand *o) {
+    return o->storage == STORED_STEPS && o->ld % 4 == 0 && o->rows % 4 == 0 ? 4 : 1;
+}
+
+/* Where copy i of the thread is: its row within the tile and its step within the 16. Along rows, a warp takes
+ * 8 steps of 4 rows, a sector of memory each and all banks; along steps, what is next to each other. */
 static void place_of(Gen *g, const TilePlace *p, const Operand *o, int i, LLVMValueRef *row,
                      LLVMValueRef *step) {
-    bool by_rows = o->storage == STORED_ROWS;
-    int run = (by_rows ? TILE_DEPTH : o->width) / o->vec; /* threads along a row (or step) */
-    LLVMValueRef across = gen_add(g, gen_div(g, p->thread, run), gen_i64(g, i * (TILE_THREADS / run)));
-    LLVMValueRef along = gen_mul(g, gen_mod(g, p->thread, run), o->vec);
-    *row = by_rows ? across : along;
-    *step = by_rows ? along : across;
+    if (o->storage == STORED_ROWS) {
+        *row = gen_add(g, gen_div(g, p->thread, 8), gen_i64(g, i / 2 * (TILE_THREADS / 8)));
+        *step = gen_add(g, gen_mod(g, p->thread, 8), gen_i64(g, i % 2 * 8));
+        return;
+    }
+    int n = floats_of_copy(o), across = o->width / n;
+    *step = gen_add(g, gen_div(g, p->thread, across), gen_i64(g, i * (TILE_THREADS / across)));
+    *row = gen_mul(g, gen_mod(g, p->thread, across), n);
 }
-/* The same for the thread's codes: the first of `share` along the row or step.
- */
+
+/* Copies steps k0 .. k0+15 to a stage; 0 for what does not exist. */
+static void copy_numbers(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef k0, LLVMValueRef stage) {
+    int n = floats_of_copy(o);
+    for (int i = 0; i < share(o) / n; i++) {
+        LLVMValueRef row, step, inside = NULL;
+        place_of(g, p, o, i, &row, &step);
+        LLVMValueRef to = stage_at(g, o, stage, step, row), k = gen_add(g, k0, step);
+        row = gen_add(g, o->first, row);
+        if (o->rows % o->width) inside = gen_less(g, row, gen_i64(g, o->rows));
+        if (o->depth % TILE_DEPTH) {
+            LLVMValueRef before = gen_less(g, k, gen_i64(g, o->depth));
+            inside = inside ? LLVMBuildAnd(g->b, inside, before, "") : before;
+        }
+        LLVMValueRef at = o->storage == STORED_ROWS ? gen_add(g, gen_mul(g, row, o->ld), k)
+                                                    : gen_add(g, gen_mul(g, k, o->ld), row);
+        if (!o->half) {
+            nv_copy(g, to, gen_at(g, g->f32, o->base, at), 4 * n, inside);
+            continue;
+        }
+        if (inside) at = LLVMBuildSelect(g->b, inside, at, gen_i64(g, 0), "");
+        LLVMValueRef v = nv_load_bf16(g, o->base, at, n);
+        if (inside) v = LLVMBuildSelect(g->b, inside, v, LLVMConstNull(LLVMTypeOf(v)), "");
+        tile_store(g, v, to, n);
+    }
+}
+
+/* The same for the thread's codes: the first of `share` along the row or step. */
 static void codes_of(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef *row, LLVMValueRef *step) {
     if (o->storage == STORED_CODE_ROWS) {
         *row = gen_mod(g, p->thread, o->width);
@@ -89,44 +118,19 @@ static void codes_of(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef 
     }
 }
 
-/* Row within the operand of a row of the tile: one that exists, where `count`
- * from it on are read. */
-static LLVMValueRef real_row(Gen *g, const Operand *o, LLVMValueRef row, int64_t count) {
-    row = gen_add(g, o->first, row);
-    return o->rows % o->width ? gen_min(g, row, gen_i64(g, o->rows - count)) : row;
-}
-
-static void load_floats(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0) {
-    bool by_rows = o->storage == STORED_ROWS;
-    for (int i = 0; i < share(o) / o->vec; i++) {
-        LLVMValueRef row, step;
-        place_of(g, p, o, i, &row, &step);
-        row = real_row(g, o, row, by_rows ? 1 : o->vec);
-        LLVMValueRef k = gen_add(g, k0, step), inside = gen_less(g, k, gen_i64(g, o->depth));
-        bool ragged = o->depth % TILE_DEPTH;
-        if (ragged) k = gen_min(g, k, gen_i64(g, o->depth - (by_rows ? o->vec : 1)));
-        LLVMValueRef at =
-            by_rows ? gen_add(g, gen_mul(g, row, o->ld), k) : gen_add(g, gen_mul(g, k, o->ld), row);
-        LLVMValueRef v = o->half ? nv_load_bf16(g, o->base, at, o->vec)
-                                 : tile_load(g, gen_at(g, g->f32, o->base, at), o->vec);
-        if (ragged) v = LLVMBuildSelect(g->b, inside, v, LLVMConstNull(LLVMTypeOf(v)), "");
-        gen_store(g, v, o->value[i]);
-    }
-}
-
 static LLVMValueRef load_scale(Gen *g, const Operand *o, LLVMValueRef row, LLVMValueRef col) {
     LLVMValueRef group = gen_min(g, gen_div(g, col, o->group), gen_i64(g, o->layout.groups - 1));
     return ternary_load_scale(g, ternary_scales(g, o->base, row, &o->layout), group);
 }
 
-/* `row` and `col` of the stored matrix. A row's codes go on up to a multiple
- * of 16. */
-static void load_codes(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0) {
+/* The codes of steps k0 .. k0+15 into registers; rows past the end repeat the last one. `row` and `col` are
+ * of the stored matrix, where a row's codes go on up to a multiple of 16. */
+static void load_codes(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef k0) {
     int n = share(o);
     LLVMValueRef row, col, inside = NULL;
     if (o->storage == STORED_CODE_ROWS) {
         codes_of(g, p, o, &row, &col);
-        row = real_row(g, o, row, 1);
+        row = gen_min(g, gen_add(g, o->first, row), gen_i64(g, o->rows - 1));
         col = gen_add(g, k0, col);
     } else {
         codes_of(g, p, o, &col, &row);
@@ -146,32 +150,6 @@ static void load_codes(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0) 
         if (inside) scale = LLVMBuildSelect(g->b, inside, scale, gen_f32(g, 0), "");
         if (o->rounded && o->storage == STORED_CODE_STEPS) scale = tile_round(g, scale);
         gen_store(g, scale, o->scale[i]);
-    }
-}
-
-void operand_load(Gen *g, const TilePlace *p, Operand *o, LLVMValueRef k0) {
-    (is_codes(o) ? load_codes : load_floats)(g, p, o, k0);
-}
-
-static LLVMValueRef stage_at(Gen *g, const Operand *o, LLVMValueRef stage, LLVMValueRef step,
-                             LLVMValueRef row) {
-    return gen_at(g, g->f32, stage, gen_add(g, gen_mul(g, step, o->width + TILE_PAD), row));
-}
-
-static void store_floats(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef stage) {
-    for (int i = 0; i < share(o) / o->vec; i++) {
-        LLVMValueRef row, step, v = gen_load(g, gen_vec(g, g->f32, o->vec), o->value[i]), x[4];
-        place_of(g, p, o, i, &row, &step);
-        for (int j = 0; j < o->vec; j++) {
-            x[j] = lane(g, v, o->vec, j);
-            if (o->rounded) x[j] = tile_round(g, x[j]);
-        }
-        if (o->storage == STORED_STEPS) {
-            tile_store(g, tile_vector(g, x, o->vec), stage_at(g, o, stage, step, row), o->vec);
-            continue;
-        }
-        for (int j = 0; j < o->vec; j++)
-            tile_store(g, x[j], stage_at(g, o, stage, gen_add(g, step, gen_i64(g, j)), row), 1);
     }
 }
 
@@ -198,8 +176,16 @@ static void store_codes(Gen *g, const TilePlace *p, const Operand *o, LLVMValueR
     }
 }
 
-void operand_store(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef stage) {
-    (is_codes(o) ? store_codes : store_floats)(g, p, o, stage);
+/* What of an operand's steps k0 .. k0+15 is on its way when `stage` is free, and what is left to do later. */
+static void operand_begin_copy(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef k0,
+                               LLVMValueRef stage) {
+    if (is_codes(o))
+        load_codes(g, p, o, k0);
+    else
+        copy_numbers(g, p, o, k0, stage);
+}
+static void operand_end_copy(Gen *g, const TilePlace *p, const Operand *o, LLVMValueRef stage) {
+    if (is_codes(o)) store_codes(g, p, o, stage);
 }
 
 /* ---- products */
@@ -215,24 +201,34 @@ void sums_clear(Gen *g, const Sums *s) {
         for (int j = 0; j < s->tn; j++) gen_store(g, gen_f32(g, 0), s->at[i][j]);
 }
 
-/* The thread's n numbers of one step. */
-static void fragment(Gen *g, LLVMValueRef at, int n, LLVMValueRef *out) {
+/* The thread's n numbers of one step, at `at` in shared memory. */
+static void fragment(Gen *g, LLVMValueRef at, int n, bool rounded, LLVMValueRef *out) {
     for (int i = 0; i < n; i += 4) {
         LLVMValueRef v = tile_load(g, gen_at(g, g->f32, at, gen_i64(g, i / 4 * 64)), 4);
-        for (int j = 0; j < 4; j++) out[i + j] = lane(g, v, 4, j);
+        for (int j = 0; j < 4; j++) {
+            out[i + j] = lane(g, v, 4, j);
+            if (rounded) out[i + j] = tile_round(g, out[i + j]);
+        }
     }
 }
 
-void tile_multiply(Gen *g, const TilePlace *p, const Sums *s, LLVMValueRef a, int64_t a_ld, LLVMValueRef b,
-                   int64_t b_ld) {
+/* An operand in shared memory: steps `ld` floats apart. */
+typedef struct Steps {
+    LLVMValueRef at;
+    int64_t ld;
+    bool round; /* numbers that are read to bf16 */
+} Steps;
+
+/* sums += A B over 16 steps. */
+static void multiply(Gen *g, const TilePlace *p, const Sums *s, Steps a, Steps b) {
     LLVMValueRef sum[TILE_MAX][TILE_MAX], x[TILE_MAX], y[TILE_MAX];
     for (int i = 0; i < s->tm; i++)
         for (int j = 0; j < s->tn; j++) sum[i][j] = gen_load(g, g->f32, s->at[i][j]);
-    a = gen_at(g, g->f32, a, gen_mul(g, p->ty, 4));
-    b = gen_at(g, g->f32, b, gen_mul(g, p->tx, 4));
+    a.at = gen_at(g, g->f32, a.at, gen_mul(g, p->ty, 4));
+    b.at = gen_at(g, g->f32, b.at, gen_mul(g, p->tx, 4));
     for (int step = 0; step < TILE_DEPTH; step++) {
-        fragment(g, gen_at(g, g->f32, a, gen_i64(g, step * a_ld)), s->tm, x);
-        fragment(g, gen_at(g, g->f32, b, gen_i64(g, step * b_ld)), s->tn, y);
+        fragment(g, gen_at(g, g->f32, a.at, gen_i64(g, step * a.ld)), s->tm, a.round, x);
+        fragment(g, gen_at(g, g->f32, b.at, gen_i64(g, step * b.ld)), s->tn, b.round, y);
         for (int i = 0; i < s->tm; i++)
             for (int j = 0; j < s->tn; j++) sum[i][j] = gen_fma(g, x[i], y[j], sum[i][j]);
     }
@@ -241,47 +237,55 @@ void tile_multiply(Gen *g, const TilePlace *p, const Sums *s, LLVMValueRef a, in
 }
 
 static int64_t stage_floats(int width) {
-    return width ? TILE_DEPTH * (width + TILE_PAD) : 0;
+    return TILE_DEPTH * (width + TILE_PAD);
 }
 
 int64_t tile_stages(int a_width, int b_width) {
     return 2 * (stage_floats(a_width) + stage_floats(b_width));
 }
 
-/* The pipeline of both products; without an operand a, A lies at a_at. */
-static void pipeline(Gen *g, const TilePlace *p, const Sums *s, Operand *a, LLVMValueRef a_at, int64_t a_ld,
-                     Operand *b, LLVMValueRef begin, LLVMValueRef end, LLVMValueRef stages) {
+static Steps steps_of(const Operand *o, LLVMValueRef stage) {
+    return (Steps){stage, o->width + TILE_PAD, o->rounded && !is_codes(o)};
+}
+
+/* The pipeline of both products; without an operand a, A lies at `left`, from k = begin on. */
+static void pipeline(Gen *g, const TilePlace *p, const Sums *s, const Operand *a, Steps left,
+                     const Operand *b, LLVMValueRef begin, LLVMValueRef end, LLVMValueRef stages) {
     int64_t a_floats = a ? stage_floats(a->width) : 0, floats = a_floats + stage_floats(b->width);
-    if (a) operand_load(g, p, a, begin);
-    operand_load(g, p, b, begin);
-    if (a) operand_store(g, p, a, stages);
-    operand_store(g, p, b, gen_at(g, g->f32, stages, gen_i64(g, a_floats)));
-    nv_barrier(g);
+    LLVMValueRef b_stages = gen_at(g, g->f32, stages, gen_i64(g, a_floats));
+    if (a) operand_begin_copy(g, p, a, begin, stages);
+    operand_begin_copy(g, p, b, begin, b_stages);
+    nv_copies_commit(g);
+    if (a) operand_end_copy(g, p, a, stages);
+    operand_end_copy(g, p, b, b_stages);
     Loop k = gen_loop(g, begin, end, TILE_DEPTH, "k");
     LLVMValueRef done = gen_sub(g, k.i, begin), odd = gen_mod(g, gen_div(g, done, TILE_DEPTH), 2);
-    LLVMValueRef now = gen_at(g, g->f32, stages, gen_mul(g, odd, floats));
-    LLVMValueRef other = gen_at(g, g->f32, stages, gen_mul(g, gen_sub(g, gen_i64(g, 1), odd), floats));
+    LLVMValueRef now = gen_mul(g, odd, floats), other = gen_mul(g, gen_sub(g, gen_i64(g, 1), odd), floats);
+    LLVMValueRef a_other = gen_at(g, g->f32, stages, other), b_other = gen_at(g, g->f32, b_stages, other);
     LLVMValueRef next = gen_add(g, k.i, gen_i64(g, TILE_DEPTH)), more = gen_less(g, next, end);
-    If load = gen_if(g, more);
-    if (a) operand_load(g, p, a, next);
-    operand_load(g, p, b, next);
-    gen_if_end(g, &load);
-    LLVMValueRef left = a ? now : gen_at(g, g->f32, a_at, gen_mul(g, done, a_ld));
-    tile_multiply(g, p, s, left, a_ld, gen_at(g, g->f32, now, gen_i64(g, a_floats)), b->width + TILE_PAD);
+    nv_copies_wait(g, 0);
+    nv_barrier(g); /* these steps are there, and nobody reads the other stage any more */
+    If copy = gen_if(g, more);
+    if (a) operand_begin_copy(g, p, a, next, a_other);
+    operand_begin_copy(g, p, b, next, b_other);
+    nv_copies_commit(g);
+    gen_if_end(g, &copy);
+    Steps at = left;
+    at.at = a ? gen_at(g, g->f32, stages, now) : gen_at(g, g->f32, left.at, gen_mul(g, done, left.ld));
+    multiply(g, p, s, at, steps_of(b, gen_at(g, g->f32, b_stages, now)));
     If store = gen_if(g, more);
-    if (a) operand_store(g, p, a, other);
-    operand_store(g, p, b, gen_at(g, g->f32, other, gen_i64(g, a_floats)));
+    if (a) operand_end_copy(g, p, a, a_other);
+    operand_end_copy(g, p, b, b_other);
     gen_if_end(g, &store);
-    nv_barrier(g);
     gen_loop_end(g, &k);
 }
 
 void tile_product(Gen *g, const TilePlace *p, const Sums *s, Operand *a, Operand *b, LLVMValueRef begin,
                   LLVMValueRef end, LLVMValueRef stages) {
-    pipeline(g, p, s, a, NULL, a->width + TILE_PAD, b, begin, end, stages);
+    pipeline(g, p, s, a, steps_of(a, NULL), b, begin, end, stages);
 }
 
 void tile_product_shared(Gen *g, const TilePlace *p, const Sums *s, LLVMValueRef a, int64_t a_ld, Operand *b,
                          LLVMValueRef begin, LLVMValueRef end, LLVMValueRef stages) {
-    pipeline(g, p, s, NULL, a, a_ld, b, begin, end, stages);
+    pipeline(g, p, s, NULL, (Steps){a, a_ld, false}, b, begin, end, stages);
 }

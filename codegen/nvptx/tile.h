@@ -1,23 +1,20 @@
-/* f32 products of tiles, which the matrix products and attention of the NVPTX
- * back end are made of.
+/* f32 products of tiles on the FMA units, which the matrix products and attention of the NVPTX back end are
+ * made of.
  *
- * A block of 256 threads, 16 x 16 of them, makes a tile of C in registers: 64
- * or 128 rows by 64 or 128 columns, tm x tn numbers a thread (4 or 8). Thread
- * (ty, tx), ty = thread / 16, has rows 4 ty .. 4 ty+3 and, of a tile of 128, 64
- * + 4 ty .. as well; the same for columns with tx. So the threads of a row are
- * half a warp, and vectors of four are read from shared memory without
- * conflicts.
+ * A block of 256 threads, 16 x 16 of them, makes a tile of C in registers: 64 or 128 rows by 64 or 128
+ * columns, tm x tn numbers a thread (4 or 8). Thread (ty, tx), ty = thread / 16, has rows 4 ty .. 4 ty+3 and,
+ * of a tile of 128, 64 + 4 ty .. as well; the same for columns with tx. So the threads of a row are half a
+ * warp, and vectors of four are read from shared memory without conflicts.
  *
- *                 B [16][cols]            k goes on in steps of 16. Both
- * operands' next 16 steps
- *                +------------+           are loaded into registers while the
- * current ones are A          |            |           multiplied, and then
- * stored to the other stage of [16][rows] |  C [rows,  |           shared
- * memory: one barrier in 16 steps. |     cols]  |
+ *                B [16][cols]
+ *               +------------+      k goes on in steps of 16. While they are multiplied, the next ones come
+ * to A        |            |      the other stage of shared memory: numbers by cp.async, transposed where a
+ *    [16][rows] |  C [rows,  |      row's lie together; codes through registers, decoded. One barrier in 16
+ *               |     cols]  |      steps.
+ *               +------------+
  *
- * In shared memory an operand lies step by step, whatever its storage. Every
- * sum is one chain of fma in the order of k, so results do not depend on tiles.
- */
+ * In shared memory an operand lies step by step, whatever its storage. Every sum is one chain of fma in the
+ * order of k, so results do not depend on tiles. */
 #ifndef TBC_NVPTX_TILE_H
 #define TBC_NVPTX_TILE_H
 
@@ -35,8 +32,7 @@ typedef struct TilePlace {
     LLVMValueRef thread, ty, tx;
 } TilePlace;
 TilePlace tile_place(Gen *);
-/* The thread's row (of ty) or column (of tx) number i < tm or tn within the
- * tile. */
+/* The thread's row (of ty) or column (of tx) number i < tm or tn within the tile. */
 LLVMValueRef tile_at(Gen *, LLVMValueRef ty_or_tx, int i);
 
 typedef enum Storage {
@@ -46,30 +42,24 @@ typedef enum Storage {
     STORED_CODE_STEPS, /* ternary [k, row] */
 } Storage;
 
-/* One operand of a product (rows of A, columns of B: both are "rows" here) on
- * its way to shared memory. The caller fills in what comes first; operand_begin
- * the rest. Rows past the end repeat others, and what they make must be
- * dropped; steps past the end are 0. */
+/* One operand of a product (rows of A, columns of B: both are "rows" here) on its way to shared memory. The
+ * caller fills in what comes first, operand_begin the rest. Steps past the end are 0; rows past the end may
+ * be anything, and what they make must be dropped. */
 typedef struct Operand {
     Storage storage;
     LLVMValueRef base;   /* f32: row 0, step 0; ternary: the matrix */
     int64_t rows, depth; /* that exist */
     int64_t ld;          /* numbers; not of codes */
-    bool half;           /* stored as bf16 instead of f32 */
+    bool half;           /* stored as bf16 instead of f32: not copied asynchronously */
     int64_t group;       /* of codes */
     LLVMValueRef first;  /* the tile's first row, a multiple of width */
     int width;           /* rows of the tile: 64 or 128 */
     bool rounded;        /* f32, and scales that vary along k (CODE_STEPS), are rounded to bf16 */
 
-    int vec; /* floats of a load: 1 or 4 */
     TernaryLayout layout;
-    LLVMValueRef value[TILE_MAX], bits, scale[TILE_MAX]; /* of this thread, in flight */
+    LLVMValueRef bits, scale[TILE_MAX]; /* of this thread's codes, in flight */
 } Operand;
 void operand_begin(Gen *, Operand *);
-/* Steps k0 .. k0+15 (k0 a multiple of 16) into registers, and from there to a
- * stage [16][width + TILE_PAD]. */
-void operand_load(Gen *, const TilePlace *, Operand *, LLVMValueRef k0);
-void operand_store(Gen *, const TilePlace *, const Operand *, LLVMValueRef stage);
 
 /* The sums of a tile. */
 typedef struct Sums {
@@ -79,18 +69,14 @@ typedef struct Sums {
 void sums_begin(Gen *, Sums *, int tm, int tn);
 void sums_clear(Gen *, const Sums *);
 
-/* sums += A B over 16 steps that lie in shared memory with a_ld and b_ld floats
- * from step to step. */
-void tile_multiply(Gen *, const TilePlace *, const Sums *, LLVMValueRef a, int64_t a_ld, LLVMValueRef b,
-                   int64_t b_ld);
 /* Floats of shared memory that tile_product needs. */
 int64_t tile_stages(int a_width, int b_width);
-/* sums += A B over k in begin .. end, begin a multiple of 16. All threads must
- * come here, and leave it with `stages` free for use. */
+/* sums += A B over k in begin .. end, begin a multiple of 16. All threads must come here, when nobody uses
+ * `stages` any more; these are free again after a barrier. */
 void tile_product(Gen *, const TilePlace *, const Sums *, Operand *a, Operand *b, LLVMValueRef begin,
                   LLVMValueRef end, LLVMValueRef stages);
-/* sums += A B where A[k, row] lies in shared memory already (steps a_ld floats
- * apart, from step 0 for k = begin on), made visible by a barrier. */
+/* The same where A[k, row] lies in shared memory already, steps a_ld floats apart, from step 0 for k = begin
+ * on: what threads wrote there before they came. */
 void tile_product_shared(Gen *, const TilePlace *, const Sums *, LLVMValueRef a, int64_t a_ld, Operand *b,
                          LLVMValueRef begin, LLVMValueRef end, LLVMValueRef stages);
 
@@ -98,8 +84,7 @@ void tile_product_shared(Gen *, const TilePlace *, const Sums *, LLVMValueRef a,
 LLVMValueRef tile_vector(Gen *, LLVMValueRef *x, int n);
 /* f32 rounded to the nearest bf16. */
 LLVMValueRef tile_round(Gen *, LLVMValueRef);
-/* A vector of n f32 (aligned to all of it), and one f32 in shared or global
- * memory. */
+/* A vector of n f32 (aligned to all of it) in shared or global memory, or one f32. */
 LLVMValueRef tile_load(Gen *, LLVMValueRef at, int n);
 void tile_store(Gen *, LLVMValueRef value, LLVMValueRef at, int n);
 
