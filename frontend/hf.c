@@ -11,13 +11,17 @@
 typedef struct Size {
     const char *key, *dim;
     int64_t max;
-    int64_t missing; /* the default; 0: the key is required */
+    int64_t missing;  /* the default; 0: the key is required */
+    const char *null; /* the key whose value null stands for; NULL: null is the default */
 } Size;
 static const Size sizes[] = {
-    {"vocab_size", "vocab", 1 << 24, 0},       {"hidden_size", "hidden", 1 << 16, 0},
-    {"intermediate_size", "ffn", 1 << 20, 0},  {"num_hidden_layers", "layers", 512, 0},
-    {"num_attention_heads", "heads", 1024, 0}, {"num_key_value_heads", "kv_heads", 1024, 0},
-    {"head_dim", "head_dim", 4096, 128},
+    {"vocab_size", "vocab", 1 << 24, 0, NULL},
+    {"hidden_size", "hidden", 1 << 16, 0, NULL},
+    {"intermediate_size", "ffn", 1 << 20, 0, NULL},
+    {"num_hidden_layers", "layers", 512, 0, NULL},
+    {"num_attention_heads", "heads", 1024, 0, NULL},
+    {"num_key_value_heads", "kv_heads", 1024, 0, "num_attention_heads"},
+    {"head_dim", "head_dim", 4096, 128, NULL},
 };
 #define SIZES (sizeof sizes / sizeof *sizes)
 
@@ -29,6 +33,7 @@ static void check_sizes(Sources *src, const Json *config, Json *dims) {
     for (size_t i = 0; i < SIZES; i++) {
         const Json *v = json_get(config, sizes[i].key);
         int64_t value = sizes[i].missing;
+        if (v && !is_set(v) && sizes[i].null) v = json_get(config, sizes[i].null);
         if (!v && !value) json_error(src, config, "the key '%s' is missing", sizes[i].key);
         if ((is_set(v) || (v && !value)) && !json_int(src, v, 1, sizes[i].max, &value)) value = 0;
         if (!value) continue;

@@ -496,6 +496,18 @@ START_TEST(hf_options) {
 }
 END_TEST
 
+START_TEST(hf_null_key_heads) {
+    Module *m = build_text(
+        "{\"model_type\":\"qwen3\",\"vocab_size\":151,\"hidden_size\":64,\"intermediate_size\":96,"
+        "\"num_hidden_layers\":1,\"num_attention_heads\":6,\"head_dim\":16,\"num_key_value_heads\":null}",
+        1, 8);
+    ck_assert_msg(m && verify(m, &diag), "%s", diag.text.at);
+    assert_type(module_graph(m, "train"), OP_param, "model.layers.0.self_attn.k_proj.weight", "f32[96,64]");
+    ck_assert_ptr_nonnull(strstr(m->meta, "\"num_key_value_heads\":6"));
+    module_free(m);
+}
+END_TEST
+
 START_TEST(full_precision) {
     static const char *const specs[] = {"{" HF_SIZES ",\"quantization_config\":null}",
                                         "{\"extends\":\"qwen3-tiny.json\",\"ternary\":null}"};
@@ -680,6 +692,7 @@ int main(void) {
     tcase_add_test(t, untrained_loss);
     tcase_add_test(t, hf_defaults);
     tcase_add_test(t, hf_options);
+    tcase_add_test(t, hf_null_key_heads);
     tcase_add_test(t, full_precision);
     tcase_add_test(t, variants);
     tcase_add_test(t, ternary_variants);
