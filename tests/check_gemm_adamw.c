@@ -18,13 +18,15 @@ static const GemmAdamwDesc cases[] = {
     /* one group a row, wider than blocks are */
     {.m = 70, .n = 2100, .k = 17, .group = 4096},
     {.m = 33, .n = 1300, .k = 20, .group = 650},
-    {.m = 130, .n = 513, .k = 900, .group = 64, .bf16 = true},
+    {.m = 130, .n = 513, .k = 400, .group = 64, .bf16 = true},
     {.m = 20, .n = 300, .k = 35, .group = 0, .bf16 = true},
     {.m = 130, .n = 513, .k = 900, .group = 64, .b_bf16 = true},
     {.m = 37, .n = 300, .k = 35, .group = 128, .bf16 = true, .b_bf16 = true},
     /* full precision */
     {.m = 200, .n = 700, .k = 400, .group = 0},
     {.m = 13, .n = 5, .k = 3, .group = 0},
+    {.m = 1100, .n = 1544, .k = 20, .group = 128, .bf16 = true, .b_bf16 = true}, /* 9 x 7 of a GPU's 128 x 256
+                                                                                  */
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -35,7 +37,8 @@ static GemmAdamwDesc with_betas(const GemmAdamwDesc *c) {
 }
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
+    return (GemmDesc){
+        .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
 }
 
 typedef struct Sizes {
@@ -136,9 +139,11 @@ static bool runs(TestDevice device, const GemmAdamwDesc *d) {
 
 START_TEST(same_bits_as_the_three_kernels) {
     Gen *g = test_device_gen((TestDevice)_i);
-    Sizes size[CASES];
+    Sizes size[CASES] = {0};
     for (int i = 0; i < CASES; i++)
         if (runs((TestDevice)_i, &cases[i])) size[i] = emit(g, i, true);
+    if (_i == TEST_GPU)
+        ck_assert_uint_eq(size[CASES - 1].fused.tiles, runs(TEST_GPU, &cases[CASES - 1]) ? 9 * 7 : 0);
     TestModule m = test_module(g);
     for (int i = 0; i < CASES; i++)
         if (runs((TestDevice)_i, &cases[i])) check_case(&m, i, &size[i]);
