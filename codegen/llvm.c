@@ -2,6 +2,7 @@
 #include "gen.h"
 #include <llvm-c/Analysis.h>
 #include <llvm-c/ErrorHandling.h>
+#include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <stdlib.h>
@@ -60,8 +61,19 @@ void gen_free(Gen *g) {
     free(g);
 }
 
+/* On a GPU a vector is loaded by one instruction: LLVM's pass vector-combine may not look for loads whose lanes
+ * it could load one by one, which takes four times as long, and as much again for conflicts of shared memory's
+ * banks. A setting of the whole process. */
+static void keep_vector_loads(void) {
+    static bool done;
+    const char *const args[] = {"tbc", "-vector-combine-max-scan-instrs=0"};
+    if (!done) LLVMParseCommandLineOptions(2, args, NULL);
+    done = true;
+}
+
 void gen_optimize(Gen *g) {
     char *message = NULL;
+    if (g->target->sm) keep_vector_loads();
     if (LLVMVerifyModule(g->mod, LLVMReturnStatusAction, &message))
         ice("generated LLVM IR is broken: %s", message);
     LLVMDisposeMessage(message);
