@@ -159,6 +159,20 @@ static bool append_composed(Encoder *e, const char *text, size_t bytes) {
     return true;
 }
 
+/* utf8proc 2.8 drops U+11A7 after a Hangul syllable, since it comes just before the first trailing consonant.
+ * In truth it composes with nothing, so that what is around it can be composed without it. */
+static bool append_stretch(Encoder *e, const char *text, size_t bytes) {
+    static const char no_consonant[] = "\xe1\x86\xa7";
+    const size_t width = sizeof no_consonant - 1;
+    for (const char *found; (found = memmem(text, bytes, no_consonant, width));) {
+        size_t n = (size_t)(found - text);
+        if (n > 0 && !append_composed(e, text, n)) return false;
+        append(e, no_consonant, width);
+        text += n + width, bytes -= n + width;
+    }
+    return bytes == 0 || append_composed(e, text, bytes);
+}
+
 /* Characters below U+0300 stand for themselves, and ASCII ones compose with nothing before them. So only
  * stretches without ASCII that have a byte of 0xcc (the first of U+0300) or more need work, together with the
  * character before. */
@@ -172,7 +186,7 @@ static bool append_normalised(Encoder *e, const char *text, size_t bytes) {
         while (end < bytes && s[end] >= 0x80) end++;
         while (at < end && at > done && s[at] >= 0x80) at--;
         append(e, text + done, at - done);
-        if (end > at && !append_composed(e, text + at, end - at)) return false;
+        if (!append_stretch(e, text + at, end - at)) return false;
         done = end;
     }
     return true;

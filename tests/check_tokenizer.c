@@ -175,6 +175,7 @@ START_TEST(text_is_normalised) {
     ck_encodes(t, "e\xcc\x81", E_ACUTE);
     ck_encodes(t, "he e\xcc\x81 \xc3\xa9", HE, ' ', E_ACUTE, ' ', E_ACUTE);
     ck_encodes(t, "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", 0xea, 0xb0, 0x81); /* Hangul jamo */
+    ck_encodes(t, "\xea\xb0\x80\xe1\x86\xa7", 0xea, 0xb0, 0x80, 0xe1, 0x86, 0xa7); /* no such consonant */
     ck_encodes(t, "\xe2\x84\xab", 0xc3, 0x85);                               /* ANGSTROM SIGN */
     ck_encodes(t, "a\xcc\xa3\xcc\x82", 0xe1, 0xba, 0xad);
     tokenizer_close(t);
@@ -362,8 +363,8 @@ static const struct {
     {"]}}\n", "]}}\n\nx", "tokenizer.json:3:1: error: not JSON from here on"},
 };
 
-/* "</s>" is looked for after NFC, when what composes with its last character has become a part of that, and after the
- * tokens that are looked for before. */
+/* "</s>" is looked for after NFC, when what composes with its last character has become a part of that, and
+ * after the tokens that are looked for before. */
 START_TEST(added_tokens_of_normalised_text) {
     static char good[16384], json[20000];
     const char *key = "\"normalized\":", *at;
