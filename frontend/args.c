@@ -38,7 +38,7 @@ static bool read_size(const char *text, int64_t *bytes) {
     static const char prefix[] = "KMGT";
     char *end;
     double value = *text >= '0' && *text <= '9' ? strtod(text, &end) : 0;
-    if (!(value > 0)) return false;
+    if (!(value > 0) || end != text + strspn(text, "0123456789.")) return false; /* strtod also takes 0x10, 1e3 */
     const char *p = *end ? strchr(prefix, *end) : NULL;
     if (p) {
         bool decimal = strcmp(++end, "B") == 0;

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { DONE = 0, FAILED = 1, USAGE = 2 };
@@ -53,11 +54,13 @@ static int unknown_pass(const char *name) {
 
 /* ---- modules in and out */
 
-/* Is the file the IR's text form? By its name, else by how it begins. */
+/* Is the file the IR's text form? By its name, else by how it begins; a pipe, which can be read but once, is not. */
 static bool is_tir(const char *path) {
     const char *dot = strrchr(path, '.');
     if (dot && strcmp(dot, ".tir") == 0) return true;
     if (dot && strcmp(dot, ".json") == 0) return false;
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return false;
     char start[6] = {0};
     FILE *f = fopen(path, "rb");
     if (!f) return false;
@@ -109,6 +112,13 @@ static bool write_tir(const Module *m, const char *path, Diag *diag) {
     bool ok = write_text(path, text.at, text.n, diag);
     buf_free(&text);
     return ok;
+}
+
+/* Do both names stand for one file? Then what is written would replace what was read. */
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
 }
 
 /* ---- tbc compile */
@@ -166,7 +176,10 @@ static int parse_compile(int argc, char **argv, Compile *c) {
     if (c->cores > MAX_CORES) return usage_error("--cores: %d at most", MAX_CORES);
     if (c->sizes.seq > MAX_SEQ) return usage_error("--seq: %lld at most", (long long)MAX_SEQ);
     if (!c->emit) c->emit = "so";
-    if (!c->out && strcmp(c->emit, "so") == 0) c->out = "train.so";
+    bool so = strcmp(c->emit, "so") == 0;
+    if (!c->out && so) c->out = "train.so";
+    if (so && c->out[0] == '-') return usage_error("-o %s: a file was expected (or ./%s)", c->out, c->out);
+    if (c->out && same_file(c->input, c->out)) return usage_error("-o %s: that is the input", c->out);
     return DONE;
 }
 
@@ -250,32 +263,10 @@ static bool run_passes(Module *m, const PassOptions *options, Diag *diag) {
     return ok;
 }
 
-/* LLVM IR or assembly on stdout: codegen writes files, so through a temporary one. */
-static bool emit_to_stdout(const Module *m, const Target *t, EmitKind kind, Diag *diag) {
-    const char *dir = getenv("TMPDIR");
-    Buf path = {0};
-    buf_printf(&path, "%s/tbc-XXXXXX", dir && *dir ? dir : "/tmp");
-    int fd = mkstemp(path.at);
-    bool ok = fd >= 0;
-    if (!ok) diag_error(diag, path.at, 0, 0, "cannot make a temporary file: %s", strerror(errno));
-    if (ok) {
-        close(fd);
-        size_t n = 0;
-        ok = codegen_emit(m, t, kind, path.at, diag);
-        char *text = ok ? read_file(path.at, &n) : NULL;
-        if (text) fwrite(text, 1, n, stdout);
-        free(text);
-        unlink(path.at);
-    }
-    buf_free(&path);
-    return ok;
-}
-
 static bool emit(const Module *m, const Compile *c, const Target *t, Diag *diag) {
     if (strcmp(c->emit, "tir") == 0) return write_tir(m, c->out, diag);
     EmitKind kind = strcmp(c->emit, "so") == 0 ? EMIT_SO : strcmp(c->emit, "ll") == 0 ? EMIT_LL : EMIT_ASM;
-    if (kind != EMIT_SO && (!c->out || strcmp(c->out, "-") == 0)) return emit_to_stdout(m, t, kind, diag);
-    return codegen_emit(m, t, kind, c->out, diag);
+    return codegen_emit(m, t, kind, c->out ? c->out : "-", diag);
 }
 
 /* --precision, as the passes take it. */
@@ -367,6 +358,7 @@ static int cmd_compile(int argc, char **argv, Diag *diag) {
 static int parse_passes(const char *list, const PassInfo **passes, uint32_t max, uint32_t *n) {
     for (const char *c = list; *c;) {
         size_t length = strcspn(c, ",");
+        if (length == 0) return usage_error("a pass is missing before ',' in --passes %s", list);
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)(length < 63 ? length : 63), c);
         if (*n == max) return usage_error("more than %u passes", max);

@@ -50,10 +50,11 @@ expect 2 '--emit so needs all passes' compile "$spec" --emit so --stop-after cse
 expect 2 'a .tir file is missing' opt --passes cse
 expect 2 "unknown pass 'nope'" opt x.tir --passes cse,nope
 expect 2 "a pass is missing after ','" opt x.tir --passes cse,
+expect 2 "a pass is missing before ','" opt x.tir --passes ,cse
+expect 2 '--memory 0x10: a size' compile "$spec" --memory 0x10
+expect 2 '-o -: a file was expected' compile "$spec" -o -
 expect 2 'a compiled module is missing' inspect
 expect 2 'tbc ops takes no arguments' ops x
-
-# ---- what this version does not do: 1
 
 # ---- targets
 expect 2 '--emit ptx needs --target nvptx64' compile "$spec" --emit ptx
@@ -116,6 +117,9 @@ if [ -w /dev/full ]; then
     "$tbc" ops >/dev/full 2>"$dir/err" && fail 'tbc ops to a full disk: exit 0'
     grep -q 'cannot write to standard output' "$dir/err" || fail "full disk: $(cat "$dir/err")"
 fi
+cp "$spec" "$dir/own.json"
+expect 2 "-o $dir/own.json: that is the input" compile "$dir/own.json" -o "$dir/own.json"
+cmp -s "$spec" "$dir/own.json" || fail 'a spec was replaced by what was made from it'
 [ -z "$(ls -A)" ] || fail "files left behind: $(ls -A)"
 [ ! -e "$dir/missing" ] || fail 'a directory was made'
 
@@ -126,6 +130,9 @@ expect 0 'func @backward' compile "$spec" --emit tir --grads buffer
 expect 0 'define' compile "$spec" --emit ll
 expect 0 '.globl' compile "$spec" --emit asm
 expect 0 'func @train' compile "$spec" --print-after cse --emit ll
+mkfifo "$dir/pipe"
+cat "$spec" >"$dir/pipe" &
+expect 0 'func @train' compile "$dir/pipe" --emit tir
 expect 0 'i32[3,7]' compile "$spec" --stop-after insert-ste --batch 3 --seq=7
 [ -z "$(ls -A)" ] || fail "text output made files: $(ls -A)"
 expect 0 '' compile "$spec" --dump-ir dumps --time-passes
