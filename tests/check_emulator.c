@@ -135,7 +135,11 @@ static const char *const refused[] = {
     "wgmma.fence.sync.aligned;",
     "min.rn.f32 rd, ra, rb;",
     "@ra bra nowhere;",
-    "mov.u32 rd, ra rb;"};
+    "mov.u32 rd, ra rb;",
+    "vadd.u32.u32.u32 rd.b4, ra, rb, rd;",
+    "vadd4.u32.u32.u32.add.sat rd, ra, rb, rd;",
+    "add.u32 rd, ra.b0, rb;",
+    "lop3.nand.b32 rd|p, ra, rb, rd, 1, p;"};
 
 START_TEST(refusals) {
     device();

@@ -199,20 +199,6 @@ DOT(u, s, false, true)
 DOT(s, u, true, false)
 DOT(s, s, true, true)
 
-/* the video instruction that nvcc still makes, of all four bytes: differences, or c plus their sum */
-static u32 differences(u32 a, u32 b, u32 c, bool is_signed, bool sum) {
-    u32 r = sum ? c : 0;
-    for (int k = 0; k < 32; k += 8) {
-        i32 x = is_signed ? (int8_t)(a >> k) : (u8)(a >> k), y = is_signed ? (int8_t)(b >> k) : (u8)(b >> k);
-        r += (u32)(x < y ? y - x : x - y) << (sum ? 0 : k);
-    }
-    return r;
-}
-K3(vabsdiff4_u, u32, u32, differences(a, b, c, false, false))
-K3(vabsdiff4_s, u32, u32, differences(a, b, c, true, false))
-K3(vabsdiff4_add_u, u32, u32, differences(a, b, c, false, true))
-K3(vabsdiff4_add_s, u32, u32, differences(a, b, c, true, true))
-
 /* two halves of a word at a time */
 #define HALVES(name, T, expr)                                                                                \
     static u32 name##_half(u32 va, u32 vb) {                                                                 \
@@ -225,6 +211,8 @@ HALVES(min_u16x2, u16, a < b ? a : b)
 HALVES(max_u16x2, u16, a > b ? a : b)
 HALVES(min_s16x2, i16, a < b ? a : b)
 HALVES(max_s16x2, i16, a > b ? a : b)
+HALVES(min_relu_s16x2, i16, (a < b ? a : b) < 0 ? 0 : a < b ? a : b)
+HALVES(max_relu_s16x2, i16, (a > b ? a : b) < 0 ? 0 : a > b ? a : b)
 
 /* of an mbarrier's state, as async.c lays it out */
 K1X(pending_count, u32, u64, a & 0xfffff)
@@ -315,15 +303,13 @@ const Row rows_int[] = {ROWS6("add", add_, "dxy"),
                         {"max.u16x2", "", T_NONE, "bbb", max_u16x2},
                         {"min.s16x2", "", T_NONE, "bbb", min_s16x2},
                         {"max.s16x2", "", T_NONE, "bbb", max_s16x2},
+                        {"min.relu.s16x2", "", T_NONE, "bbb", min_relu_s16x2},
+                        {"max.relu.s16x2", "", T_NONE, "bbb", max_relu_s16x2},
                         {"cvt.pack.sat.s16.s32", "", T_NONE, "bss", pack_s16},
                         {"cvt.pack.sat.u16.s32", "", T_NONE, "bss", pack_u16},
                         {"cvt.pack.sat.s8.s32.b32", "", T_NONE, "bssb", pack_s8},
                         {"cvt.pack.sat.u8.s32.b32", "", T_NONE, "bssb", pack_u8},
                         {"mbarrier.pending_count.b64", "", T_NONE, "uq", pending_count},
-                        {"vabsdiff4.u32.u32.u32", "", T_NONE, "bbbb", vabsdiff4_u},
-                        {"vabsdiff4.u32.s32.s32", "", T_NONE, "bbbb", vabsdiff4_s},
-                        {"vabsdiff4.u32.u32.u32.add", "", T_NONE, "bbbb", vabsdiff4_add_u},
-                        {"vabsdiff4.u32.s32.s32.add", "", T_NONE, "bbbb", vabsdiff4_add_s},
                         {"dp4a.u32.u32", "", T_NONE, "bbbb", dp4a_u_u},
                         {"dp4a.s32.s32", "", T_NONE, "bbbb", dp4a_s_s},
                         {"dp4a.u32.s32", "", T_NONE, "bbbb", dp4a_u_s},

@@ -39,11 +39,16 @@ static bool less(u64 a, u64 b, Type t) {
         return a < b;
     }
 }
-static u64 update(const Ins *i, u64 x, u64 b, u64 c) {
+/* "atom.add.f32 on global memory flushes subnormal inputs and results", that on shared memory does not. */
+static u64 add_flushed(u64 x, u64 b) {
+    float f = flush(bits_to_float((u32)x)) + flush(bits_to_float((u32)b));
+    return float_to_bits(flush(canon(f)));
+}
+static u64 update(const Ins *i, u64 x, u64 b, u64 c, bool global) {
     Type t = (Type)i->type;
     switch (i->op) {
     case A_ADD:
-        return add(x, b, t);
+        return global && t == T_F32 ? add_flushed(x, b) : add(x, b, t);
     case A_AND:
         return x & b;
     case A_OR:
@@ -76,8 +81,9 @@ static void exec_atom(Warp *w, const Ins *i, u32 mask) {
     for (u32 k = 0; k < LANES; k++) {
         int l = (int)((first + k) % LANES);
         if (!(mask >> l & 1)) continue;
-        u8 *state, *data = touch(w, i, l, (Space)i->space, src_lane(w, o, l) + (u64)i->imm, i->size, ATOMIC,
-                                 true, &state);
+        u64 at = src_lane(w, o, l) + (u64)i->imm, offset;
+        bool global = i->space == S_GLOBAL || (i->space == S_GENERIC && window_of(at, &offset) == S_GLOBAL);
+        u8 *state, *data = touch(w, i, l, (Space)i->space, at, i->size, ATOMIC, true, &state);
         u64 x = 0, b = src_lane(w, &i->s[1], l), c = i->ns > 2 ? src_lane(w, &i->s[2], l) : 0;
         if (i->size < 8) b &= (1ull << i->size * 8) - 1, c &= (1ull << i->size * 8) - 1;
         memcpy(&x, data, i->size);
@@ -86,7 +92,7 @@ static void exec_atom(Warp *w, const Ins *i, u32 mask) {
         for (u32 n = 0; n < i->size; n++) old |= !(state[n] & ST_INIT);
         if (poison) suspect(w, i, l, "an atomic operand that was never written");
         if (old && i->op != A_EXCH) suspect(w, i, l, "an atomic operation on memory that was never written");
-        u64 r = update(i, x, b, c);
+        u64 r = update(i, x, b, c, global);
         memcpy(data, &r, i->size);
         for (u32 n = 0; n < i->size; n++) state[n] |= ST_INIT;
         if (i->nd) set_lane(w, i->d, l, x, old);

@@ -186,7 +186,7 @@ static void decode_setp(Parser *p, Stmt *s) {
     check_cmp(p, s, op, t);
     bool pair = t == T_F16X2 || t == T_BF16X2;
     if (ftz && t != T_F32 && t != T_F16 && t != T_F16X2) ptx_fail(p, s->line, ".ftz of .%s", type_name(t));
-    if (set && type_size(to) != 4 && !(type_size(to) == 2 && type_size(t) == 2))
+    if (set && type_size(to) != 4 && !(type_size(to) == 2 && (type_size(t) == 2 || type_float(to))))
         ptx_fail(p, s->line, "set.%s is not supported", type_name(to));
     operands_are(p, s, with ? 4 : 3, with ? 4 : 3);
     Opnd d[2], a[3];
@@ -208,4 +208,41 @@ static void decode_setp(Parser *p, Stmt *s) {
     set_sources(p, i, a, with ? 3 : 2);
 }
 
-const Special decoders_compare[] = {{"setp", decode_setp}, {"set", decode_setp}, {0}};
+/* lop3.BoolOp.b32 d|p, a, b, c, table, q: lop3, then p = (d != 0) BoolOp q. */
+static void decode_lop3(Parser *p, Stmt *s) {
+    static const char *const bools[] = {"and", "or", "xor", NULL};
+    int with = mod_of(s, bools) + 1;
+    if (!with) {
+        decode_alu(p, s);
+        return;
+    }
+    operands_are(p, s, 6, 6);
+    Operand to = s->operands[0];
+    if (!to.pair) ptx_fail(p, s->line, "lop3.%s needs a destination d|p", bools[with - 1]);
+    if (to.kind == O_SINK) {
+        to = (Operand){.kind = O_NAME, .pair = to.pair, .sym = pool_alloc(&p->m->pool, sizeof *to.sym)};
+        *to.sym = (Sym){.kind = Y_REG, .type = T_B32, .reg = new_register(p, T_B32)};
+    }
+    Opnd pred = dest(p, s, to.pair, T_PRED, false), q = predicate(p, s, &s->operands[5]);
+    Stmt plain = {.line = s->line,
+                  .op = s->op,
+                  .mods = {"b32"},
+                  .nmods = 1,
+                  .noperands = 5,
+                  .guard = s->guard,
+                  .guarded = s->guarded};
+    memcpy(plain.operands, s->operands, 5 * sizeof *plain.operands);
+    plain.operands[0] = to;
+    plain.operands[0].pair = NULL;
+    if (mod_type(p, s) != T_B32) ptx_fail(p, s->line, "lop3.b32 is meant");
+    decode_alu(p, &plain);
+    Ins *i = new_ins(p, s);
+    i->exec = exec_setp;
+    i->op = NE;
+    i->bits = (u8)with;
+    i->type = T_B32;
+    set_dests(p, i, &pred, 1);
+    set_sources(p, i, (Opnd[]){to.sym->reg, constant(p, T_B32, 0), q}, 3);
+}
+
+const Special decoders_compare[] = {{"setp", decode_setp}, {"set", decode_setp}, {"lop3", decode_lop3}, {0}};

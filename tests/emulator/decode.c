@@ -196,6 +196,7 @@ static u64 float_constant(Parser *p, Stmt *s, const Operand *o, Type type) {
 
 static Opnd any_source(Parser *p, Stmt *s, const Operand *o, Type type, bool wider) {
     if (o->pair) ptx_fail(p, s->line, "an operand a|b where '%s' takes one", s->op);
+    if (o->part) ptx_fail(p, s->line, "'%s' takes no part of a register", s->op);
     switch (o->kind) {
     case O_INT:
         if (type == T_PRED) return constant(p, type, o->value);
@@ -238,7 +239,7 @@ Opnd predicate(Parser *p, Stmt *s, const Operand *o) {
 
 Opnd dest(Parser *p, Stmt *s, const Operand *o, Type type, bool wider) {
     if (o->kind == O_SINK) return (Opnd){.sink = true, .type = (u8)type};
-    if (o->kind != O_NAME || !o->sym || o->sym->kind != Y_REG || o->neg || o->sym->reg.imm)
+    if (o->kind != O_NAME || !o->sym || o->sym->kind != Y_REG || o->neg || o->part || o->sym->reg.imm)
         ptx_fail(p, s->line, "'%s' needs a register to write", s->op);
     check_register(p, s, o, (Type)o->sym->reg.type, type, wider);
     return o->sym->reg;
@@ -332,7 +333,7 @@ void decode(Parser *p, Stmt *s) {
     static const Special *const tables[] = {decoders_move,   decoders_flow,    decoders_memory,
                                             decoders_warp,   decoders_matrix,  decoders_compare,
                                             decoders_async,  decoders_barrier, decoders_convert,
-                                            decoders_atomic, decoders_wmma};
+                                            decoders_atomic, decoders_wmma,   decoders_video};
     if (omitted(p, s)) return;
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)

@@ -329,7 +329,15 @@ static void exec_fence(Warp *w, const Ins *i, u32 mask) {
 static void decode_membar(Parser *p, Stmt *s) {
     static const char *const sems[] = {"sc", "acq_rel", NULL}, *const scopes[] = {"cta", "cluster", "gpu",
                                                                                   "sys", "gl",      NULL};
+    static const char *const proxies[] = {"alias",        "async", "async.global", "async.shared::cta",
+                                          NULL};
     bool fence = !strcmp(s->op, "fence");
+    if (mod(s, "proxy")) { /* memory has one path here */
+        if (mod_of(s, proxies) < 0) ptx_fail(p, s->line, "this proxy of '%s' is not known", s->op);
+        operands_are(p, s, 0, 0);
+        new_ins(p, s)->exec = exec_nothing;
+        return;
+    }
     if (fence) mod_of(s, sems);
     int scope = mod_of(s, scopes);
     if (scope < 0 || (fence && scope == 4) || (!fence && (scope == 1 || scope == 2)))

@@ -20,6 +20,8 @@ static u64 fit(u64 v, const Opnd *o) {
     return type_size((Type)o->type) == 2 ? (u16)v : type_size((Type)o->type) == 1 ? (u8)v : v;
 }
 
+enum { LINE = 128 }; /* bytes of a line of the second cache */
+
 static void addresses(Warp *w, const Ins *i, u32 mask) {
     const Opnd *o = i->s;
     u32 bad = src_poison(w, o) & mask;
@@ -185,10 +187,12 @@ static void take_hints(Parser *p, Stmt *s, bool *policy) {
 static int take_strength(Parser *p, Stmt *s, bool store) {
     static const char *const words[] = {"weak", "relaxed", "volatile", "acquire", "release", NULL},
                              *const scopes[] = {"cta", "cluster", "gpu", "sys", NULL};
+    bool mmio = mod(s, "mmio");
     int k = mod_of(s, words);
     int scope = k < 0 ? -1 : mod_of(s, scopes);
     if ((k == RELAXED || k >= ACQUIRE) != (scope >= 0))
         ptx_fail(p, s->line, "'%s': a scope belongs to .relaxed, .acquire and .release", s->op);
+    if (mmio && (k != RELAXED || scope != 3)) ptx_fail(p, s->line, "'%s.mmio.relaxed.sys' is meant", s->op);
     if (k == (store ? ACQUIRE : RELEASE)) ptx_fail(p, s->line, "'%s' has no such order", s->op);
     return k < 0 ? WEAK : k;
 }
@@ -252,6 +256,34 @@ static void decode_prefetch(Parser *p, Stmt *s) {
     new_ins(p, s)->exec = exec_prefetch;
 }
 
+/* discard.global.L2 [a], 128: the line holds what was never written. */
+static void exec_discard(Warp *w, const Ins *i, u32 mask) {
+    addresses(w, i, mask);
+    for (u32 m = mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        if (w->addr[l] % LINE) fault(w, i, l, ERR_MISALIGNED, "misaligned discard of %d bytes", LINE);
+        for (u32 k = 0; k < LINE; k += 16) {
+            u8 *state;
+            touch(w, i, l, S_GLOBAL, w->addr[l] + k, 16, WRITE, false, &state);
+            for (u32 b = 0; b < 16; b++) state[b] &= (u8)~ST_INIT;
+        }
+    }
+}
+static void decode_line(Parser *p, Stmt *s) {
+    bool discard = s->op[0] == 'd';
+    Space space = mod_space(s, S_GENERIC);
+    if (!mod(s, discard ? "L2" : "L2::evict_normal") || (space != S_GLOBAL && space != S_GENERIC))
+        ptx_fail(p, s->line, "this form of %s is not known", s->op);
+    operands_are(p, s, 2, 2);
+    i64 displacement;
+    Opnd a = address(p, s, &s->operands[0], &space, &displacement);
+    if (integer(p, s, &s->operands[1]) != LINE) ptx_fail(p, s->line, "'%s' is of %d bytes", s->op, LINE);
+    Ins *i = new_ins(p, s);
+    i->exec = discard ? exec_discard : exec_prefetch;
+    i->imm = displacement;
+    set_sources(p, i, &a, 1);
+}
+
 static void decode_createpolicy(Parser *p, Stmt *s) { /* what it makes is a hint only */
     static const char *const words[] = {"fractional",      "L2::evict_last",      "L2::evict_normal",
                                         "L2::evict_first", "L2::evict_unchanged", NULL};
@@ -265,10 +297,7 @@ static void decode_createpolicy(Parser *p, Stmt *s) { /* what it makes is a hint
     set_dests(p, i, &d, 1);
 }
 
-const Special decoders_memory[] = {{"ld", decode_memory},
-                                   {"ldu", decode_memory},
-                                   {"st", decode_memory},
-                                   {"prefetch", decode_prefetch},
-                                   {"prefetchu", decode_prefetch},
-                                   {"createpolicy", decode_createpolicy},
-                                   {0}};
+const Special decoders_memory[] = {
+    {"ld", decode_memory},         {"ldu", decode_memory},         {"st", decode_memory},
+    {"prefetch", decode_prefetch}, {"prefetchu", decode_prefetch}, {"createpolicy", decode_createpolicy},
+    {"discard", decode_line},      {"applypriority", decode_line}, {0}};

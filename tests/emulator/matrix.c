@@ -118,14 +118,15 @@ static void decode_movmatrix(Parser *p, Stmt *s) {
     set_sources(p, i, &a, 1);
 }
 
-/* ---- mma ---- */
+/* ---- mma: single bits are taken as words of 32, whose products are counted ---- */
 typedef struct Shape {
     const char *name;
-    u8 m, n, k;
+    u16 m, n, k;
 } Shape;
-static const Shape shapes[] = {{"m16n8k4", 16, 8, 4},   {"m16n8k8", 16, 8, 8},   {"m16n8k16", 16, 8, 16},
-                               {"m16n8k32", 16, 8, 32}, {"m16n8k64", 16, 8, 64}, {"m8n8k4", 8, 8, 4},
-                               {"m8n8k16", 8, 8, 16},   {"m8n8k32", 8, 8, 32}};
+static const Shape shapes[] = {{"m16n8k4", 16, 8, 4},     {"m16n8k8", 16, 8, 8},    {"m16n8k16", 16, 8, 16},
+                               {"m16n8k32", 16, 8, 32},   {"m16n8k64", 16, 8, 64},  {"m8n8k4", 8, 8, 4},
+                               {"m8n8k16", 8, 8, 16},     {"m8n8k32", 8, 8, 32},    {"m8n8k128", 8, 8, 128},
+                               {"m16n8k128", 16, 8, 128}, {"m16n8k256", 16, 8, 256}};
 enum { MAX_K = 64 };
 typedef struct Tiles {
     double a[16][MAX_K], b[MAX_K][8], c[16][8]; /* f64 */
@@ -137,6 +138,7 @@ typedef struct Tiles {
 
 static u32 elements(Type t) { /* a register */
     switch (t) {
+    case T_B1:
     case T_F64:
     case T_TF32:
     case T_F32:
@@ -146,6 +148,8 @@ static u32 elements(Type t) { /* a register */
         return 2;
     case T_S8:
     case T_U8:
+    case T_E4M3:
+    case T_E5M2:
         return 4;
     default:
         return 8;
@@ -158,12 +162,18 @@ static float float_element(u64 v, u32 e, Type t) {
         return (float)f16_to_double((u32)(v >> 16 * e));
     case T_BF16:
         return bf16_to_float((u32)(v >> 16 * e) & 0xffff);
+    case T_E4M3:
+        return (float)widen(v >> 8 * e & 0xff, &e4m3_format);
+    case T_E5M2:
+        return (float)widen(v >> 8 * e & 0xff, &e5m2_format);
     default:
         return bits_to_float((u32)v & 0xffffe000u); /* tf32: the low bits are not looked at */
     }
 }
 static i32 int_element(u64 v, u32 e, Type t) {
     switch (t) {
+    case T_B1:
+        return (i32)v;
     case T_S8:
         return (int8_t)(v >> 8 * e);
     case T_U8:
@@ -293,6 +303,19 @@ static void multiply_ints(Tiles *x, u32 m, u32 k, bool clamp) {
         }
 }
 
+static void multiply_bits(Tiles *x, u32 m, u32 words, bool xor) {
+    for (u32 r = 0; r < m; r++)
+        for (u32 c = 0; c < 8; c++)
+            for (u32 q = 0; q < words; q++) {
+                u32 a = (u32)x->ia[r][q], b = (u32)x->ib[q][c];
+                x->ic[r][c] = (i32)((u32)x->ic[r][c] + (u32)__builtin_popcount(xor? a ^ b : a &b));
+            }
+}
+
+static u32 steps(const Shape *sh, Type t) {
+    return t == T_B1 ? sh->k / 32u : sh->k;
+}
+
 static void act_mma(Warp *w, const Ins *i, u32 mask) {
     if (mask != FULL)
         fault(w, i, __builtin_ctz(mask), ERR_LAUNCH_FAILED, "mma by a warp of which lanes have exited");
@@ -305,6 +328,8 @@ static void act_mma(Warp *w, const Ins *i, u32 mask) {
     gather_c(w, i, x, &i->s[na + nb], i->ns - na - nb, tc);
     if (td == T_F64)
         multiply_doubles(x, sh->m, sh->k);
+    else if ((Type)i->type == T_B1)
+        multiply_bits(x, sh->m, steps(sh, T_B1), i->rnd);
     else if (td == T_S32)
         multiply_ints(x, sh->m, sh->k, i->sat);
     else
@@ -313,6 +338,11 @@ static void act_mma(Warp *w, const Ins *i, u32 mask) {
 }
 
 static bool mma_known(const Shape *sh, Type td, Type ta, Type tb, Type tc) {
+    bool eighths = ta == T_E4M3 || ta == T_E5M2;
+    if (eighths)
+        return (tb == T_E4M3 || tb == T_E5M2) && (td == T_F32 || td == T_F16) && tc == td && sh->m == 16 &&
+               (sh->k == 16 || sh->k == 32);
+    if (ta == T_B1 || tb == T_B1) return ta == tb && td == T_S32 && tc == T_S32 && sh->k >= 128;
     if (!type_float(ta)) {
         u32 k16 = ta == T_S8 || ta == T_U8 ? 16 : 32;
         bool b = tb == T_S8 || tb == T_U8 ? k16 == 16 : (tb == T_S4 || tb == T_U4) && k16 == 32;
@@ -347,13 +377,17 @@ static void decode_mma(Parser *p, Stmt *s) {
         if (mod(s, shapes[k].name)) sh = (int)k;
     if (sh < 0 || !mod(s, "row") || !mod(s, "col"))
         ptx_fail(p, s->line, "this shape or layout of mma is not supported");
-    bool sat = mod(s, "satfinite");
+    bool sat = mod(s, "satfinite"), counts = mod(s, "popc"), xor = counts &&mod(s, "xor");
     Type td = mod_type(p, s), ta = mod_type(p, s), tb = mod_type(p, s), tc = mod_type(p, s);
+    if (counts != (ta == T_B1) || (counts && !xor&&!mod(s, "and")))
+        ptx_fail(p, s->line, ".xor.popc and .and.popc belong to .b1");
+    if ((ta == T_E4M3 || ta == T_E5M2) && p->m->sm < 89)
+        ptx_fail(p, s->line, "mma of .%s is for sm_89", type_name(ta));
     if (!mma_known(&shapes[sh], td, ta, tb, tc) || (sat && td != T_S32))
         ptx_fail(p, s->line, "mma.%s.%s.%s.%s.%s is not supported", shapes[sh].name, type_name(td),
                  type_name(ta), type_name(tb), type_name(tc));
     operands_are(p, s, 4, 4);
-    u32 m = shapes[sh].m, k = shapes[sh].k, na = m * k / LANES / elements(ta),
+    u32 m = shapes[sh].m, k = steps(&shapes[sh], ta), na = m * k / LANES / elements(ta),
         nb = k * 8 / LANES / elements(tb);
     u32 nc = m * 8 / LANES / (tc == T_F16 ? 2 : 1), ndst = m * 8 / LANES / (td == T_F16 ? 2 : 1);
     Opnd d[8], a[32];
@@ -367,6 +401,7 @@ static void decode_mma(Parser *p, Stmt *s) {
     i->aligned = true;
     i->op = (u8)sh;
     i->sat = sat;
+    i->rnd = xor;
     i->type = (u8)ta, i->type2 = (u8)tb, i->space = (u8)tc, i->space2 = (u8)td;
     i->bits = (u8)(na | nb << 4);
     set_dests(p, i, d, ndst);

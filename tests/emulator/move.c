@@ -1,6 +1,7 @@
 /* mov with packing and unpacking, cvta, isspacep, activemask, selections of a destination's parts; carry
  * arithmetic. */
 #include "alu.h"
+#include "memory.h"
 #include "warp.h"
 #include <string.h>
 
@@ -44,6 +45,31 @@ static void exec_unpack(Warp *w, const Ins *i, u32 mask) {
     }
 }
 
+/* mov.v2 and .v4: all elements are read before one is written. */
+static void exec_elements(Warp *w, const Ins *i, u32 mask) {
+    for (u32 m = mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        u64 v[4];
+        for (u32 k = 0; k < i->ns; k++) v[k] = src_lane(w, &i->s[k], l);
+        u32 bad = 0;
+        for (u32 k = 0; k < i->ns; k++) bad |= (src_poison(w, &i->s[k]) >> l & 1) << k;
+        for (u32 k = 0; k < i->nd; k++) set_lane(w, &i->d[k], l, v[k], bad >> k & 1);
+    }
+}
+static void decode_elements(Parser *p, Stmt *s, u32 n) {
+    Type t = mod_type(p, s);
+    operands_are(p, s, 2, 2);
+    Operand *to, *from;
+    if (vector_of(p, s, &s->operands[0], &to) != n || vector_of(p, s, &s->operands[1], &from) != n)
+        ptx_fail(p, s->line, "mov.v%u moves vectors of %u elements", n, n);
+    Opnd d[4], a[4];
+    for (u32 k = 0; k < n; k++) d[k] = dest(p, s, &to[k], t, false), a[k] = source(p, s, &from[k], t);
+    Ins *i = new_ins(p, s);
+    i->exec = exec_elements;
+    set_dests(p, i, d, n);
+    set_sources(p, i, a, n);
+}
+
 static void check_parts(Parser *p, Stmt *s, u32 n, Type type) {
     if (n < 2 || type_size(type) % n || (type_size(type) / n < 1))
         ptx_fail(p, s->line, "a vector of %u for .%s", n, type_name(type));
@@ -54,6 +80,10 @@ static Type part_type(Type type, u32 n) {
 }
 
 static void decode_mov(Parser *p, Stmt *s) {
+    if (mod(s, "v2") || mod(s, "v4")) {
+        decode_elements(p, s, s->mods[0][1] == '2' ? 2 : 4);
+        return;
+    }
     Type t = mod_type(p, s);
     operands_are(p, s, 2, 2);
     const Operand *to = &s->operands[0], *from = &s->operands[1];
@@ -129,21 +159,23 @@ static void decode_cvta(Parser *p, Stmt *s) {
     set_sources(p, i, &a, 1);
 }
 
+static bool is_const(u64 a) {
+    return mem_mapped(a, 1) && *mem_state(a) & ST_CONST;
+}
 KERNEL(is_space) {
     (void)B_, (void)C_;
     const u64 *a = A_;
     u32 r = 0;
     for (int l = 0; l < LANES; l++) {
         u64 offset;
-        Space s = window_of(a[l], &offset);
+        Space s = is_const(a[l]) ? S_CONST : window_of(a[l], &offset);
         r |= (u32)(s == ins->space) << l;
     }
     *(u32 *)D = r;
 }
 static void decode_isspacep(Parser *p, Stmt *s) {
     Space space = mod_space(s, S_NONE);
-    if (space == S_NONE || space == S_CONST)
-        ptx_fail(p, s->line, "isspacep of this state space is not supported");
+    if (space == S_NONE) ptx_fail(p, s->line, "isspacep lacks its state space");
     operands_are(p, s, 2, 2);
     Opnd d = dest(p, s, &s->operands[0], T_PRED, false), a = source(p, s, &s->operands[1], T_U64);
     Ins *i = new_ins(p, s);

@@ -42,6 +42,7 @@ typedef struct Operand {
     bool is_unsigned;
     u64 value;             /* constants; the displacement of an address */
     const char *name;      /* O_NAME, O_ADDRESS (NULL: an absolute one) */
+    const char *part;      /* "b0" of r.b0, for the video instructions; NULL: all of it */
     Sym *sym;              /* what the name is, if it is known already */
     struct Operand *items; /* vector and list */
     u32 nitems;
@@ -148,5 +149,6 @@ typedef struct Special {
 extern const Special decoders_move[], decoders_flow[], decoders_memory[], decoders_warp[], decoders_matrix[],
     decoders_compare[], decoders_async[], decoders_barrier[], decoders_convert[], decoders_atomic[],
     decoders_wmma[];
+extern const Special decoders_video[];
 bool decode_alu(Parser *p, Stmt *s); /* false: the opcode is not one of the tables' */
 #endif

@@ -156,9 +156,34 @@ static char *dotted_name(Parser *p) {
     return tok_string(p, t);
 }
 
+/* The vector {r.x, r.y, ..} that r stands for; without elements if it stands for none. */
+static Operand vector_register(Parser *p, const char *name) {
+    static const char elements[] = "xyzw";
+    Operand items[4];
+    u32 n = 0;
+    for (; n < 4; n++) {
+        char text[256];
+        snprintf(text, sizeof text, "%s.%c", name, elements[n]);
+        Sym *y = sym_find(p, text);
+        if (!y) break;
+        items[n] = (Operand){.kind = O_NAME, .name = y->name, .sym = y};
+    }
+    return (Operand){.kind = O_VECTOR, .items = new_operands(p, items, n), .nitems = n};
+}
+
 static Operand named(Parser *p, OpKind kind) {
     Operand o = {.kind = kind, .name = dotted_name(p)};
     o.sym = sym_find(p, o.name);
+    const char *dot = strrchr(o.name, '.');
+    if (o.sym || kind != O_NAME) return o;
+    if (dot && (dot[1] == 'b' || dot[1] == 'h')) {
+        o.name = pool_string(&p->m->pool, o.name, (u64)(dot - o.name));
+        o.sym = sym_find(p, o.name);
+        o.part = dot + 1;
+    } else if (!dot) {
+        Operand v = vector_register(p, o.name);
+        if (v.nitems) return v;
+    }
     return o;
 }
 
