@@ -4,7 +4,7 @@
  *     q = 256 hi + lo, hi in -128 .. 127, lo in 0 .. 255      sum q code = 256 sum hi code + sum lo code
  *
  * Both are 8-bit products with 32-bit sums (mma.m16n8k32, s8 and u8 by s8), one after the other into the same
- * sums. A block has three phases with a barrier after each but the first:
+ * sums. A block has three phases with barriers between them:
  *
  *     fold       dX alone: the scales of the block's weights for the tile's group of columns
  *     quantise   16 steps of a row a thread, the largest magnitude of the row's by shuffles; codes to bytes
@@ -361,7 +361,11 @@ void nv_gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
     Loop block = gen_loop(g, gen_i64(g, 0), gen_i64(g, pieces(d->k, p.k_span, I16_BLOCK)), 1, "block");
     piece_at(g, block.i, d->k, p.k_span, I16_BLOCK, &p.k0, &p.k1);
     p.base = gen_mul(g, gen_div(g, p.k0, WORD), WORD);
-    if (!p.nk) {
+    if (p.nk) { /* the barrier says that the block before has been read */
+        If again = gen_if(g, gen_less(g, gen_i64(g, 0), block.i));
+        nv_barrier(g);
+        gen_if_end(g, &again);
+    } else {
         load_fold(&p);
         nv_barrier(g);
     }
@@ -369,7 +373,6 @@ void nv_gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
     (p.nk ? decode_columns : decode_steps)(&p);
     nv_barrier(g);
     multiply(&p);
-    nv_barrier(g);
     gen_loop_end(g, &block);
     write(&p);
     gen_end(g);

@@ -165,7 +165,7 @@ LLVMValueRef nv_warp_fold(Gen *g, NvFold fold, LLVMValueRef value, unsigned widt
 
 NvGroup nv_group(Gen *g, uint32_t width, uint32_t threads) {
     LLVMValueRef thread = nv_thread(g);
-    return (NvGroup){width, threads, gen_div(g, thread, width), gen_mod(g, thread, width)};
+    return (NvGroup){width, threads, gen_div(g, thread, width), gen_mod(g, thread, width), false};
 }
 
 /* The lanes of the group that are in this thread's warp, as bits. */
@@ -191,8 +191,8 @@ void nv_group_barrier(Gen *g, const NvGroup *group) {
     }
 }
 
-/* Each warp has a slot of 8 bytes for each value; the barrier in front lets a second fold use the slots
- * again. */
+/* Each warp has a slot of 8 bytes for each value; a fold that comes again waits until its slots have been
+ * read. */
 void nv_group_fold(Gen *g, const NvGroup *group, const NvFold *fold, LLVMValueRef *values, unsigned n) {
     LLVMValueRef lanes = lanes_of(g, group);
     uint32_t all = group->threads / NV_WARP, warps = group->width / NV_WARP;
@@ -201,7 +201,7 @@ void nv_group_fold(Gen *g, const NvGroup *group, const NvFold *fold, LLVMValueRe
     if (n == 0 || warps <= 1) return;
     LLVMTypeRef slot = LLVMDoubleTypeInContext(g->ctx);
     LLVMValueRef slots = nv_shared(g, (int64_t)all * n * 8, 8, "folds"), warp = nv_warp(g);
-    nv_group_barrier(g, group);
+    if (group->repeats) nv_group_barrier(g, group);
     If first = gen_if(g, LLVMBuildICmp(g->b, LLVMIntEQ, nv_lane(g), gen_i64(g, 0), ""));
     for (unsigned i = 0; i < n; i++)
         gen_store(g, values[i], gen_at(g, slot, slots, gen_add(g, warp, gen_i64(g, (int64_t)i * all))));

@@ -86,6 +86,7 @@ LLVMValueRef nv_warp_fold(Gen *, NvFold, LLVMValueRef value, unsigned width);
 typedef struct NvGroup {
     uint32_t width, threads;
     LLVMValueRef index, member; /* i64: of the group in its block; of this thread in its group */
+    bool repeats;               /* its folds stand in a loop */
 } NvGroup;
 NvGroup nv_group(Gen *, uint32_t width, uint32_t threads);
 /* nv_barrier among the members of the group. */

@@ -79,6 +79,7 @@ typedef struct Walk {
     LLVMValueRef *sums;    /* accumulators of reductions, by value */
     LLVMValueRef *partial; /* of summed results, by result: one for each of MAX_VECTORS in each half */
     LLVMValueRef exchange; /* shared memory: a vector of each thread */
+    bool exchanged;        /* it has been used */
 } Walk;
 
 /* Vectors of this thread at the same place in each half. inside: do they exist? NULL: yes. */
@@ -228,7 +229,6 @@ static void scalar_results(Walk *w) {
     gen_if_end(g, &there);
 }
 
-/* Has each member to have read the row before any of them stores to it? A pick reads any column. */
 static bool has_pick(const RowPlan *p) {
     for (uint32_t i = 0; i + 1 < p->body->nodes.n; i++) {
         const Node *n = &p->body->nodes.at[i];
@@ -237,7 +237,21 @@ static bool has_pick(const RowPlan *p) {
     return false;
 }
 
-/* All members read the scalars that the first one may overwrite. */
+/* May a result, of columns or of scalars, lie where an operand is? Those of one type share memory. */
+static bool overwrites_operand(const Walk *w, bool columns) {
+    const RowPlan *p = w->r.plan;
+    bool summed;
+    Val v;
+    for (uint32_t k = 0; k < p->yield->nin; k++) {
+        if (is_column_result(w, k, &v, &summed) != columns || summed) continue;
+        for (uint32_t i = 0; i + 1 < p->body->nodes.n; i++) {
+            const Node *n = &p->body->nodes.at[i];
+            if (n->op == OP_arg && type_equal(val_type(p->body, n->out), val_type(p->body, v))) return true;
+        }
+    }
+    return false;
+}
+
 static bool has_scalar_result(const Walk *w) {
     bool summed;
     Val v;
@@ -270,9 +284,10 @@ static void emit_row(Walk *w, LLVMValueRef row) {
     Place held[MAX_VECTORS];
     rows_set_row(r, row);
     for (int u = 0; u < w->shape.vectors; u++) held[u] = vector_place(w, u);
+    bool picks_first = has_pick(p) && overwrites_operand(w, true); /* a pick reads any column */
     for (r->phase = 0; r->phase < p->phases; r->phase++) {
         rows_scalars(r);
-        if (r->phase + 1 == p->phases && has_pick(p)) nv_group_barrier(r->g, &w->group);
+        if (r->phase + 1 == p->phases && picks_first) nv_group_barrier(r->g, &w->group);
         begin_reductions(w);
         for (int u = 0; u < w->shape.vectors; u++) visit(w, &held[u], u);
         if (!w->shape.vectors) walk_columns(w);
@@ -280,7 +295,7 @@ static void emit_row(Walk *w, LLVMValueRef row) {
     }
     rows_scalars(r);
     if (!has_scalar_result(w)) return;
-    nv_group_barrier(r->g, &w->group);
+    if (overwrites_operand(w, false)) nv_group_barrier(r->g, &w->group); /* all members have read it */
     scalar_results(w);
 }
 
@@ -328,7 +343,8 @@ static void store_partial(Walk *w, uint32_t k, Val v, int vector, int half) {
     LLVMValueRef first =
         s->groups == 1 ? NULL : LLVMBuildICmp(g->b, LLVMIntEQ, w->group.index, gen_i64(g, 0), "");
     if (s->groups > 1) {
-        nv_barrier(g); /* those of the one before have been read */
+        if (w->exchanged) nv_barrier(g); /* those of the one before have been read */
+        w->exchanged = true;
         gen_store(g, sum, gen_at(g, type, w->exchange, nv_thread(g)));
         nv_barrier(g);
         LLVMValueRef total = gen_alloca(g, type, "total");
@@ -417,6 +433,7 @@ void nv_gen_rows(Gen *g, const char *name, const RowsDesc *d) {
         emit_flat(&w);
     } else {
         w.group = nv_group(g, w.shape.members, w.shape.threads);
+        w.group.repeats = p->parts > 0;
         if (p->parts)
             emit_part(&w);
         else
