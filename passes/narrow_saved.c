@@ -110,7 +110,7 @@ static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const 
     Val *map = xcalloc(from->values.n, sizeof *map);
     for (uint32_t i = 0; i + 1 < from->nodes.n; i++) {
         const Node *n = &from->nodes.at[i];
-        if (n->op == OP_arg && val_type(s->to, in[n->attrs.index])->dtype == DT_BF16) {
+        if (n->op == OP_arg && val_type(from, n->out)->dtype != val_type(s->to, in[n->attrs.index])->dtype) {
             Type half = bf16_of(val_type(from, n->out));
             Val arg = graph_add(body, NULL, NULL, n->loc, OP_arg, &half, NULL, 0, &n->attrs);
             map[n->out] = ir_unary(body, n->loc, OP_widen, arg);

@@ -82,6 +82,21 @@ expect 0 'gemm_i16_' compile "$dir/i16.tir" --emit ll
 "$tbc" compile "$spec" --precision i16 -o "$dir/i16.so" && "$tbc" inspect "$dir/i16.so" --json | grep -q '"precision":"i16"' ||
     fail 'the meta does not say i16'
 expect 0 'microkernel_bf16' compile "$spec" --precision bf16 --cpu sapphirerapids --emit asm
+cat >"$dir/update.tir" <<'EOF'
+tbc_ir 1
+props updates precision regions recomputed
+func @update {
+  %0: f32[32,32] = param {name="w"}
+  %1: f32[32,32] = state {name="w.m"}
+  %2: f32[32,32] = state {name="w.v"}
+  %3: f32[64,32] = input {name="a"}
+  %4: f32[64,32] = input {name="b"}
+  %5: f32[4] = input {name="hyper"}
+  %6: f32[32,32], %7: f32[32,32], %8: f32[32,32] = matmul_adamw %3, %4, %0, %1, %2, %5 {eps=1e-08, beta1=0.9, beta2=0.95, precision="bf16"}
+  store %6 {name="w"}
+}
+EOF
+expect 0 'vdpbf16ps' compile "$dir/update.tir" --cpu znver4 --emit asm
 for p in f32 i16 bf16; do # a module needs what its kernels use
     "$tbc" compile "$spec" --precision $p --cpu sapphirerapids -o "$dir/$p.so"
 done
@@ -148,6 +163,8 @@ for f in dumps/*.tir; do
     "$tbc" opt "$f" | cmp -s - "$f" || fail "$f does not read back"
     "$tbc" compile "$f" --emit tir | cmp -s - "$last" || fail "$f does not compile to $last"
 done
+"$tbc" compile "$spec" --precision bf16 --dump-ir half --emit tir -o half.tir
+"$tbc" compile half/*narrow-saved.tir --emit tir | cmp -s - half.tir || fail 'what is narrowed already'
 "$tbc" opt dumps/00-frontend.tir --passes insert-ste,autodiff | cmp -s - dumps/02-autodiff.tir || fail 'opt --passes'
 expect 2 '--batch and --seq need a spec' compile dumps/00-frontend.tir --batch 2
 expect 1 'past the optimizer pass' compile "$last" --grads buffer
