@@ -217,10 +217,8 @@ static bool emit_kernels(const Module *m, const Lowered *o, const Target *target
 static Target trimmed(const Lowered *o, const Target *target, Arena *arena) {
     bool i16 = false, bf16 = false;
     for (uint32_t i = 0; i < o->kernels.n; i++) {
-        KernelKind kind = o->kernels.at[i].desc.kind;
-        i16 |= kind == KERNEL_gemm_i16;
-        bf16 |=
-            kind == KERNEL_gemm_bf16 || kind == KERNEL_attention_bf16 || kind == KERNEL_attention_grad_bf16;
+        i16 |= o->kernels.at[i].math == TBC_MATH_I16;
+        bf16 |= o->kernels.at[i].math == TBC_MATH_BF16;
     }
     return target->sm ? *target : target_without(target, !i16, !bf16, arena);
 }
