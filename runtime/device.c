@@ -21,7 +21,7 @@ void *device_map(uint64_t bytes) {
 
 bool device_open(Device *d, const LoadedModule *m, const char *which, int threads) {
     *d = (Device){.kind = strcmp(which, "cuda") ? &device_cpu : &device_cuda, .module = m};
-    d->arena_bytes = (m->desc->arena_bytes + 64) / 64 * 64;
+    d->arena_bytes = (module_memory(m) + 64) / 64 * 64;
     if (!for_this_device(m, d->kind)) return false;
     if (!d->kind->open(d, threads)) {
         device_close(d);

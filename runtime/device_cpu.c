@@ -75,7 +75,7 @@ static bool cpu_open(Device *d, int threads) {
     cpu->scratch_slice = round_up(d->module->desc->scratch_bytes + 1, 64);
     snprintf(d->name, sizeof d->name, "%d thread%s", cpu->threads, cpu->threads > 1 ? "s" : "");
     uint64_t scratch = (uint64_t)cpu->threads * cpu->scratch_slice;
-    uint64_t needed = module_memory(d->module) + scratch, available = memory_available();
+    uint64_t needed = d->arena_bytes + scratch, available = memory_available();
     if (needed > available) return out_of_memory(d->module, needed, available);
     d->arena = device_map(d->arena_bytes);
     cpu->scratch = device_map(scratch);

@@ -200,25 +200,18 @@ static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-/* What all tables share is counted tensor by tensor. Behind it each table has its own use of the rest. */
+/* Moments and gradients stand behind all that tables which do not train need. */
 uint64_t module_memory(const LoadedModule *m) {
     const tbc_module_t *d = m->desc;
-    uint64_t shared = 0, shared_end = 0, end = 0;
+    uint64_t end = 0;
     if (!m->frozen) return d->arena_bytes;
-    for (uint32_t i = 0; i < d->nconsts; i++) {
-        shared += d->consts[i].bytes;
-        shared_end = larger(shared_end, d->consts[i].offset + d->consts[i].bytes);
-    }
+    for (uint32_t i = 0; i < d->nconsts; i++) end = larger(end, d->consts[i].offset + d->consts[i].bytes);
     for (uint32_t i = 0; i < d->ntensors; i++) {
         const tbc_tensor *t = &d->tensors[i];
-        if (t->table < 0) {
-            shared += t->kind == TBC_STATE ? 0 : t->bytes; /* moments, gradients */
-            shared_end = larger(shared_end, t->offset + t->bytes);
-        } else if (!trains(&d->tables[t->table])) {
-            end = larger(end, t->offset + t->bytes);
-        }
+        bool needed = t->table < 0 ? t->kind != TBC_STATE : !trains(&d->tables[t->table]);
+        if (needed) end = larger(end, t->offset + t->bytes);
     }
-    return shared + larger(end, shared_end) - shared_end;
+    return end;
 }
 
 int64_t tensor_values(const tbc_tensor *t) {

@@ -37,8 +37,8 @@ const tbc_tensor *module_tensor(const LoadedModule *, const tbc_table *, enum tb
  * the memory of another takes over at launch i. NULL: nothing. */
 const tbc_tensor *module_tensor_at(const LoadedModule *, const tbc_table *, uint32_t i, uint64_t offset, bool after);
 
-/* How much of the arena is ever touched: all of it, or of a frozen module what other tables than those of training
- * need. */
+/* How many bytes of the arena, from its beginning on, are ever touched: all of them, or of a frozen module those
+ * that other tables than those of training need. */
 uint64_t module_memory(const LoadedModule *);
 
 int64_t tensor_values(const tbc_tensor *); /* number of elements */

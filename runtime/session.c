@@ -93,13 +93,16 @@ static void list_tensors(Session *s) {
     for (uint32_t i = 0; i < d->ntensors; i++) {
         const tbc_tensor *t = &d->tensors[i];
         if (t->kind == TBC_PARAM) append(&s->device, t, s->params, &s->nparams);
-        if (t->kind == TBC_STATE && is_grad(t)) s->grads[s->ngrads++] = t;
-        if (t->kind == TBC_STATE && !is_grad(t)) append(&s->device, t, s->moments, &s->nmoments);
+        if (t->kind != TBC_STATE || s->module.frozen) continue;
+        if (is_grad(t))
+            s->grads[s->ngrads++] = t;
+        else
+            append(&s->device, t, s->moments, &s->nmoments);
     }
 }
 
-static bool is_weight(const tbc_tensor *t) {
-    return t->kind == TBC_PARAM || (t->kind == TBC_STATE && !is_grad(t));
+static bool is_weight(const Session *s, const tbc_tensor *t) {
+    return t->kind == TBC_PARAM || (t->kind == TBC_STATE && !is_grad(t) && !s->module.frozen);
 }
 
 /* Moments are zero, as the whole arena is, unless they come from a checkpoint. */
@@ -110,14 +113,14 @@ static bool has_moments(const Options *o) {
 static void upload_weights(const Session *s) {
     const tbc_module_t *d = s->module.desc;
     for (uint32_t i = 0; i < d->ntensors; i++)
-        if (has_moments(s->options) ? is_weight(&d->tensors[i]) : d->tensors[i].kind == TBC_PARAM)
+        if (has_moments(s->options) ? is_weight(s, &d->tensors[i]) : d->tensors[i].kind == TBC_PARAM)
             device_upload(&s->device, &d->tensors[i]);
 }
 
 bool session_download_weights(const Session *s) {
     const tbc_module_t *d = s->module.desc;
     for (uint32_t i = 0; i < d->ntensors; i++)
-        if (is_weight(&d->tensors[i])) device_download(&s->device, &d->tensors[i]);
+        if (is_weight(s, &d->tensors[i])) device_download(&s->device, &d->tensors[i]);
     return device_ok(&s->device);
 }
 

@@ -16,19 +16,13 @@
 #endif
 enum { B = 3, S = 16, V = 256, GROUP = 100, GROUPS = 3, ROW_BYTES = V / 4 };
 
-/* The arena. */
+/* The arena: what only training needs comes last. */
 enum {
     W = 0,
     MATRIX = V * V * 4,
     VECTOR = V * 4,
-    W_M = W + MATRIX,
-    W_V = W_M + MATRIX,
-    W_GRAD = W_V + MATRIX,
-    BIAS = W_GRAD + MATRIX,
-    BIAS_M = BIAS + VECTOR,
-    BIAS_V = BIAS_M + VECTOR,
-    BIAS_GRAD = BIAS_V + VECTOR,
-    CODES = BIAS_GRAD + VECTOR,
+    BIAS = W + MATRIX,
+    CODES = BIAS + VECTOR,
     CODES_BYTES = V * ROW_BYTES + V * GROUPS * 2,
     TOKENS = CODES + CODES_BYTES,
     TARGETS = TOKENS + B * S * 4,
@@ -39,7 +33,13 @@ enum {
     LOGITS = DLOGITS + B * S * VECTOR,
     POS = LOGITS + VECTOR,
     ONE = POS + 64,
-    END = ONE + 64
+    W_M = ONE + 64,
+    W_V = W_M + MATRIX,
+    W_GRAD = W_V + MATRIX,
+    BIAS_M = W_GRAD + MATRIX,
+    BIAS_V = BIAS_M + VECTOR,
+    BIAS_GRAD = BIAS_V + VECTOR,
+    END = BIAS_GRAD + VECTOR
 };
 #ifndef ARENA
 #define ARENA END
