@@ -5,8 +5,8 @@
 #         [--steps N] [--threads N]
 # The model is trained from a random start for some steps on the C sources of tbc, so that it has preferences.
 # llama.cpp is the package llama-cpp-python: of $PYTHON if that has it, else built from PyPI in a virtual environment that
-# is thrown away. LLAMA_CPP_LIB_PATH, which that package reads, names a folder with another libllama.so. Its threads spin:
-# on a machine with other work compare with one thread each.
+# is thrown away (CMAKE_BUILD_PARALLEL_LEVEL: by so many compilers at a time). LLAMA_CPP_LIB_PATH, which that package
+# reads, names a folder with another libllama.so. Its threads spin: on a machine with other work compare with one thread each.
 set -eu
 cd "$(dirname "$0")/../.."
 config=tests/bench/qwen3-29m.json precision=f32 tokenizer=byte type=q2_0 tokens=128 steps=20 threads=$(nproc)
@@ -29,8 +29,11 @@ build=${TBC_BUILD:-build}
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 python=${PYTHON:-python3}
 if ! "$python" -c 'import llama_cpp' 2>/dev/null; then
-    echo "building llama-cpp-python"
-    python3 -m venv "$work/venv" && "$work/venv/bin/pip" install -q llama-cpp-python
+    log=$build/llama-cpp-python.log
+    echo "building llama-cpp-python from PyPI, which takes a while (its log: $log)"
+    "$python" -m venv "$work/venv"
+    CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF ${CMAKE_ARGS-}" "$work/venv/bin/pip" install -v llama-cpp-python >"$log" 2>&1 ||
+        { tail -n 20 "$log" >&2 && exit 1; }
     python=$work/venv/bin/python
 fi
 
