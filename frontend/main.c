@@ -251,6 +251,7 @@ static bool complete_meta(Module *m, const Compile *c, const Target *t, Diag *di
 
 /* The rest of the pipeline: a dump goes on after the last pass whose gifts it has. */
 static bool run_passes(Module *m, const PassOptions *options, Diag *diag) {
+    if (!passes_consistent(m, diag)) return false;
     uint32_t first = 0;
     for (uint32_t i = 0; i < pass_count; i++) {
         uint32_t gives = pass_info[i].gives;

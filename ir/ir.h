@@ -173,7 +173,7 @@ Val ir_matmul(Graph *, Loc, Val a, Val b, bool ta, bool tb);
 /* ---- checking, text, evaluation, cost */
 
 /* Checks ids, order, operand counts, attributes, types, bodies, and planned offsets. A region's body
- * consists of row ops, arg, splat and one yield at its end; its f32 values broadcast to one shape, its rows;
+ * consists of row ops (which with the property `regions` stand nowhere else), arg, splat and one yield at its end; its f32 values broadcast to one shape, its rows;
  * indices have one element a row; partial sums have the same number of parts and go to yield only.
  * Reports each finding through diag; true if there was none. */
 bool verify(const Module *, Diag *);

@@ -68,6 +68,8 @@ static bool check_placement(Checker *c, uint32_t index, const Node *n) {
         return report(c, n, "%s: only a region has a body, and it must have one", op->name);
     if (in_body && !(op->flags & ROW) && n->op != OP_arg && n->op != OP_splat && n->op != OP_yield)
         return report(c, n, "%s: not allowed in a region (row ops, arg, splat and yield are)", op->name);
+    if (!in_body && (op->flags & ROW) && c->m && c->m->props & P(regions))
+        return report(c, n, "%s: only allowed in a region, by the property 'regions'", op->name);
     if (!in_body && (n->op == OP_arg || n->op == OP_yield))
         return report(c, n, "%s: only allowed in a region", op->name);
     if (in_body && (n->op == OP_yield) != last)

@@ -105,18 +105,28 @@ static bool dump(Run *r, const char *name) {
     return ok;
 }
 
-static bool has_needs(Run *r, const PassInfo *p) {
-    uint32_t missing = p->needs & ~r->m->props;
+/* Has the module all `needs` of the pass? */
+static bool has_needs(const Module *m, Diag *diag, const PassInfo *p, uint32_t needs) {
+    uint32_t missing = needs & ~m->props;
     for (uint32_t prop = 0; prop < PROP_COUNT; prop++) {
         if (!(missing & 1u << prop)) continue;
         const char *giver = "no pass";
         for (uint32_t i = 0; i < pass_count; i++)
             if (pass_info[i].gives & 1u << prop) giver = pass_info[i].name;
-        diag_error(r->diag, NULL, 0, 0,
+        diag_error(diag, NULL, 0, 0,
                    "pass '%s' needs the property '%s', which the module does not have (%s gives it)", p->name,
                    prop_name[prop], giver);
     }
     return !missing;
+}
+
+bool passes_consistent(const Module *m, Diag *diag) {
+    bool ok = true;
+    for (uint32_t i = 0; i < pass_count; i++) {
+        const PassInfo *p = &pass_info[i];
+        if (m->props & p->gives && !has_needs(m, diag, p, p->needs & ~p->breaks)) ok = false;
+    }
+    return ok;
 }
 
 /* A pass that leaves a module that does not verify is a bug of the compiler. */
@@ -127,7 +137,7 @@ static void check(Run *r, const char *pass) {
 }
 
 static bool run_one(Run *r, const PassInfo *p) {
-    if (!has_needs(r, p)) return false;
+    if (!has_needs(r->m, r->diag, p, p->needs)) return false;
     PassCtx ctx = {.diag = r->diag, .options = r->options, .module = r->m, .scratch = arena_new()};
     bool ok = p->run(&ctx, r->m);
     arena_free(ctx.scratch);

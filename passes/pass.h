@@ -57,6 +57,9 @@ const PassInfo *pass_find(const char *name); /* NULL if there is none */
  * also written before the first pass, as 00-frontend.tir. False after a reported error. */
 bool passes_run(Module *, Diag *, const PassOptions *, const PassInfo *const *passes, uint32_t n);
 bool passes_run_all(Module *, Diag *, const PassOptions *);
+/* Does the module have what the passes need that give its properties, but for what these break? A text can claim
+ * anything. False after reported errors. */
+bool passes_consistent(const Module *, Diag *);
 
 /* For passes that rewrite one graph at a time: replaces each graph by fn's result, or fails if that is NULL. */
 typedef Graph *GraphFn(PassCtx *, const Graph *);

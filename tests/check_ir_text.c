@@ -335,6 +335,8 @@ START_TEST(functions_share_storage) {
                   "%0 has no offset in a planned module");
     check_refused(HEAD "props planned\narena 64\nfunc @a {\n%0: f32[2] at 64 = param {name=\"w\"}\n}\n",
                   "%0 at 64: 8 bytes do not fit the arena of 64");
+    check_refused(HEAD "props regions\nfunc @a {\n" IN(0, "f32[2]", "x") "%1: f32[2] = neg %0\n" OUT(1) "}\n",
+                  "t.tir:5:1: error: @a: %1: neg: only allowed in a region, by the property 'regions'");
 }
 END_TEST
 

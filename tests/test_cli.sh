@@ -84,7 +84,7 @@ expect 0 'gemm_i16_' compile "$dir/i16.tir" --emit ll
 expect 0 'microkernel_bf16' compile "$spec" --precision bf16 --cpu sapphirerapids --emit asm
 cat >"$dir/update.tir" <<'EOF'
 tbc_ir 1
-props updates precision regions recomputed
+props ste tmatmul updates precision regions recomputed
 func @update {
   %0: f32[32,32] = param {name="w"}
   %1: f32[32,32] = state {name="w.m"}
@@ -168,6 +168,8 @@ done
 "$tbc" opt dumps/00-frontend.tir --passes insert-ste,autodiff | cmp -s - dumps/02-autodiff.tir || fail 'opt --passes'
 expect 2 '--batch and --seq need a spec' compile dumps/00-frontend.tir --batch 2
 expect 1 'past the optimizer pass' compile "$last" --grads buffer
+sed 's/ regions recomputed / /' "$last" >claims.tir
+expect 1 "pass 'schedule' needs the property 'regions'" compile claims.tir
 expect 1 "pass 'autodiff' needs" opt dumps/00-frontend.tir --passes autodiff
 
 # The same input gives the same module.
