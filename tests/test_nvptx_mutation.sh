@@ -44,7 +44,7 @@ for precision in $precisions; do
         { step "$kernel" || generate "$kernel"; } && grep -q "in $kernel," "$work/err" || fail "$precision: nobody missed the barriers of $kernel"
     done
     awk '/\.entry/ { sub(/\(.*/, "", $3); name = $3 } /[ \t](bar|barrier|membar|fence)\.|cp\.async\.(wait|commit)/ { print NR, name }' "$work/m.ptx" >"$work/every"
-    grep -E " gemm_(bf16_)?(256x${hidden}x${seq}_km_kn|${seq}x${hidden}x256_mk_t2kn128)\$" "$work/every" >"$work/lines"
+    grep -E " (gemm_(bf16_)?(256x${hidden}x${seq}_km_kn|${seq}x${hidden}x256_mk_t2kn128)|attention_(grad_)?bf16_.*)\$" "$work/every" >"$work/lines"
     [ $precision = i16 ] || [ -s "$work/lines" ] || fail "$precision: no pipelined product"
     [ $every -gt 1 ] || mv "$work/every" "$work/lines"
     while read -r line kernel; do

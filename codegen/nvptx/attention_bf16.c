@@ -1,15 +1,17 @@
 /* Causal attention forward with operands in bf16 on the tensor cores, after FlashAttention-2.
  *
- *     8 warps, each 16 queries; a turn has 64 keys     S = Q K^T   16 x 64 a warp, in registers
+ *     8 warps, each 16 queries; a turn has 32 keys     S = Q K^T   16 x 32 a warp, in registers
  *                                                      online softmax as in attention.c
- *        128 queries  | Q |   64 keys | K |            P V         the fragments of S are those of A
+ *        128 queries  | Q |   32 keys | K |            P V         the fragments of S are those of A
  *                                     | V |
  *
- * Q goes through shared memory to registers once; K and V then take its place. Weights are 2^(c S - m) with
+ * Q goes through shared memory to registers once; two stages of K and V then take its place. The next turn's
+ * come to registers during the turn and are rounded at its end: as f32, copied by cp.async, they would
+ * take 1.4 times the traffic to shared memory, which is what bounds this kernel. Weights are 2^(c S - m) with
  * the scale times log2 e in c; the maximum m is in the same units. Wide heads are left to the FMA units. */
 #include "attention_mma.h"
 
-enum { KEYS = 64, KEY_TILES = KEYS / 8 };
+enum { KEYS = 32, KEY_TILES = KEYS / 8 };
 enum { Q, K, V, OUT, LSE }; /* args */
 #define LOG2E 1.44269504088896341
 #define LN2   0.693147180559945309
@@ -22,6 +24,7 @@ typedef struct Forward {
     Tile query[HEAD_WIDTH / 16];   /* fragments of Q */
     LLVMValueRef max[2], total[2]; /* allocas: rows lane / 4 and that + 8 */
     HeadSums sums;
+    Plane keys[2]; /* of K and V, for the next turn */
 } Forward;
 
 NvGrid nv_attention_bf16_grid(const AttnDesc *d, const Target *t) {
@@ -72,25 +75,51 @@ static void softmax(Forward *f, LLVMValueRef k0, Tile *s, int half) {
         }
 }
 
-/* The keys k0 .. k0+63. A warp whose queries see none of them has nothing to do. */
-static void turn(Forward *f, LLVMValueRef k0) {
+/* K (0) or V (1) of the keys from k0 on, in shared memory. */
+static LLVMValueRef keys_at(const Forward *f, LLVMValueRef k0, int i) {
+    Gen *g = f->g;
+    int64_t bytes = plane_bytes(KEYS, nv_attention_run(f->d));
+    LLVMValueRef stage = gen_mod(g, gen_div(g, k0, KEYS), 2);
+    return gen_at(g, g->i8, f->shared, gen_add(g, gen_mul(g, stage, 2 * bytes), gen_i64(g, i * bytes)));
+}
+
+static void load_keys(Forward *f, LLVMValueRef k0) {
+    for (int i = 0; i < 2; i++) plane_load(f->g, &f->keys[i], k0, gen_i64(f->g, 0));
+}
+static void store_keys(Forward *f, LLVMValueRef k0) {
+    for (int i = 0; i < 2; i++) plane_store(f->g, &f->keys[i], keys_at(f, k0, i));
+}
+
+/* What the keys k0 .. k0+31 add. A warp whose queries see none of them has nothing to do. */
+static void add_keys(Forward *f, LLVMValueRef k0) {
     Gen *g = f->g;
     const AttnDesc *d = f->d;
-    LLVMValueRef first = gen_i64(g, 0);
-    LLVMValueRef v_at = gen_at(g, g->i8, f->shared, gen_i64(g, plane_bytes(KEYS, nv_attention_run(d))));
-    nv_attention_stage(g, d, &f->k, k0, KEYS, f->shared);
-    nv_attention_stage(g, d, &f->v, k0, KEYS, v_at);
-    nv_barrier(g);
-    LLVMValueRef last = gen_add(g, f->q0, gen_i64(g, 15));
+    LLVMValueRef first = gen_i64(g, 0), last = gen_add(g, f->q0, gen_i64(g, 15));
     If sees = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, k0, last, ""));
-    Source k = nv_attention_source(g, d, f->shared, first, false, false);
-    Source v = nv_attention_source(g, d, v_at, first, true, false);
+    Source k = nv_attention_source(g, d, keys_at(f, k0, 0), first, false, false);
+    Source v = nv_attention_source(g, d, keys_at(f, k0, 1), first, true, false);
     Tile s[KEY_TILES];
     nv_attention_mma_scores(g, d, NULL, f->query, &k, KEY_TILES, s);
     for (int half = 0; half < 2; half++) softmax(f, k0, s, half);
     nv_attention_mma_add(g, d, &f->sums, s, KEY_TILES, &v);
     gen_if_end(g, &sees);
-    nv_barrier(g);
+}
+
+static void turns(Forward *f, LLVMValueRef end) {
+    Gen *g = f->g;
+    load_keys(f, gen_i64(g, 0));
+    store_keys(f, gen_i64(g, 0));
+    Loop k0 = gen_loop(g, gen_i64(g, 0), end, KEYS, "keys");
+    LLVMValueRef next = gen_add(g, k0.i, gen_i64(g, KEYS)), more = gen_less(g, next, end);
+    nv_barrier(g); /* these keys are there, and nobody reads the other stage any more */
+    If load = gen_if(g, more);
+    load_keys(f, next);
+    gen_if_end(g, &load);
+    add_keys(f, k0.i);
+    If store = gen_if(g, more);
+    store_keys(f, next);
+    gen_if_end(g, &store);
+    gen_loop_end(g, &k0);
 }
 
 /* out = O / l, lse = m + log l. */
@@ -120,6 +149,7 @@ void nv_gen_attention_bf16(Gen *g, const char *name, const AttnDesc *d) {
         return;
     }
     nv_kernel(g, name, 5, MMA_THREADS);
+    nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
     int64_t heads = d->b * d->h;
     LLVMValueRef of = gen_mod(g, g->tile, heads), block = gen_div(g, g->tile, heads);
@@ -140,9 +170,9 @@ void nv_gen_attention_bf16(Gen *g, const char *name, const AttnDesc *d) {
     }
     load_queries(&f, block0);
     LLVMValueRef end = gen_min(g, gen_add(g, block0, gen_i64(g, HEAD_ROWS)), gen_i64(g, d->s));
-    Loop k0 = gen_loop(g, gen_i64(g, 0), end, KEYS, "keys");
-    turn(&f, k0.i);
-    gen_loop_end(g, &k0);
+    f.keys[0] = nv_attention_plane(g, d, &f.k, KEYS, NULL);
+    f.keys[1] = nv_attention_plane(g, d, &f.v, KEYS, NULL);
+    turns(&f, end);
     finish(&f);
     gen_end(g);
 }

@@ -7,7 +7,10 @@
  *     queries  Q, dO         K, V           S = Q K^T,   dP = dO V^T        dQ += dS K
  *
  * What stays and what passes lies in shared memory as rows for the scores; what passes is read again as steps
- * for the sums. P and dS go from the fragments of C to those of A within the registers. */
+ * for the sums. P and dS go from the fragments of C to those of A within the registers.
+ *
+ * What passes next is copied during a turn (cp.async) to where each thread will round its own part of it:
+ * there are no registers left for it to wait in. */
 #include "attention_mma.h"
 
 enum { TURN = 32, TURN_TILES = TURN / 8 };
@@ -17,6 +20,7 @@ enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
 typedef struct Side {
     Head q_or_k, dout_or_v;
     LLVMValueRef at[2]; /* in shared memory */
+    Plane next[2];      /* of what passes: on its way there */
 } Side;
 
 typedef struct Backward {
@@ -38,11 +42,14 @@ static int64_t stays_bytes(const AttnDesc *d) {
 static int64_t passes_bytes(const AttnDesc *d) {
     return plane_bytes(TURN, nv_attention_run(d));
 }
+static int64_t next_bytes(const AttnDesc *d) {
+    return plane_ahead_bytes(TURN, nv_attention_run(d));
+}
 
 NvGrid nv_attention_grad_bf16_grid(const AttnDesc *d, const Target *t) {
     if (!nv_attention_mma_fits(d)) return nv_attention_grad_grid(d, t);
     return (NvGrid){(uint32_t)(key_tiles(d) + nv_attention_mma_blocks(d) * d->b * d->h), MMA_THREADS,
-                    (uint32_t)(2 * (stays_bytes(d) + passes_bytes(d)))};
+                    (uint32_t)(2 * (stays_bytes(d) + passes_bytes(d) + next_bytes(d)))};
 }
 
 static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueRef head) {
@@ -51,18 +58,33 @@ static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueR
                   .dout_or_v = {.arg = keys ? V : DOUT, .batch = batch, .head = head, .heads = heads}};
 }
 
-static void place_sides(Backward *b) {
-    LLVMValueRef shared = nv_dynamic_shared(b->g);
+/* Bytes from `at` on of the block's shared memory: what stays, what passes, and what passes next. */
+static LLVMValueRef shared_at(const Backward *b, int64_t at) {
+    return gen_at(b->g, b->g->i8, nv_dynamic_shared(b->g), gen_i64(b->g, at));
+}
+
+static void place_stays(Backward *b, LLVMValueRef first) {
+    const Side *s = &b->stays;
     for (int i = 0; i < 2; i++) {
-        b->stays.at[i] = gen_at(b->g, b->g->i8, shared, gen_i64(b->g, i * stays_bytes(b->d)));
-        b->passes.at[i] =
-            gen_at(b->g, b->g->i8, shared, gen_i64(b->g, 2 * stays_bytes(b->d) + i * passes_bytes(b->d)));
+        b->stays.at[i] = shared_at(b, i * stays_bytes(b->d));
+        nv_attention_stage(b->g, b->d, i ? &s->dout_or_v : &s->q_or_k, first, HEAD_ROWS, s->at[i]);
     }
 }
 
-static void stage(const Backward *b, const Side *s, LLVMValueRef first, int lines) {
-    nv_attention_stage(b->g, b->d, &s->q_or_k, first, lines, s->at[0]);
-    nv_attention_stage(b->g, b->d, &s->dout_or_v, first, lines, s->at[1]);
+static void place_passes(Backward *b) {
+    Side *s = &b->passes;
+    int64_t at = 2 * stays_bytes(b->d), next = at + 2 * passes_bytes(b->d);
+    for (int i = 0; i < 2; i++) {
+        s->at[i] = shared_at(b, at + i * passes_bytes(b->d));
+        s->next[i] = nv_attention_plane(b->g, b->d, i ? &s->dout_or_v : &s->q_or_k, TURN,
+                                        shared_at(b, next + i * next_bytes(b->d)));
+    }
+}
+
+/* The positions from p0 on are on their way. */
+static void fetch(Backward *b, LLVMValueRef p0) {
+    for (int i = 0; i < 2; i++) plane_load(b->g, &b->passes.next[i], p0, gen_i64(b->g, 0));
+    nv_copies_commit(b->g);
 }
 
 /* scores[16 x 32] of the warp: what stays by what passes, both the first (i = 0) or the second of their
@@ -98,11 +120,9 @@ static void weights(const Backward *b, LLVMValueRef p0, Tile *s, Tile *dp) {
         }
 }
 
-/* The positions p0 .. p0+31 that pass; a warp that sees none of them has nothing to do. */
-static void turn(const Backward *b, LLVMValueRef p0) {
+/* What the positions p0 .. p0+31 that pass add; a warp that sees none of them has nothing to do. */
+static void add_positions(const Backward *b, LLVMValueRef p0) {
     Gen *g = b->g;
-    stage(b, &b->passes, p0, TURN);
-    nv_barrier(g);
     LLVMValueRef last_query =
         b->keys ? gen_add(g, p0, gen_i64(g, TURN - 1)) : gen_add(g, b->row0, gen_i64(g, 15));
     LLVMValueRef first_key = b->keys ? b->row0 : p0;
@@ -116,7 +136,24 @@ static void turn(const Backward *b, LLVMValueRef p0) {
     if (b->keys) nv_attention_mma_add(g, b->d, &b->dv, s, TURN_TILES, &second);
     nv_attention_mma_add(g, b->d, &b->dqk, dp, TURN_TILES, &first);
     gen_if_end(g, &sees);
+}
+
+/* All positions of a head that pass. */
+static void turns(Backward *b, LLVMValueRef begin, LLVMValueRef end) {
+    Gen *g = b->g;
+    place_passes(b);
+    fetch(b, begin);
+    Loop p0 = gen_loop(g, begin, end, TURN, "positions");
+    LLVMValueRef next = gen_add(g, p0.i, gen_i64(g, TURN));
+    nv_copies_wait(g, 0);
+    for (int i = 0; i < 2; i++) plane_store(g, &b->passes.next[i], b->passes.at[i]);
     nv_barrier(g);
+    If more = gen_if(g, gen_less(g, next, end));
+    fetch(b, next);
+    gen_if_end(g, &more);
+    add_positions(b, p0.i);
+    nv_barrier(g);
+    gen_loop_end(g, &p0);
 }
 
 static void key_block(Backward *b, LLVMValueRef index) {
@@ -128,16 +165,12 @@ static void key_block(Backward *b, LLVMValueRef index) {
     b->keys = true;
     b->row0 = gen_add(g, k0, gen_mul(g, nv_warp(g), 16));
     b->stays = side_of(b, true, batch, kv);
-    place_sides(b);
+    place_stays(b, k0);
     nv_attention_sums(g, d, &b->dqk);
     nv_attention_sums(g, d, &b->dv);
-    stage(b, &b->stays, k0, HEAD_ROWS);
     Loop head = gen_loop(g, gen_i64(g, 0), gen_i64(g, per_group), 1, "head");
     b->passes = side_of(b, false, batch, gen_add(g, gen_mul(g, kv, per_group), head.i));
-    place_sides(b);
-    Loop q0 = gen_loop(g, k0, gen_i64(g, d->s), TURN, "queries");
-    turn(b, q0.i);
-    gen_loop_end(g, &q0);
+    turns(b, k0, gen_i64(g, d->s));
     gen_loop_end(g, &head);
     Head dk = b->stays.q_or_k, dv = dk;
     dk.arg = DK, dv.arg = DV;
@@ -156,13 +189,9 @@ static void query_block(Backward *b, LLVMValueRef index) {
     b->row0 = gen_add(g, q0, gen_mul(g, nv_warp(g), 16));
     b->stays = side_of(b, false, batch, head);
     b->passes = side_of(b, true, batch, gen_div(g, head, d->h / d->g));
-    place_sides(b);
+    place_stays(b, q0);
     nv_attention_sums(g, d, &b->dqk);
-    stage(b, &b->stays, q0, HEAD_ROWS);
-    LLVMValueRef end = gen_min(g, gen_add(g, q0, gen_i64(g, HEAD_ROWS)), gen_i64(g, d->s));
-    Loop k0 = gen_loop(g, gen_i64(g, 0), end, TURN, "keys");
-    turn(b, k0.i);
-    gen_loop_end(g, &k0);
+    turns(b, gen_i64(g, 0), gen_min(g, gen_add(g, q0, gen_i64(g, HEAD_ROWS)), gen_i64(g, d->s)));
     Head dq = b->stays.q_or_k;
     dq.arg = DQ;
     nv_attention_mma_write(g, d, &b->dqk, NULL, &dq, b->row0);

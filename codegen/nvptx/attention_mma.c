@@ -19,16 +19,22 @@ int64_t nv_attention_mma_blocks(const AttnDesc *d) {
     return (d->s + HEAD_ROWS - 1) / HEAD_ROWS;
 }
 
-void nv_attention_stage(Gen *g, const AttnDesc *d, const Head *h, LLVMValueRef first, int lines,
-                        LLVMValueRef to) {
-    int piece = lines < 64 ? lines : 64;
+Plane nv_attention_plane(Gen *g, const AttnDesc *d, const Head *h, int lines, LLVMValueRef ahead) {
     Plane p = {.base = nv_attention_base(g, d, h),
                .lines = d->s,
                .run = d->d,
                .ld = h->heads * d->d,
-               .tile_lines = piece,
-               .tile_run = nv_attention_run(d)};
+               .tile_lines = lines,
+               .tile_run = nv_attention_run(d),
+               .ahead = ahead};
     plane_begin(g, &p);
+    return p;
+}
+
+void nv_attention_stage(Gen *g, const AttnDesc *d, const Head *h, LLVMValueRef first, int lines,
+                        LLVMValueRef to) {
+    int piece = lines < 64 ? lines : 64;
+    Plane p = nv_attention_plane(g, d, h, piece, NULL);
     for (int line = 0; line < lines; line += piece) {
         plane_load(g, &p, gen_add(g, first, gen_i64(g, line)), gen_i64(g, 0));
         plane_store(g, &p, gen_at(g, g->i8, to, gen_i64(g, plane_bytes(line, p.tile_run))));

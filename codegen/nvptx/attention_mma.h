@@ -21,6 +21,8 @@ int nv_attention_used(const AttnDesc *);
 /* Blocks of 128 positions. */
 int64_t nv_attention_mma_blocks(const AttnDesc *);
 
+/* `lines` positions of a head, at most 64, on their way to shared memory; they wait at `ahead` (Plane). */
+Plane nv_attention_plane(Gen *, const AttnDesc *, const Head *, int lines, LLVMValueRef ahead);
 /* A head's positions from `first` on to shared memory: `lines` of them, in pieces of at most 64; 0 behind the
  * end. */
 void nv_attention_stage(Gen *, const AttnDesc *, const Head *, LLVMValueRef first, int lines,

@@ -25,16 +25,19 @@ typedef struct Plane {
     int64_t ld;         /* floats from one line to the next */
     int tile_lines;     /* a tile: at most PLANE_UNITS units of 8 numbers a thread */
     int tile_run;       /* 16, 32, 64 or 128 */
+    LLVMValueRef ahead; /* shared memory, 16-byte aligned, where numbers wait; NULL: in registers */
 
     int vec, units;
     LLVMValueRef value[PLANE_UNITS][8]; /* of this thread, in flight: allocas of vectors of vec */
 } Plane;
 void plane_begin(Gen *, Plane *);
-/* The tile from a line and a number along it on (multiples of the tile's) into registers; from there,
- * rounded, to [tile_lines][tile_run + PLANE_PAD] bf16 in shared memory. */
+/* The tile from a line and a number along it on (multiples of the tile's) to where it waits, by cp.async if
+ * that is shared memory; from there, when the thread has waited for its copies, rounded to
+ * [tile_lines][tile_run + PLANE_PAD] bf16 in shared memory. */
 void plane_load(Gen *, Plane *, LLVMValueRef line0, LLVMValueRef run0);
 void plane_store(Gen *, const Plane *, LLVMValueRef to);
 int64_t plane_bytes(int tile_lines, int tile_run);
+int64_t plane_ahead_bytes(int tile_lines, int tile_run);
 
 /* Two f32 as a pair of bf16 (i32), `low` in the low half; one f32 as bf16 (i16). */
 LLVMValueRef mma_pair(Gen *, LLVMValueRef low, LLVMValueRef high);

@@ -6,11 +6,19 @@ int64_t plane_bytes(int tile_lines, int tile_run) {
     return (int64_t)2 * tile_lines * (tile_run + PLANE_PAD);
 }
 
+static int units_of(int tile_lines, int tile_run) {
+    return (tile_lines * tile_run / 8 + MMA_THREADS - 1) / MMA_THREADS;
+}
+
+int64_t plane_ahead_bytes(int tile_lines, int tile_run) {
+    return (int64_t)units_of(tile_lines, tile_run) * 8 * 4 * MMA_THREADS;
+}
+
 void plane_begin(Gen *g, Plane *p) {
     p->vec = p->ld % 4 == 0 && p->run % 4 == 0 ? 4 : 1;
-    p->units = (p->tile_lines * p->tile_run / 8 + MMA_THREADS - 1) / MMA_THREADS;
+    p->units = units_of(p->tile_lines, p->tile_run);
     if (p->units > PLANE_UNITS) ice("plane of %d units", p->units);
-    for (int i = 0; i < p->units; i++)
+    for (int i = 0; i < p->units && !p->ahead; i++)
         for (int j = 0; j < 8 / p->vec; j++)
             p->value[i][j] = gen_alloca(g, gen_vec(g, g->f32, p->vec), "next");
 }
@@ -32,7 +40,14 @@ static bool is_short(const Plane *p) {
     return p->tile_lines * p->tile_run / 8 < MMA_THREADS;
 }
 
-static LLVMValueRef load(Gen *g, const Plane *p, LLVMValueRef line, LLVMValueRef at) {
+/* Where vector j of the thread's unit i waits: threads side by side. */
+static LLVMValueRef ahead_at(Gen *g, const Plane *p, int i, int j) {
+    LLVMValueRef place = gen_add(g, nv_thread(g), gen_i64(g, (i * (8 / p->vec) + j) * MMA_THREADS));
+    return gen_at(g, gen_vec(g, g->f32, p->vec), p->ahead, place);
+}
+
+/* Vector j of unit i. */
+static void load(Gen *g, const Plane *p, int i, int j, LLVMValueRef line, LLVMValueRef at) {
     LLVMValueRef inside = NULL;
     if (p->lines % p->tile_lines || is_short(p)) {
         inside = less(g, line, p->lines);
@@ -44,17 +59,22 @@ static LLVMValueRef load(Gen *g, const Plane *p, LLVMValueRef line, LLVMValueRef
         at = gen_min(g, at, gen_i64(g, p->run - p->vec));
     }
     LLVMValueRef from = gen_at(g, g->f32, p->base, gen_add(g, gen_mul(g, line, p->ld), at));
+    if (p->ahead) {
+        nv_copy(g, ahead_at(g, p, i, j), from, 4 * p->vec, inside);
+        return;
+    }
     LLVMValueRef v = nv_load(g, gen_vec(g, g->f32, p->vec), from, (unsigned)(4 * p->vec));
-    return inside ? LLVMBuildSelect(g->b, inside, v, LLVMConstNull(LLVMTypeOf(v)), "") : v;
+    if (inside) v = LLVMBuildSelect(g->b, inside, v, LLVMConstNull(LLVMTypeOf(v)), "");
+    gen_store(g, v, p->value[i][j]);
 }
 
 void plane_load(Gen *g, Plane *p, LLVMValueRef line0, LLVMValueRef run0) {
     for (int i = 0; i < p->units; i++) {
         LLVMValueRef line, unit;
         unit_at(g, p, i, &line, &unit);
-        for (int j = 0; j < 8; j += p->vec) {
-            LLVMValueRef at = gen_add(g, run0, gen_add(g, gen_mul(g, unit, 8), gen_i64(g, j)));
-            gen_store(g, load(g, p, gen_add(g, line0, line), at), p->value[i][j / p->vec]);
+        for (int j = 0; j < 8 / p->vec; j++) {
+            LLVMValueRef at = gen_add(g, run0, gen_add(g, gen_mul(g, unit, 8), gen_i64(g, j * p->vec)));
+            load(g, p, i, j, gen_add(g, line0, line), at);
         }
     }
 }
@@ -64,7 +84,10 @@ void plane_store(Gen *g, const Plane *p, LLVMValueRef to) {
         LLVMValueRef line, unit, x[8], words = LLVMGetPoison(gen_vec(g, g->i32, 4));
         unit_at(g, p, i, &line, &unit);
         for (int j = 0; j < 8; j++) {
-            LLVMValueRef v = gen_load(g, gen_vec(g, g->f32, p->vec), p->value[i][j / p->vec]);
+            LLVMTypeRef type = gen_vec(g, g->f32, p->vec);
+            LLVMValueRef v = p->ahead
+                                 ? nv_load(g, type, ahead_at(g, p, i, j / p->vec), (unsigned)(4 * p->vec))
+                                 : gen_load(g, type, p->value[i][j / p->vec]);
             x[j] = p->vec == 1 ? v : LLVMBuildExtractElement(g->b, v, gen_i32(g, j % p->vec), "");
         }
         for (int j = 0; j < 4; j++) {
