@@ -4,11 +4,13 @@
  *     q = 256 hi + lo, hi in -128 .. 127, lo in 0 .. 255      sum q code = 256 sum hi code + sum lo code
  *
  * Both are 8-bit products with 32-bit sums (mma.m16n8k32, s8 and u8 by s8), one after the other into the same
- * sums. A block has three phases with barriers between them:
+ * sums. A block has two phases with a barrier in front of each:
  *
- *     fold       dX alone: the scales of the block's weights for the tile's group of columns
  *     quantise   16 steps of a row a thread, the largest magnitude of the row's by shuffles; codes to bytes
  *     multiply   C += scale of the row * scale of the column * sum
+ *
+ * For dX a step is folded before with its weights' scale for the tile's group of columns. What the next block
+ * needs, activations, words of codes and these scales, is on its way during the second phase (cp.async).
  *
  * Bytes lie row by row (A) and column by column (B), in both operands every 16 steps as 0 4 8 12, 1 5 9 13,
  * ..: that is how codes come out of a word by one shift and one mask. A tile's columns lie within one group
@@ -18,7 +20,14 @@
 #include "gemm.h"
 #include "mma.h"
 
-enum { WORD = 16, MAX_TILES = 4, WAVE = 108, ROW_PAD = 16 /* bytes */ };
+enum {
+    WORD = 16,
+    MAX_TILES = 4,
+    WAVE = 108,
+    ROW_PAD = 16,  /* bytes */
+    WORD_PAD = 4,  /* floats between words of activations: eight lanes' vectors lie in different banks */
+    MOST_WORDS = 8 /* words of codes of a thread in a block */
+};
 
 typedef struct Product {
     Gen *g;
@@ -27,10 +36,12 @@ typedef struct Product {
     int side, mt, nt;
     int64_t n_span, k_span; /* tiles begin anew with each n_span columns, blocks with each k_span steps */
     int depth, ld;          /* steps that a block has room for; bytes of a row in shared memory */
+    int raw_ld;             /* floats of a row of activations that are still to be quantised */
     TernaryLayout layout;
     LLVMValueRef i0, j0, j1, row0, col0; /* the tile in C: its columns are j0 .. j1-1; the warp in the tile */
     LLVMValueRef k0, k1, base;           /* the block at work: its steps, and where its words begin */
-    LLVMValueRef hi, lo, codes, scales, fold; /* in shared memory */
+    LLVMValueRef raw, words, hi, lo, codes, scales, fold; /* in shared memory */
+    LLVMValueRef next_fold;                               /* alloca: of this thread's step */
     LLVMValueRef sum[MAX_TILES][MAX_TILES][4];
 } Product;
 
@@ -63,10 +74,19 @@ static Product plan(const GemmDesc *d) {
     bool words = p.k_span % WORD == 0 || p.k_span == d->k;
     p.depth = words ? I16_BLOCK : I16_BLOCK + 32;
     p.ld = p.depth + ROW_PAD;
+    p.raw_ld = p.depth / WORD * (WORD + WORD_PAD);
     int64_t large = (d->m + 127) / 128 * pieces(d->n, p.n_span, 128);
-    p.side = large >= WAVE ? 128 : 64;
+    p.side = words && large >= WAVE ? 128 : 64; /* an A100 has no room for more steps of 128 rows */
     p.mt = p.nt = p.side / 32;
     return p;
+}
+
+/* Bytes of activations, and of words of codes, as they come from memory. */
+static int64_t raw_bytes(const Product *p) {
+    return (int64_t)4 * p->side * p->raw_ld;
+}
+static int64_t words_bytes(void) {
+    return (int64_t)4 * MOST_WORDS * MMA_THREADS;
 }
 
 NvGrid nv_gemm_i16_grid(const GemmDesc *d, const Target *t) {
@@ -74,7 +94,7 @@ NvGrid nv_gemm_i16_grid(const GemmDesc *d, const Target *t) {
     Product p = plan(d);
     int64_t down = (d->m + p.side - 1) / p.side;
     return (NvGrid){(uint32_t)(down * pieces(d->n, p.n_span, p.side)), MMA_THREADS,
-                    (uint32_t)(3 * p.side * p.ld + 4 * p.side + 4 * p.depth)};
+                    (uint32_t)(raw_bytes(&p) + words_bytes() + 3 * p.side * p.ld + 4 * p.side + 4 * p.depth)};
 }
 
 /* ---- activations */
@@ -84,35 +104,56 @@ static LLVMValueRef scale_at(const Product *p, LLVMValueRef row, LLVMValueRef gr
     return ternary_load_scale(g, ternary_scales(g, gen_buffer(g, 1), row, &p->layout), group);
 }
 
-/* fold[kk] = scale of the weights' row base + kk in the tile's group of columns. */
+/* The scale of the weights' row base + thread in the tile's group of columns, and from its register to
+ * fold[thread]. */
 static void load_fold(const Product *p) {
     Gen *g = p->g;
-    LLVMValueRef kk = nv_thread(g);
-    If one = gen_if(g, gen_less(g, kk, gen_i64(g, p->depth)));
-    LLVMValueRef row = gen_min(g, gen_add(g, p->base, kk), gen_i64(g, p->d->k - 1));
-    gen_store(g, scale_at(p, row, gen_div(g, p->j0, p->d->group)), gen_at(g, g->f32, p->fold, kk));
+    LLVMValueRef row = gen_min(g, gen_add(g, p->base, nv_thread(g)), gen_i64(g, p->d->k - 1));
+    gen_store(g, scale_at(p, row, gen_div(g, p->j0, p->d->group)), p->next_fold);
+}
+static void store_fold(const Product *p) {
+    Gen *g = p->g;
+    If one = gen_if(g, gen_less(g, nv_thread(g), gen_i64(g, p->depth)));
+    gen_store(g, gen_load(g, g->f32, p->next_fold), gen_at(g, g->f32, p->fold, nv_thread(g)));
     gen_if_end(g, &one);
 }
 
-/* 16 steps of a row of A from kk on within the block; 0 outside of its steps. */
-static void load_steps(const Product *p, LLVMValueRef row, LLVMValueRef kk, LLVMValueRef x[WORD]) {
+/* Where step kk of a row of the block waits. */
+static LLVMValueRef raw_at(const Product *p, LLVMValueRef row, LLVMValueRef kk) {
+    Gen *g = p->g;
+    LLVMValueRef at = gen_add(g, kk, gen_mul(g, gen_div(g, kk, WORD), WORD_PAD));
+    return gen_at(g, g->f32, p->raw, gen_add(g, gen_mul(g, row, p->raw_ld), at));
+}
+
+/* Starts to copy the block's activations; 0 for what does not exist. */
+static void fetch_steps(const Product *p) {
     Gen *g = p->g;
     int64_t k = p->d->k;
-    int n = k % 4 ? 1 : 4;
-    row = gen_min(g, row, gen_i64(g, p->d->m - 1));
-    for (int l = 0; l < WORD; l += n) {
-        LLVMValueRef step = gen_add(g, p->base, gen_add(g, kk, gen_i64(g, l)));
-        LLVMValueRef at = gen_add(g, gen_mul(g, row, k), gen_min(g, step, gen_i64(g, k - n)));
-        LLVMValueRef v = tile_load(g, gen_at(g, g->f32, gen_buffer(g, 0), at), n);
-        for (int j = 0; j < n; j++) {
-            LLVMValueRef here = gen_add(g, step, gen_i64(g, j));
+    int n = k % 4 ? 1 : 4, across = p->depth / n;
+    for (int first = 0; first < p->side * across; first += MMA_THREADS) {
+        LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, first));
+        LLVMValueRef row = gen_div(g, unit, across), kk = gen_mul(g, gen_mod(g, unit, across), n);
+        LLVMValueRef to = raw_at(p, row, kk), step = gen_add(g, p->base, kk);
+        row = gen_add(g, p->i0, row);
+        LLVMValueRef inside =
+            LLVMBuildAnd(g->b, gen_less(g, row, gen_i64(g, p->d->m)), gen_less(g, step, gen_i64(g, k)), "");
+        LLVMValueRef from = gen_at(g, g->f32, gen_buffer(g, 0), gen_add(g, gen_mul(g, row, k), step));
+        nv_copy(g, to, from, 4 * n, inside);
+    }
+}
+
+/* 16 steps of a row of the tile from kk on within the block; 0 outside of its steps. */
+static void load_steps(const Product *p, LLVMValueRef row, LLVMValueRef kk, LLVMValueRef x[WORD]) {
+    Gen *g = p->g;
+    kk = gen_min(g, kk, gen_i64(g, p->depth - WORD)); /* of lanes that have no word */
+    for (int l = 0; l < WORD; l += 4) {
+        LLVMValueRef v = tile_load(g, gen_at(g, g->f32, raw_at(p, row, kk), gen_i64(g, l)), 4);
+        for (int j = 0; j < 4; j++) {
+            LLVMValueRef at = gen_add(g, kk, gen_i64(g, l + j)), here = gen_add(g, p->base, at);
             LLVMValueRef inside = LLVMBuildAnd(g->b, LLVMBuildICmp(g->b, LLVMIntSGE, here, p->k0, ""),
                                                gen_less(g, here, p->k1), "");
-            LLVMValueRef y = n == 1 ? v : LLVMBuildExtractElement(g->b, v, gen_i32(g, j), "");
-            if (!p->nk) {
-                LLVMValueRef factor = gen_at(g, g->f32, p->fold, gen_add(g, kk, gen_i64(g, l + j)));
-                y = LLVMBuildFMul(g->b, y, gen_load(g, g->f32, factor), "");
-            }
+            LLVMValueRef y = LLVMBuildExtractElement(g->b, v, gen_i32(g, j), "");
+            if (!p->nk) y = LLVMBuildFMul(g->b, y, gen_load(g, g->f32, gen_at(g, g->f32, p->fold, at)), "");
             x[l + j] = LLVMBuildSelect(g->b, inside, y, gen_f32(g, 0), "");
         }
     }
@@ -155,7 +196,7 @@ static void quantise(const Product *p) {
     LLVMValueRef unit = gen_mod(g, nv_thread(g), lanes), kk = gen_mul(g, unit, WORD);
     for (int first = 0; first < p->side; first += rows) {
         LLVMValueRef row = gen_add(g, gen_div(g, nv_thread(g), lanes), gen_i64(g, first)), x[WORD], q[WORD];
-        load_steps(p, gen_add(g, p->i0, row), kk, x);
+        load_steps(p, row, kk, x);
         LLVMValueRef max = largest(g, x, lanes), limit = gen_f32(g, I16_MAX);
         LLVMValueRef scale = LLVMBuildFDiv(g->b, max, limit, ""),
                      inverse = LLVMBuildFDiv(g->b, limit, max, "");
@@ -181,56 +222,98 @@ static LLVMValueRef code_bytes(Gen *g, LLVMValueRef u) {
     return LLVMBuildXor(g->b, u, gen_i32(g, 0x80808080), "");
 }
 
-/* A word of a row of the matrix; the last one again behind the end. */
-static LLVMValueRef word_at(const Product *p, LLVMValueRef row, LLVMValueRef word) {
+/* Where the thread's word i of the block waits. */
+static LLVMValueRef waiting_word(const Product *p, int i) {
+    LLVMValueRef at = gen_add(p->g, nv_thread(p->g), gen_i64(p->g, i * MMA_THREADS));
+    return gen_at(p->g, p->g->i32, p->words, at);
+}
+
+/* Starts to copy a word of a row of the matrix; the last one again behind the end. */
+static void fetch_word(const Product *p, int i, LLVMValueRef row, LLVMValueRef word) {
     Gen *g = p->g;
     int64_t words = p->layout.row_bytes / 4;
     word = gen_min(g, word, gen_i64(g, words - 1));
     LLVMValueRef at = gen_add(g, gen_mul(g, row, words), word);
-    return gen_load(g, g->i32, gen_at(g, g->i32, gen_buffer(g, 1), at));
+    nv_copy(g, waiting_word(p, i), gen_at(g, g->i32, gen_buffer(g, 1), at), 4, NULL);
 }
 
-/* Stored [n,k]: a word is 16 steps of a column. */
+/* Stored [n,k]: a word is 16 steps of a column. The thread's word i: its column, and which it is there. */
+static void column_word(const Product *p, int i, LLVMValueRef *column, LLVMValueRef *in_column) {
+    Gen *g = p->g;
+    LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, i * MMA_THREADS));
+    *column = gen_div(g, unit, p->depth / WORD);
+    *in_column = gen_mod(g, unit, p->depth / WORD);
+}
+static int column_words(const Product *p) {
+    return (p->side * (p->depth / WORD) + MMA_THREADS - 1) / MMA_THREADS;
+}
+
+static void fetch_columns(const Product *p) {
+    Gen *g = p->g;
+    for (int i = 0; i < column_words(p); i++) {
+        LLVMValueRef column, word;
+        column_word(p, i, &column, &word);
+        LLVMValueRef row = gen_min(g, gen_add(g, p->j0, column), gen_i64(g, p->d->n - 1));
+        fetch_word(p, i, row, gen_add(g, gen_div(g, p->base, WORD), word));
+    }
+}
+
 static void decode_columns(const Product *p) {
     Gen *g = p->g;
-    int across = p->depth / WORD;
-    for (int first = 0; first < p->side * across; first += MMA_THREADS) {
-        LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, first)), column = gen_div(g, unit, across);
-        LLVMValueRef in_row = gen_mod(g, unit, across), four[4];
-        LLVMValueRef row = gen_min(g, gen_add(g, p->j0, column), gen_i64(g, p->d->n - 1));
-        LLVMValueRef word = word_at(p, row, gen_add(g, gen_div(g, p->base, WORD), in_row));
+    for (int i = 0; i < column_words(p); i++) {
+        LLVMValueRef column, in_column, four[4], word = gen_load(g, g->i32, waiting_word(p, i));
+        column_word(p, i, &column, &in_column);
         for (int c = 0; c < 4; c++) {
             LLVMValueRef u = LLVMBuildLShr(g->b, word, gen_i32(g, 2 * c), "");
             four[c] = code_bytes(g, LLVMBuildAnd(g->b, u, gen_i32(g, 0x03030303), ""));
         }
         If exists = gen_if(g, gen_less(g, column, gen_i64(g, p->side)));
-        LLVMValueRef at = gen_add(g, gen_mul(g, column, p->ld), gen_mul(g, in_row, WORD));
+        LLVMValueRef at = gen_add(g, gen_mul(g, column, p->ld), gen_mul(g, in_column, WORD));
         nv_store(g, tile_vector(g, four, 4), gen_at(g, g->i8, p->codes, at), 16);
         gen_if_end(g, &exists);
     }
 }
 
-/* 16 codes of a row of the matrix from column `col` on, which need not begin a word. */
-static LLVMValueRef codes_from(const Product *p, LLVMValueRef row, LLVMValueRef col) {
+/* Stored [k,n]: a thread has 16 columns, from `column` of the tile on, of the four steps that share words. */
+static LLVMValueRef quad_of(const Product *p) {
+    return gen_mod(p->g, nv_thread(p->g), I16_BLOCK / 4);
+}
+static LLVMValueRef quad_column(const Product *p) {
+    return gen_mul(p->g, gen_div(p->g, nv_thread(p->g), I16_BLOCK / 4), WORD);
+}
+/* May they lie in two words? */
+static bool in_two_words(const Product *p) {
+    return p->n_span % WORD && p->n_span != p->d->n;
+}
+
+static void fetch_quad(const Product *p) {
     Gen *g = p->g;
-    LLVMValueRef word = gen_div(g, col, WORD), low = word_at(p, row, word);
-    if (p->n_span % WORD == 0 || p->n_span == p->d->n) return low;
-    LLVMValueRef shift = LLVMBuildTrunc(g->b, gen_mul(g, gen_mod(g, col, WORD), 2), g->i32, "");
-    LLVMValueRef args[] = {word_at(p, row, gen_add(g, word, gen_i64(g, 1))), low, shift};
+    LLVMValueRef quad = quad_of(p), word = gen_div(g, gen_add(g, p->j0, quad_column(p)), WORD);
+    LLVMValueRef first = gen_add(g, gen_mul(g, gen_div(g, quad, 4), WORD), gen_mod(g, quad, 4));
+    for (int i = 0; i < 4; i++) {
+        LLVMValueRef row = gen_add(g, p->base, gen_add(g, first, gen_i64(g, 4 * i)));
+        row = gen_min(g, row, gen_i64(g, p->d->k - 1));
+        fetch_word(p, i, row, word);
+        if (in_two_words(p)) fetch_word(p, 4 + i, row, gen_add(g, word, gen_i64(g, 1)));
+    }
+}
+
+/* The columns' codes of step i of the four. */
+static LLVMValueRef quad_codes(const Product *p, int i) {
+    Gen *g = p->g;
+    LLVMValueRef low = gen_load(g, g->i32, waiting_word(p, i));
+    if (!in_two_words(p)) return low;
+    LLVMValueRef column = gen_add(g, p->j0, quad_column(p));
+    LLVMValueRef shift = LLVMBuildTrunc(g->b, gen_mul(g, gen_mod(g, column, WORD), 2), g->i32, "");
+    LLVMValueRef args[] = {gen_load(g, g->i32, waiting_word(p, 4 + i)), low, shift};
     return gen_intrinsic(g, "llvm.fshr", g->i32, args, 3);
 }
 
-/* Stored [k,n]: a thread takes 16 columns of the four steps that share words, and turns them. */
-static void decode_steps(const Product *p) {
+/* Turns them to bytes side by side along the steps. */
+static void decode_quad(const Product *p) {
     Gen *g = p->g;
-    LLVMValueRef quad = gen_mod(g, nv_thread(g), I16_BLOCK / 4),
-                 word = gen_div(g, nv_thread(g), I16_BLOCK / 4);
-    LLVMValueRef first = gen_add(g, gen_mul(g, gen_div(g, quad, 4), WORD), gen_mod(g, quad, 4)), w[4];
-    LLVMValueRef column = gen_mul(g, word, WORD);
-    for (int i = 0; i < 4; i++) {
-        LLVMValueRef row = gen_add(g, p->base, gen_add(g, first, gen_i64(g, 4 * i)));
-        w[i] = codes_from(p, gen_min(g, row, gen_i64(g, p->d->k - 1)), gen_add(g, p->j0, column));
-    }
+    LLVMValueRef quad = quad_of(p), column = quad_column(p), w[4];
+    for (int i = 0; i < 4; i++) w[i] = quad_codes(p, i);
     If exists = gen_if(g, gen_less(g, column, gen_i64(g, p->side)));
     for (int j = 0; j < WORD; j++) {
         LLVMValueRef u = gen_i32(g, 0);
@@ -338,17 +421,36 @@ static void begin(Product *p) {
     piece_at(g, gen_div(g, g->tile, down), p->d->n, p->n_span, p->side, &p->j0, &p->j1);
     p->row0 = gen_mul(g, gen_div(g, nv_warp(g), 4), 16 * p->mt);
     p->col0 = gen_mul(g, gen_mod(g, nv_warp(g), 4), 8 * p->nt);
-    p->hi = nv_dynamic_shared(g);
+    p->raw = nv_dynamic_shared(g);
+    p->words = gen_at(g, g->i8, p->raw, gen_i64(g, raw_bytes(p)));
+    p->hi = gen_at(g, g->i8, p->words, gen_i64(g, words_bytes()));
     p->lo = gen_at(g, g->i8, p->hi, gen_i64(g, tile));
     p->codes = gen_at(g, g->i8, p->lo, gen_i64(g, tile));
     p->scales = gen_at(g, g->i8, p->codes, gen_i64(g, tile));
     p->fold = gen_at(g, g->f32, p->scales, gen_i64(g, p->side));
+    p->next_fold = gen_alloca(g, g->f32, "fold");
     for (int i = 0; i < p->mt; i++)
         for (int j = 0; j < p->nt; j++)
             for (int l = 0; l < 4; l++) {
                 p->sum[i][j][l] = gen_alloca(g, g->f32, "sum");
                 gen_store(g, gen_f32(g, 0), p->sum[i][j][l]);
             }
+}
+
+/* Makes it the block at work. */
+static void place(Product *p, LLVMValueRef block) {
+    piece_at(p->g, block, p->d->k, p->k_span, I16_BLOCK, &p->k0, &p->k1);
+    p->base = gen_mul(p->g, gen_div(p->g, p->k0, WORD), WORD);
+}
+
+/* Starts to bring a block's operands in. */
+static void fetch(const Product *p, LLVMValueRef block) {
+    Product next = *p;
+    place(&next, block);
+    fetch_steps(&next);
+    (p->nk ? fetch_columns : fetch_quad)(&next);
+    nv_copies_commit(p->g);
+    if (!p->nk) load_fold(&next);
 }
 
 void nv_gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
@@ -358,21 +460,24 @@ void nv_gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
     nv_noalias(g);
     nv_min_blocks(g, p.side == 128 ? 1 : 2);
     begin(&p);
-    Loop block = gen_loop(g, gen_i64(g, 0), gen_i64(g, pieces(d->k, p.k_span, I16_BLOCK)), 1, "block");
-    piece_at(g, block.i, d->k, p.k_span, I16_BLOCK, &p.k0, &p.k1);
-    p.base = gen_mul(g, gen_div(g, p.k0, WORD), WORD);
-    if (p.nk) { /* the barrier says that the block before has been read */
-        If again = gen_if(g, gen_less(g, gen_i64(g, 0), block.i));
-        nv_barrier(g);
-        gen_if_end(g, &again);
-    } else {
-        load_fold(&p);
-        nv_barrier(g);
-    }
+    int64_t blocks = pieces(d->k, p.k_span, I16_BLOCK);
+    fetch(&p, gen_i64(g, 0));
+    if (!p.nk) store_fold(&p);
+    Loop block = gen_loop(g, gen_i64(g, 0), gen_i64(g, blocks), 1, "block");
+    LLVMValueRef next = gen_add(g, block.i, gen_i64(g, 1)), more = gen_less(g, next, gen_i64(g, blocks));
+    place(&p, block.i);
+    nv_copies_wait(g, 0);
+    nv_barrier(g); /* the block is there, and nobody reads the bytes of the last one any more */
     quantise(&p);
-    (p.nk ? decode_columns : decode_steps)(&p);
+    (p.nk ? decode_columns : decode_quad)(&p);
     nv_barrier(g);
+    If copy = gen_if(g, more);
+    fetch(&p, next);
+    gen_if_end(g, &copy);
     multiply(&p);
+    If store = gen_if(g, more);
+    if (!p.nk) store_fold(&p);
+    gen_if_end(g, &store);
     gen_loop_end(g, &block);
     write(&p);
     gen_end(g);
