@@ -60,7 +60,8 @@ static Plan plan(const GemmDesc *d, const Target *t) {
     int64_t kc = min64(max64(t->l1 / 2 / (2 * t->nr), I16_BLOCK), 512); /* a panel of B: half of L1 */
     p.cut.kc = max64(gemm_part(p.k_span, gemm_ceil_div(p.k_span, kc), steps), steps);
     p.spans = nk ? 1 : max64(SPAN_COLUMNS / max64(p.n_span, t->nr), 1);
-    p.cut.mc = max64(t->l2 / 2 / (2 * p.spans * p.cut.kc), t->mr); /* packed A: half of L2 */
+    int64_t a_room = t->l2 / (nk ? 2 : 4); /* of packed A in L2; several spans of B take more of it */
+    p.cut.mc = max64(a_room / (2 * p.spans * p.cut.kc), t->mr);
     p.cut.mc = gemm_part(p.cut.rows, gemm_ceil_div(p.cut.rows, p.cut.mc), t->mr);
 
     p.blocks = p.cut.kc / steps;

@@ -106,25 +106,33 @@ static void pack_rows_of_words(Gen *g, const Source *s, int lane) {
     gen_loop_end(g, &p);
 }
 
-/* Stored [k,n], columns from a multiple of 8 on: of two rows the codes of 8 columns at a time. */
-static void pack_columns_of_words(Gen *g, const Source *s, int lane) {
+/* The codes of 8 columns of two rows, of which `col` is the first, as pairs. */
+static LLVMValueRef columns_of_rows(Gen *g, const Source *s, const LLVMValueRef *row, LLVMValueRef col) {
+    LLVMValueRef at = clamped(g, gen_div(g, col, LANES), s->layout.row_bytes / 2), code[2];
+    for (int i = 0; i < 2; i++) {
+        LLVMValueRef bits = gen_load(g, g->i16, gen_at(g, g->i16, row_codes(g, s, row[i]), at));
+        code[i] = LLVMBuildZExt(g->b, bits, g->i32, "");
+    }
+    code[1] = LLVMBuildShl(g->b, code[1], gen_i32(g, 16), "");
+    LLVMValueRef both = gen_splat(g, LLVMBuildOr(g->b, code[0], code[1], ""), LANES);
     LLVMValueRef shifts = LLVMBuildShl(g->b, gen_iota(g, g->i32, LANES), splat_bits(g, 1), "");
-    LLVMValueRef col = gen_add(g, s->col, gen_i64(g, lane));
-    LLVMValueRef half = clamped(g, gen_div(g, col, LANES), s->layout.row_bytes / 2);
+    LLVMValueRef magnitudes = gen_splat(g, magnitudes_of(g, s, row, col), LANES);
+    return pairs_of(g, s, LLVMBuildLShr(g->b, both, shifts, ""), magnitudes);
+}
+
+/* Stored [k,n], columns from a multiple of 8 on: two rows at a time. */
+static void pack_columns_of_words(Gen *g, const Source *s) {
     Loop p = gen_loop(g, gen_i64(g, 0), used_pairs(g, s), LANES, "word");
     for (int l = 0; l < LANES; l++) {
-        LLVMValueRef code[2], row[2];
+        LLVMValueRef row[2];
         for (int i = 0; i < 2; i++) {
             LLVMValueRef step = gen_add(g, gen_mul(g, p.i, 2), gen_i64(g, l + i * LANES));
             row[i] = clamped(g, gen_add(g, s->step, step), s->rows);
-            LLVMValueRef bits = gen_load(g, g->i16, gen_at(g, g->i16, row_codes(g, s, row[i]), half));
-            code[i] = LLVMBuildZExt(g->b, bits, g->i32, "");
         }
-        code[1] = LLVMBuildShl(g->b, code[1], gen_i32(g, 16), "");
-        LLVMValueRef both = gen_splat(g, LLVMBuildOr(g->b, code[0], code[1], ""), LANES);
-        LLVMValueRef magnitudes = gen_splat(g, magnitudes_of(g, s, row, col), LANES);
-        gen_store(g, pairs_of(g, s, LLVMBuildLShr(g->b, both, shifts, ""), magnitudes),
-                  word_at(g, s, gen_add(g, p.i, gen_i64(g, l)), gen_i64(g, lane)));
+        for (int lane = 0; lane < g->target->nr; lane += LANES) {
+            LLVMValueRef pairs = columns_of_rows(g, s, row, gen_add(g, s->col, gen_i64(g, lane)));
+            gen_store(g, pairs, word_at(g, s, gen_add(g, p.i, gen_i64(g, l)), gen_i64(g, lane)));
+        }
     }
     gen_loop_end(g, &p);
 }
@@ -190,8 +198,8 @@ LLVMValueRef gen_pack_codes(Gen *g, const Panels *panels, int64_t rows, int64_t 
     to = gen_mul(g, gen_add(g, to, gen_div(g, b.i, steps)), words);
     s.words = gen_at(g, g->i32, p[5], to);
     bool by_words = group >= cols || (nk ? group % WORD == 0 : group % LANES == 0);
-    for (int lane = 0; by_words && lane < nr; lane += LANES)
-        (nk ? pack_rows_of_words : pack_columns_of_words)(g, &s, lane);
+    for (int lane = 0; by_words && nk && lane < nr; lane += LANES) pack_rows_of_words(g, &s, lane);
+    if (by_words && !nk) pack_columns_of_words(g, &s);
     if (!by_words) pack_pairs(g, &s);
     if (s.scaled) pack_scales(g, &s);
     gen_loop_end(g, &b);
