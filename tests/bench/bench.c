@@ -14,6 +14,7 @@
 #include "../kernel_test.h"
 #include <getopt.h>
 #include <omp.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { MAX_SHAPES = 32, MIN_RUNS = 3, MAX_THREADS = 256 };
@@ -43,6 +44,19 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Memory in huge pages, where there are any, as tbc-run has it. */
+static char *room_for(uint64_t bytes) {
+    const uint64_t page = 2u << 20, size = (bytes / page + 1) * page;
+    char *at = aligned_alloc(page, size);
+    if (!at) abort();
+    madvise(at, size, MADV_HUGEPAGE);
+    return at;
+}
+
+static TestArgs args(uint64_t bytes) {
+    return (TestArgs){.arena = room_for(bytes), .room = bytes};
+}
+
 typedef struct Launch {
     tbc_kernel_fn *fn;
     const TestArgs *args;
@@ -56,7 +70,7 @@ static double time_launches(const Launch *launches, int n, int threads) {
     uint64_t scratch = 0;
     char *memory[MAX_THREADS];
     for (int i = 0; i < n; i++) scratch = launches[i].scratch > scratch ? launches[i].scratch : scratch;
-    for (int i = 0; i < threads; i++) memory[i] = aligned_alloc(64, scratch / 64 * 64 + 64);
+    for (int i = 0; i < threads; i++) memory[i] = room_for(scratch);
     for (int run = 0; run < MIN_RUNS || now() - begin < min_seconds; run++) {
         double start = now();
         for (const Launch *l = launches; l < launches + n; l++) {
@@ -95,7 +109,7 @@ static double bench_peak(const Report *r, const Target *t, int threads, PanelTyp
     Gen *g = gen_new(t, "bench");
     gen_peak(g, "peak", &d);
     void *so = test_load(g);
-    TestArgs a = test_args(64);
+    TestArgs a = args(64);
     double seconds =
         time_launch(test_kernel(so, "peak"), &a, peak_tiles(&d, t), peak_scratch(&d, t), threads);
     test_args_free(&a);
@@ -157,7 +171,7 @@ static void bench_gemm(const Report *r, const Target *t, const char *what, const
     void *so = test_load(g);
     bool nk = d->b == GEMM_B_T2_NK;
     uint64_t state = 1;
-    TestArgs a = test_args((uint64_t)(4 * (d->m * d->k + d->k * d->n + d->m * d->n) + (1 << 16)));
+    TestArgs a = args((uint64_t)(4 * (d->m * d->k + d->k * d->n + d->m * d->n) + (1 << 16)));
     add_matrix(&a, d->m, d->k, 0, &state);
     add_matrix(&a, nk ? d->n : d->k, nk ? d->k : d->n, d->group, &state);
     add_matrix(&a, d->m, d->n, 0, &state);
@@ -177,7 +191,7 @@ static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
     gen_gemv(g, "gemv", d);
     void *so = test_load(g);
     int64_t bytes = ternary_layout(d->n, d->k, d->group).bytes;
-    TestArgs a = test_args((uint64_t)(4 * d->m * (d->n + d->k) + bytes + (1 << 16)));
+    TestArgs a = args((uint64_t)(4 * d->m * (d->n + d->k) + bytes + (1 << 16)));
     uint64_t state = 1;
     add_matrix(&a, d->m, d->k, 0, &state);
     add_matrix(&a, d->n, d->k, d->group, &state);
@@ -205,7 +219,7 @@ static void bench_update(Report *r, const Target *t, const GemmAdamwDesc *d) {
     gen_ternary(g, "ternary", &ternary);
     void *so = test_load(g);
     int64_t count = d->m * d->n;
-    TestArgs a = test_args((uint64_t)(4 * (d->m * d->k + d->k * d->n + 5 * count) + (1 << 16)));
+    TestArgs a = args((uint64_t)(4 * (d->m * d->k + d->k * d->n + 5 * count) + (1 << 16)));
     uint64_t state = 1;
     add_matrix(&a, d->k, d->m, 0, &state);
     add_matrix(&a, d->k, d->n, 0, &state);
@@ -257,8 +271,8 @@ static void bench_attention(Report *r, const Target *t, const AttnDesc *d) {
     gen_attention_grad(g, "grad", d);
     void *so = test_load(g);
     int64_t rows = d->b * d->s, q = rows * d->h * d->d, kv = rows * d->g * d->d, stats = rows * d->h;
-    TestArgs forward = test_args((uint64_t)(4 * (2 * q + 2 * kv + stats) + (1 << 16)));
-    TestArgs grad = test_args((uint64_t)(4 * (3 * q + 4 * kv + 2 * stats) + (1 << 16)));
+    TestArgs forward = args((uint64_t)(4 * (2 * q + 2 * kv + stats) + (1 << 16)));
+    TestArgs grad = args((uint64_t)(4 * (3 * q + 4 * kv + 2 * stats) + (1 << 16)));
     uint64_t state = 1;
     const int64_t sizes[] = {q, kv, kv, q, stats}, grad_sizes[] = {q, kv, kv, stats, q, stats, q, kv, kv};
     for (int i = 0; i < 5; i++) add_matrix(&forward, sizes[i], 1, 0, &state);
