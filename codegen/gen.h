@@ -232,8 +232,8 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
 /* ---- generators */
 
 /* The kinds of kernels: X(kind, descriptor). lower.c picks and names them, kinds.c calls their generators: those
- * declared here for a CPU, and those of nvptx/nv.h. */
-#define KERNEL_KINDS(X)                                                                                      \
+ * declared here for a CPU, and those of nvptx/nv.h. Measuring the roofline is for CPUs only. */
+#define COMMON_KINDS(X)                                                                                      \
     X(gemm, GemmDesc)                                                                                        \
     X(gemm_bf16, GemmDesc)                                                                                   \
     X(gemm_adamw, GemmAdamwDesc)                                                                             \
@@ -256,7 +256,9 @@ void gen_write_corner(Gen *, LLVMValueRef tile, LLVMValueRef rows, LLVMValueRef 
     X(sum_rows, SumRowsDesc)                                                                                 \
     X(take_row, TakeRowDesc)                                                                                 \
     X(copy, CopyDesc)                                                                                        \
-    X(fill, FillDesc)                                                                                        \
+    X(fill, FillDesc)
+#define KERNEL_KINDS(X)                                                                                      \
+    COMMON_KINDS(X)                                                                                          \
     X(peak, PeakDesc)                                                                                        \
     X(stream, StreamDesc)
 #define GENERATOR(kind, Desc)                                                                                \

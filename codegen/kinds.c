@@ -26,14 +26,14 @@ KERNEL_KINDS(CPU)
         NvGrid grid = nv_##kind##_grid(&d->kind, t);                                                         \
         return (KernelSize){.tiles = grid.blocks, .threads = grid.threads, .shared = grid.shared};           \
     }
-NV_KINDS(GPU)
+COMMON_KINDS(GPU)
 #undef GPU
 
 static const Generator *generator_of(const KernelDesc *d, const Target *t) {
 #define CPU(kind, Desc) [KERNEL_##kind] = {cpu_gen_##kind, cpu_size_##kind},
 #define GPU(kind, Desc) [KERNEL_##kind] = {gpu_gen_##kind, gpu_size_##kind},
     static const Generator cpu[] = {KERNEL_KINDS(CPU)};
-    static const Generator gpu[sizeof cpu / sizeof *cpu] = {NV_KINDS(GPU)};
+    static const Generator gpu[sizeof cpu / sizeof *cpu] = {COMMON_KINDS(GPU)};
 #undef CPU
 #undef GPU
     return t->sm ? &gpu[d->kind] : &cpu[d->kind];

@@ -122,33 +122,7 @@ LLVMValueRef nv_rcp(Gen *, LLVMValueRef), nv_rsqrt(Gen *, LLVMValueRef);
 #define NV_GENERATOR(kind, Desc)                                                                             \
     void nv_gen_##kind(Gen *, const char *name, const Desc *);                                               \
     NvGrid nv_##kind##_grid(const Desc *, const Target *);
-KERNEL_KINDS(NV_GENERATOR)
+COMMON_KINDS(NV_GENERATOR)
 #undef NV_GENERATOR
-
-/* The kinds that have their generator; a module that needs another one is refused with its name. */
-#define NV_KINDS(X)                                                                                          \
-    X(gemm, GemmDesc)                                                                                        \
-    X(gemm_bf16, GemmDesc)                                                                                   \
-    X(gemm_adamw, GemmAdamwDesc)                                                                             \
-    X(gemm_i16, GemmDesc)                                                                                    \
-    X(gemv, GemvDesc)                                                                                        \
-    X(attention, AttnDesc)                                                                                   \
-    X(attention_bf16, AttnDesc)                                                                              \
-    X(attention_grad, AttnDesc)                                                                              \
-    X(attention_grad_bf16, AttnDesc)                                                                         \
-    X(attention_decode, AttnDecodeDesc)                                                                      \
-    X(rows, RowsDesc)                                                                                        \
-    X(ternary, TernaryDesc)                                                                                  \
-    X(decode, DecodeDesc)                                                                                    \
-    X(ste_clip, SteClipDesc)                                                                                 \
-    X(embed, EmbedDesc)                                                                                      \
-    X(embed_grad, EmbedGradDesc)                                                                             \
-    X(adamw, AdamwDesc)                                                                                      \
-    X(adamw_bf16, AdamwDesc)                                                                                 \
-    X(sum_rows, SumRowsDesc)                                                                                 \
-    X(take_row, TakeRowDesc)                                                                                 \
-    X(cache_row, CacheRowDesc)                                                                               \
-    X(copy, CopyDesc)                                                                                        \
-    X(fill, FillDesc)
 
 #endif
