@@ -326,6 +326,58 @@ START_TEST(work_is_late) { /* a copy reads host memory when something synchronis
 }
 END_TEST
 
+/* A kernel's node behind that of a memset, from a library, in memory of a pool. */
+START_TEST(graph_of_nodes) {
+    device();
+    Handle library, kernel, f, pool, g, set, copy, exec, nodes[4];
+    CUdeviceptr a, b, c;
+    unsigned count;
+    CHECK(cuLibraryLoadData(&library, copy_kernel, NULL, NULL, 0, NULL, NULL, 0));
+    CHECK(cuLibraryGetKernelCount(&count, library));
+    ck_assert_uint_eq(count, 1);
+    CHECK(cuLibraryGetKernel(&kernel, library, "copy"));
+    CHECK(cuKernelGetFunction(&f, kernel));
+    CHECK(cuDeviceGetDefaultMemPool(&pool, 0));
+    CHECK(cuMemAllocFromPoolAsync(&a, 256, pool, NULL));
+    CHECK(cuMemAllocFromPoolAsync(&b, 256, pool, NULL));
+    CHECK(cuMemAllocFromPoolAsync(&c, 256, pool, NULL));
+    struct {
+        Handle function;
+        unsigned grid[3], block[3], dynamic;
+        void **params, **extra;
+        Handle kernel, context;
+    } work = {.function = f, .grid = {1, 1, 1}, .block = {64, 1, 1}, .params = (void *[]){&b, &a}};
+    struct {
+        CUdeviceptr dst;
+        size_t pitch;
+        unsigned value, element;
+        size_t width, height;
+    } seven = {a, 0, 7, 4, 64, 1};
+    CHECK(cuGraphCreate(&g, 0));
+    CHECK(cuGraphAddKernelNode_v2(&copy, g, NULL, 0, &work));
+    CHECK(cuGraphAddMemsetNode(&set, g, NULL, 0, &seven, NULL));
+    CHECK(cuGraphAddDependencies(g, &set, &copy, 1));
+    size_t n = 4;
+    CHECK(cuGraphGetNodes(g, nodes, &n));
+    ck_assert(n == 2 && nodes[0] == copy && nodes[1] == set);
+    CHECK(cuGraphInstantiateWithFlags(&exec, g, 0));
+    CHECK(cuGraphLaunch(exec, NULL));
+    work.params = (void *[]){&c, &b};
+    CHECK(cuGraphExecKernelNodeSetParams_v2(exec, copy, &work)); /* the launch before keeps its own */
+    CHECK(cuGraphLaunch(exec, NULL));
+    uint32_t got[2];
+    CHECK(cuMemcpyDtoH_v2(&got[0], b, 4));
+    CHECK(cuMemcpyDtoH_v2(&got[1], c, 4));
+    ck_assert(got[0] == 8 && got[1] == 9);
+    CHECK(cuGraphExecDestroy(exec));
+    CHECK(cuGraphAddDependencies(g, &copy, &set, 1)); /* a circle */
+    ck_assert_int_eq(cuGraphInstantiateWithFlags(&exec, g, 0), 1);
+    CHECK(cuGraphDestroy(g));
+    CHECK(cuMemFreeAsync(a, NULL));
+    CHECK(cuLibraryUnload(library));
+}
+END_TEST
+
 START_TEST(managed_memory) { /* one address for host and device */
     device();
     CUdeviceptr a, b;
@@ -405,6 +457,7 @@ int main(void) {
     tcase_add_test(t, use_after_free);
     tcase_add_test(t, work_is_late);
     tcase_add_test(t, managed_memory);
+    tcase_add_test(t, graph_of_nodes);
     tcase_add_test(t, graphs);
     tcase_add_test(t, limits);
     return run_suite(suite);

@@ -24,6 +24,17 @@ int cuStreamCreate(Handle *, unsigned), cuStreamSynchronize(Handle), cuStreamBeg
     cuStreamEndCapture(Handle, Handle *);
 int cuGraphInstantiateWithFlags(Handle *, Handle, unsigned long long), cuGraphLaunch(Handle, Handle),
     cuGraphExecDestroy(Handle), cuGraphDestroy(Handle);
+int cuLibraryLoadData(Handle *, const void *, int *, void **, unsigned, int *, void **, unsigned),
+    cuLibraryGetKernel(Handle *, Handle, const char *), cuLibraryGetKernelCount(unsigned *, Handle),
+    cuKernelGetFunction(Handle *, Handle), cuLibraryUnload(Handle);
+int cuDeviceGetDefaultMemPool(Handle *, int), cuMemAllocFromPoolAsync(CUdeviceptr *, size_t, Handle, Handle),
+    cuMemFreeAsync(CUdeviceptr, Handle);
+int cuGraphCreate(Handle *, unsigned),
+    cuGraphAddKernelNode_v2(Handle *, Handle, const Handle *, size_t, const void *),
+    cuGraphAddMemsetNode(Handle *, Handle, const Handle *, size_t, const void *, Handle),
+    cuGraphAddDependencies(Handle, const Handle *, const Handle *, size_t),
+    cuGraphGetNodes(Handle, Handle *, size_t *),
+    cuGraphExecKernelNodeSetParams_v2(Handle, Handle, const void *);
 int cuEventCreate(Handle *, unsigned), cuEventDestroy_v2(Handle), cuEventRecord(Handle, Handle),
     cuEventSynchronize(Handle), cuStreamWaitEvent(Handle, Handle, unsigned);
 int cuFuncSetAttribute(Handle, int, int), cuGetErrorName(int, const char **);

@@ -333,7 +333,7 @@ void decode(Parser *p, Stmt *s) {
     static const Special *const tables[] = {decoders_move,   decoders_flow,    decoders_memory,
                                             decoders_warp,   decoders_matrix,  decoders_compare,
                                             decoders_async,  decoders_barrier, decoders_convert,
-                                            decoders_atomic, decoders_wmma,   decoders_video};
+                                            decoders_atomic, decoders_wmma,    decoders_video};
     if (omitted(p, s)) return;
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)

@@ -48,7 +48,7 @@ typedef struct Context {
 typedef struct Stream Stream;
 typedef struct Graph Graph;
 
-typedef enum OpKind2 { OP_KERNEL, OP_COPY, OP_SET, OP_RECORD, OP_WAIT, OP_GRAPH, OP_HOST } QueueKind;
+typedef enum OpKind2 { OP_KERNEL, OP_COPY, OP_SET, OP_RECORD, OP_WAIT, OP_GRAPH, OP_HOST, OP_NOTHING } QueueKind;
 typedef struct Queued { /* work that waits in a stream, or a node of a graph */
     struct Queued *next;
     QueueKind kind;
@@ -67,6 +67,11 @@ typedef struct Queued { /* work that waits in a stream, or a node of a graph */
     Graph *graph;
     void (*host)(void *);
     void *host_arg;
+    /* nodes of graphs */
+    struct Queued **after; /* those that must be done before */
+    u32 nafter;
+    bool placed;                 /* in the order of the graph that is being instantiated */
+    const struct Queued *origin; /* in an instantiated graph: the node it was made from */
 } Queued;
 
 struct Stream {
@@ -79,7 +84,7 @@ struct Stream {
 };
 struct Graph {
     u32 magic;
-    Queued *head, **tail;
+    Queued *head, *last;
     u32 nodes;
     bool invalid;
     Context *owner;
@@ -110,6 +115,10 @@ int finish(Stream *s, u64 seq);   /* runs what the stream holds up to seq, and w
 int finish_all(void);
 int synchronous(Queued q); /* on the NULL stream, done when it returns */
 int run_queued(const Queued *q);
+void graph_append(Graph *g, Queued *node);
+void node_after(Queued *node, Queued *before);
+int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,
+                void **params, void **extra, bool cooperative); /* a launch, checked; q->params is new */
 bool pending(Stream *s, u64 seq);
 extern u64 last_seq;
 void streams_reset(void);

@@ -7,6 +7,7 @@ static void free_graph(Graph *g) {
     for (Queued *q = g->head, *n; q; q = n) {
         n = q->next;
         free(q->params);
+        free(q->after);
         free(q);
     }
     g->magic = 0;
@@ -23,7 +24,6 @@ API cuStreamBeginCapture_v2(void *handle, int mode) {
     Graph *g = calloc(1, sizeof *g);
     if (!g) return OUT_OF_MEMORY;
     *g = (Graph){.magic = MAGIC_GRAPH};
-    g->tail = &g->head;
     s->capture = g;
     s->origin = true;
     return OK;
@@ -52,25 +52,62 @@ API cuStreamIsCapturing(void *handle, int *status) {
     return ready();
 }
 
+void graph_append(Graph *g, Queued *node) {
+    node->next = NULL;
+    if (g->last)
+        g->last->next = node;
+    else
+        g->head = node;
+    g->last = node;
+    g->nodes++;
+}
+void node_after(Queued *node, Queued *before) {
+    if (!(node->after = realloc(node->after, (node->nafter + 1) * sizeof *node->after))) abort();
+    node->after[node->nafter++] = before;
+}
+
+/* A random one of the nodes that can come next; NULL: none can. */
+static Queued *next_node(Graph *g) {
+    static u64 rng;
+    Queued *found = NULL;
+    u32 ready_nodes = 0;
+    if (!rng) rng = settings.seed;
+    for (Queued *q = g->head; q; q = q->next) {
+        bool can = !q->placed;
+        for (u32 k = 0; can && k < q->nafter; k++) can = q->after[k]->placed;
+        if (can && (!ready_nodes++ || (settings.seed && random_next(&rng) % ready_nodes == 0))) found = q;
+    }
+    return found;
+}
+static Queued *copy_node(const Queued *q) {
+    Queued *n = malloc(sizeof *n);
+    if (!n) abort();
+    *n = *q;
+    n->after = NULL;
+    n->nafter = 0;
+    n->origin = q;
+    if (q->params) {
+        if (!(n->params = malloc(q->func->param_bytes + 16))) abort();
+        memcpy(n->params, q->params, q->func->param_bytes);
+    }
+    return n;
+}
+
 static int instantiate(Graph **out, Graph *g) {
     int r = ready();
     if (r) return r;
     if (!out || !g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
     Graph *e = calloc(1, sizeof *e);
     if (!e) return OUT_OF_MEMORY;
-    *e = (Graph){.magic = MAGIC_EXEC, .nodes = g->nodes};
-    e->tail = &e->head;
-    for (const Queued *q = g->head; q; q = q->next) {
-        Queued *n = malloc(sizeof *n);
-        if (!n) abort();
-        *n = *q;
-        n->next = NULL;
-        if (q->params) {
-            if (!(n->params = malloc(q->func->param_bytes + 16))) abort();
-            memcpy(n->params, q->params, q->func->param_bytes);
-        }
-        *e->tail = n;
-        e->tail = &n->next;
+    *e = (Graph){.magic = MAGIC_EXEC};
+    for (Queued *q = g->head; q; q = q->next) q->placed = false;
+    for (Queued *q; (q = next_node(g));) {
+        q->placed = true;
+        graph_append(e, copy_node(q));
+    }
+    if (e->nodes < g->nodes) { /* a circle */
+        free_graph(e);
+        return INVALID_VALUE;
     }
     *out = e;
     return OK;
@@ -96,8 +133,9 @@ API cuGraphUpload(Graph *e, void *handle) {
 }
 API cuGraphGetNodes(Graph *g, void **nodes, size_t *count) {
     if (!g || !count || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
-    if (nodes) return NOT_SUPPORTED;
-    *count = g->nodes;
+    size_t n = 0;
+    for (Queued *q = g->head; nodes && q && n < *count; q = q->next) nodes[n++] = q;
+    *count = nodes ? n : g->nodes;
     return ready();
 }
 API cuGraphExecDestroy(Graph *e) {

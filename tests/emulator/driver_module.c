@@ -141,6 +141,32 @@ API cuModuleGetFunction(Func **out, Loaded *l, const char *name) {
         }
     return NOT_FOUND;
 }
+static u32 kernels_of(const Module *m, Func **out, u32 most) {
+    u32 n = 0;
+    for (u32 k = 0; k < m->nfuncs; k++) {
+        if (!m->funcs[k]->entry || !m->funcs[k]->defined) continue;
+        if (n < most) out[n] = m->funcs[k];
+        n++;
+    }
+    return n;
+}
+API cuModuleGetFunctionCount(unsigned *count, Loaded *l) {
+    if (!count) return INVALID_VALUE;
+    if (!module_of(l)) return INVALID_HANDLE;
+    *count = kernels_of(l->m, NULL, 0);
+    return ready();
+}
+API cuModuleEnumerateFunctions(Func **out, unsigned n, Loaded *l) {
+    if (!out) return INVALID_VALUE;
+    if (!module_of(l)) return INVALID_HANDLE;
+    kernels_of(l->m, out, n);
+    return ready();
+}
+API cuModuleGetLoadingMode(int *mode) {
+    if (!mode) return INVALID_VALUE;
+    *mode = 1; /* eager */
+    return ready();
+}
 API cuModuleGetGlobal_v2(CUdeviceptr *p, size_t *bytes, Loaded *l, const char *name) {
     int r = ready();
     if (r) return r;
@@ -222,6 +248,22 @@ API cuFuncGetName(const char **out, const Func *handle) {
     if (!out || !f) return INVALID_VALUE;
     *out = f->name;
     return ready();
+}
+API cuFuncGetParamInfo(const Func *handle, size_t index, size_t *offset, size_t *size) {
+    const Func *f = func_of(handle);
+    if (!f) return INVALID_HANDLE;
+    if (!offset || index >= f->nparams) return INVALID_VALUE;
+    *offset = f->params[index].offset;
+    if (size) *size = f->params[index].size;
+    return ready();
+}
+API cuFuncIsLoaded(int *state, const Func *f) {
+    if (!state || !func_of(f)) return INVALID_VALUE;
+    *state = 1;
+    return ready();
+}
+API cuFuncLoad(const Func *f) {
+    return func_of(f) ? ready() : INVALID_HANDLE;
 }
 API cuFuncGetModule(Loaded **out, const Func *f) {
     if (!out || !func_of(f)) return INVALID_HANDLE;
@@ -327,25 +369,29 @@ static int pack_params(const Func *f, void **params, void **extra, u8 **out) {
     return OK;
 }
 
-static int launch(const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,
-                  void *stream, void **params, void **extra, bool cooperative) {
+int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,
+                void **params, void **extra, bool cooperative) {
     int r = ready();
     const Func *f = func_of(handle);
-    Stream *s = stream_of(stream);
     if (r) return r;
-    if (!f || !s) return INVALID_HANDLE;
+    if (!f) return INVALID_HANDLE;
     if (params && extra) return INVALID_VALUE;
     if ((r = check_launch(f, g, b, dynamic))) return r;
     if (cooperative && (u64)g[0] * g[1] * g[2] > 108u * (u32)blocks_per_sm(f, b[0] * b[1] * b[2], dynamic))
         return refuse(f, COOPERATIVE_TOO_LARGE, "a cooperative launch whose blocks are not all resident");
-    Queued q = {.kind = OP_KERNEL, .func = f, .dynamic = dynamic, .cooperative = cooperative};
-    memcpy(q.grid, g, sizeof q.grid);
-    memcpy(q.dim, b, sizeof q.dim);
-    if ((r = pack_params(f, params, extra, &q.params))) {
-        free(q.params);
-        return r;
-    }
-    return enqueue(s, q);
+    *q = (Queued){.kind = OP_KERNEL, .func = f, .dynamic = dynamic, .cooperative = cooperative};
+    memcpy(q->grid, g, sizeof q->grid);
+    memcpy(q->dim, b, sizeof q->dim);
+    if ((r = pack_params(f, params, extra, &q->params))) free(q->params);
+    return r;
+}
+
+static int launch(const Func *f, const unsigned g[3], const unsigned b[3], unsigned dynamic, void *stream,
+                  void **params, void **extra, bool cooperative) {
+    Stream *s = stream_of(stream);
+    Queued q;
+    int r = s ? kernel_work(&q, f, g, b, dynamic, params, extra, cooperative) : INVALID_HANDLE;
+    return r ? r : enqueue(s, q);
 }
 
 API cuLaunchKernel(const Func *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,

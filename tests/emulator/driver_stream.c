@@ -47,9 +47,8 @@ int enqueue(Stream *s, Queued q) {
     Queued *n = copy_queued(&q);
     n->seq = ++last_seq;
     if (s->capture) {
-        *s->capture->tail = n;
-        s->capture->tail = &n->next;
-        s->capture->nodes += q.kind != OP_RECORD && q.kind != OP_WAIT;
+        if (s->capture->last) node_after(n, s->capture->last);
+        graph_append(s->capture, n);
         return OK;
     }
     *s->tail = n;
@@ -169,6 +168,7 @@ int run_queued(const Queued *q) {
         q->event->time = now();
         return OK;
     case OP_WAIT:
+    case OP_NOTHING:
         return OK;
     case OP_HOST:
         q->host(q->host_arg);

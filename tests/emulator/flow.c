@@ -329,8 +329,7 @@ static void exec_fence(Warp *w, const Ins *i, u32 mask) {
 static void decode_membar(Parser *p, Stmt *s) {
     static const char *const sems[] = {"sc", "acq_rel", NULL}, *const scopes[] = {"cta", "cluster", "gpu",
                                                                                   "sys", "gl",      NULL};
-    static const char *const proxies[] = {"alias",        "async", "async.global", "async.shared::cta",
-                                          NULL};
+    static const char *const proxies[] = {"alias", "async", "async.global", "async.shared::cta", NULL};
     bool fence = !strcmp(s->op, "fence");
     if (mod(s, "proxy")) { /* memory has one path here */
         if (mod_of(s, proxies) < 0) ptx_fail(p, s->line, "this proxy of '%s' is not known", s->op);
