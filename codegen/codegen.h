@@ -17,6 +17,7 @@ typedef struct Target {
     int mr, nr;        /* CPU: GEMM register tile: rows, columns (a multiple of vl) */
     int cores;         /* CPU: that tiles are made for; results do not depend on it */
     int64_t l1, l2, l3;
+    const struct Expansion *expansion; /* of tests, for a CPU that they are not on (gen.h); else NULL */
 } Target;
 
 /* cpu NULL: the host. cores 0: as many as the host has. False, reported, if the CPU is not known or is below

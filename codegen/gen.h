@@ -162,6 +162,13 @@ If gen_if(Gen *, LLVMValueRef cond);
 void gen_else(Gen *, If *);
 void gen_if_end(Gen *, If *);
 
+/* How tests run code for a CPU that they are not on: LLVM makes it for a lesser one, and in the place of each
+ * intrinsic of AVX-512 and VNNI (llvm.x86.avx512..) is what `expand` builds, which the lesser CPU can do. */
+typedef struct Expansion {
+    const char *level, *features; /* of the lesser CPU, as in Target */
+    LLVMValueRef (*expand)(Gen *, const char *intrinsic, LLVMValueRef *args);
+} Expansion;
+
 /* Calls an LLVM intrinsic overloaded on `type`, such as "llvm.fma"; NULL: it is not overloaded. */
 LLVMValueRef gen_intrinsic(Gen *, const char *name, LLVMTypeRef type, LLVMValueRef *args, unsigned n);
 LLVMValueRef gen_fma(Gen *, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c); /* a*b + c, one rounding */

@@ -24,7 +24,9 @@ static LLVMTargetMachineRef new_machine(const Target *t) {
     LLVMTargetRef target;
     char *message = NULL;
     if (LLVMGetTargetFromTriple(t->triple, &target, &message)) ice("LLVM: %s", message);
-    return LLVMCreateTargetMachine(target, t->triple, t->level, t->features, LLVMCodeGenLevelAggressive,
+    const char *level = t->expansion ? t->expansion->level : t->level,
+               *features = t->expansion ? t->expansion->features : t->features;
+    return LLVMCreateTargetMachine(target, t->triple, level, features, LLVMCodeGenLevelAggressive,
                                    LLVMRelocPIC, LLVMCodeModelDefault);
 }
 
@@ -340,6 +342,8 @@ void gen_if_end(Gen *g, If *s) {
 /* ---- arithmetic */
 
 LLVMValueRef gen_intrinsic(Gen *g, const char *name, LLVMTypeRef type, LLVMValueRef *args, unsigned n) {
+    const Expansion *expansion = g->target->expansion;
+    if (expansion && strncmp(name, "llvm.x86.avx512", 15) == 0) return expansion->expand(g, name, args);
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
     if (!id) ice("no LLVM intrinsic %s", name); /* it would become a call of an unknown function */
     LLVMValueRef fn = LLVMGetIntrinsicDeclaration(g->mod, id, &type, type ? 1 : 0);

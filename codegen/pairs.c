@@ -1,6 +1,5 @@
 /* Words of panels (gen.h), an f32 or a pair of bf16 or int16: making pairs, and multiplying words. */
 #include "gemm.h"
-#include <string.h>
 
 static int lanes_of(LLVMValueRef v) {
     LLVMTypeRef type = LLVMTypeOf(v);
@@ -9,34 +8,17 @@ static int lanes_of(LLVMValueRef v) {
 
 LLVMValueRef i16_multiply_pairs(Gen *g, LLVMValueRef a, LLVMValueRef b) {
     int lanes = lanes_of(a);
-    bool avx512 = strcmp(g->target->level, "x86-64-v4") == 0;
-    if (lanes == 8 || (lanes == 16 && avx512)) {
-        LLVMTypeRef shorts = gen_vec(g, g->i16, 2 * lanes);
-        LLVMValueRef args[] = {LLVMBuildBitCast(g->b, a, shorts, ""), LLVMBuildBitCast(g->b, b, shorts, "")};
-        return gen_intrinsic(g, lanes == 8 ? "llvm.x86.avx2.pmadd.wd" : "llvm.x86.avx512.pmaddw.d.512", NULL,
-                             args, 2);
-    }
-    LLVMValueRef low = gen_iota(g, g->i32, lanes / 2), none = LLVMGetPoison(LLVMTypeOf(a));
-    LLVMValueRef high = LLVMBuildAdd(g->b, low, gen_splat(g, gen_i32(g, lanes / 2), lanes / 2), "");
-    LLVMValueRef sums[2];
-    for (int i = 0; i < 2; i++) {
-        LLVMValueRef half = i ? high : low;
-        sums[i] = i16_multiply_pairs(g, LLVMBuildShuffleVector(g->b, a, none, half, ""),
-                                     LLVMBuildShuffleVector(g->b, b, none, half, ""));
-    }
-    return LLVMBuildShuffleVector(g->b, sums[0], sums[1], gen_iota(g, g->i32, lanes), "");
-}
-
-/* Does the target have the instructions? Tests also use pairs where it does not. */
-static bool has_bf16(Gen *g) {
-    return strstr(g->target->features, "avx512bf16") != NULL;
+    LLVMTypeRef shorts = gen_vec(g, g->i16, 2 * lanes);
+    LLVMValueRef args[] = {LLVMBuildBitCast(g->b, a, shorts, ""), LLVMBuildBitCast(g->b, b, shorts, "")};
+    const char *name = lanes == 16 ? "llvm.x86.avx512.pmaddw.d.512" : "llvm.x86.avx2.pmadd.wd";
+    return gen_intrinsic(g, name, NULL, args, 2);
 }
 
 /* x (f32, any number of lanes) rounded to bf16, in the lower 16 bits of i32. */
 static LLVMValueRef round_bits(Gen *g, LLVMValueRef x) {
     int lanes = lanes_of(x);
     LLVMTypeRef words = gen_vec(g, g->i32, lanes);
-    if (has_bf16(g) && (lanes == 8 || lanes == 16)) {
+    if (g->target->bf16 && (lanes == 8 || lanes == 16)) {
         const char *name =
             lanes == 8 ? "llvm.x86.avx512bf16.cvtneps2bf16.256" : "llvm.x86.avx512bf16.cvtneps2bf16.512";
         LLVMValueRef rounded = gen_intrinsic(g, name, NULL, &x, 1);
@@ -89,15 +71,6 @@ PanelType panels_in_bf16(const Target *t) {
     return t->bf16 ? PANELS_BF16 : PANELS_ROUNDED;
 }
 
-/* One of each pair of bf16, as f32. */
-static LLVMValueRef half_of(Gen *g, LLVMValueRef words, bool high) {
-    int lanes = lanes_of(words);
-    LLVMValueRef upper = gen_splat(g, LLVMConstInt(g->i32, 0xffff0000u, false), lanes);
-    words = high ? LLVMBuildAnd(g->b, words, upper, "")
-                 : LLVMBuildShl(g->b, words, gen_splat(g, gen_i32(g, 16), lanes), "");
-    return LLVMBuildBitCast(g->b, words, gen_vec(g, g->f32, lanes), "");
-}
-
 LLVMValueRef pairs_add(Gen *g, PanelType type, LLVMValueRef sum, LLVMValueRef a, LLVMValueRef b) {
     bool wide = lanes_of(sum) == 16;
     if (type == PANELS_I16 && g->target->vnni) {
@@ -107,10 +80,6 @@ LLVMValueRef pairs_add(Gen *g, PanelType type, LLVMValueRef sum, LLVMValueRef a,
     }
     if (type == PANELS_I16) return LLVMBuildAdd(g->b, sum, i16_multiply_pairs(g, a, b), "");
     if (!panels_of_pairs(type)) return gen_fma(g, a, b, sum);
-    if (!has_bf16(g)) {
-        sum = gen_fma(g, half_of(g, a, false), half_of(g, b, false), sum);
-        return gen_fma(g, half_of(g, a, true), half_of(g, b, true), sum);
-    }
     LLVMTypeRef pairs = gen_vec(g, LLVMBFloatTypeInContext(g->ctx), 2 * lanes_of(sum));
     LLVMValueRef args[] = {sum, LLVMBuildBitCast(g->b, a, pairs, ""), LLVMBuildBitCast(g->b, b, pairs, "")};
     return gen_intrinsic(g, wide ? "llvm.x86.avx512bf16.dpbf16ps.512" : "llvm.x86.avx512bf16.dpbf16ps.256",

@@ -1,7 +1,7 @@
 /* Causal attention, its gradients and its step of decoding against plain loops in f64: odd lengths, grouped and
  * single key heads, head dims around the register tiles. In bf16, the loops round what ir/eval_bf16.c says. */
-#include "kernel_test.h"
 #include "suite.h"
+#include "tier_test.h"
 
 static const AttnDesc cases[] = {
     /* b, s, h, g, d, scale */
@@ -211,7 +211,7 @@ static Gen *emit_all(const Target *t, bool bf16) {
 }
 
 START_TEST(attention_and_gradients) {
-    const Target *t = _i % 2 ? test_wide_target() : test_target(NULL);
+    const Target *t = test_tier(_i % 2 ? "sapphirerapids" : NULL);
     bool bf16 = _i / 2;
     void *so = test_load(emit_all(t, bf16));
     for (int i = 0; i < CASES; i++) check_case(so, i, bf16, t);

@@ -1,7 +1,7 @@
 /* Matrix products in f32 and bf16: every storage of A and B, sizes around every block edge, against sums in f64
  * of what bf16 rounds its operands to (ir/eval_bf16.c). */
-#include "kernel_test.h"
 #include "suite.h"
+#include "tier_test.h"
 
 /* clang-format off */
 static const GemmDesc cases[] = {
@@ -100,9 +100,10 @@ static void check_case(void *so, const char *name, const GemmDesc *d, bool bf16,
     test_args_free(&args);
 }
 
-static Gen *emit_all(const Target *t, bool bf16) {
+/* Every step-th case. */
+static Gen *emit_cases(const Target *t, bool bf16, int step) {
     Gen *g = gen_new(t, "test");
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < CASES; i += step) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
         (bf16 ? gen_gemm_bf16 : gen_gemm)(g, name, &cases[i]);
@@ -110,11 +111,23 @@ static Gen *emit_all(const Target *t, bool bf16) {
     return g;
 }
 
+/* AVX-512 without bf16 takes the rounded panels of the host, in its own tiles. */
+static const struct {
+    const char *cpu;
+    bool bf16;
+    int step;
+} runs[] = {{NULL, false, 1},
+            {"sapphirerapids", false, 1},
+            {NULL, true, 1},
+            {"sapphirerapids", true, 1},
+            {"x86-64-v4", true, 3}};
+enum { RUNS = sizeof runs / sizeof *runs };
+
 START_TEST(products) {
-    const Target *t = _i % 2 ? test_wide_target() : test_target(NULL);
-    bool bf16 = _i / 2;
-    void *so = test_load(emit_all(t, bf16));
-    for (int i = 0; i < CASES; i++) {
+    const Target *t = test_tier(runs[_i].cpu);
+    bool bf16 = runs[_i].bf16;
+    void *so = test_load(emit_cases(t, bf16, runs[_i].step));
+    for (int i = 0; i < CASES; i += runs[_i].step) {
         char name[16];
         snprintf(name, sizeof name, "gemm%d", i);
         check_case(so, name, &cases[i], bf16, (bf16 ? gemm_bf16_tiles : gemm_tiles)(&cases[i], t),
@@ -128,7 +141,8 @@ END_TEST
 START_TEST(bf16_keeps_what_is_not_finite) {
     const GemmDesc d = {.m = 1, .n = 1, .k = 1};
     static const uint32_t bits[] = {0x7f800001, 0xffffffff, 0x7f7fffff};
-    Gen *g = gen_new(test_target(NULL), "test");
+    const Target *t = test_tier(_i ? "sapphirerapids" : NULL);
+    Gen *g = gen_new(t, "test");
     gen_gemm_bf16(g, "gemm", &d);
     void *so = test_load(g);
     for (int i = 0; i < 3; i++) {
@@ -136,7 +150,7 @@ START_TEST(bf16_keeps_what_is_not_finite) {
         memcpy(test_arg(&args, 4), &bits[i], 4);
         *(float *)test_arg(&args, 4) = 1;
         float *c = test_arg(&args, 4);
-        test_run(so, "gemm", &args, 1, gemm_bf16_scratch(&d, test_target(NULL)));
+        test_run(so, "gemm", &args, 1, gemm_bf16_scratch(&d, t));
         ck_assert(i < 2 ? isnan(*c) : isinf(*c));
         test_args_free(&args);
     }
@@ -167,7 +181,7 @@ static Gen *emit_few(const Target *t) {
 }
 
 START_TEST(few_rows) {
-    const Target *t = _i ? test_wide_target() : test_target(NULL);
+    const Target *t = test_tier(_i ? "sapphirerapids" : NULL);
     void *so = test_load(emit_few(t));
     for (int i = 0; i < FEW; i++) {
         char name[16];
@@ -187,7 +201,8 @@ END_TEST
 /* What is not finite stays so, in whole blocks and in the last one; and what is tiny beside it is not lost. */
 START_TEST(few_rows_of_extremes) {
     const GemvDesc d = {1, 1, 200, 128};
-    Gen *g = gen_new(test_target(NULL), "test");
+    const Target *t = test_tier(_i ? "sapphirerapids" : NULL);
+    Gen *g = gen_new(t, "test");
     gen_gemv(g, "gemv", &d);
     void *so = test_load(g);
     static const struct {
@@ -204,7 +219,7 @@ START_TEST(few_rows_of_extremes) {
         for (int k = 0; k < 200; k++) x[k] = 0;
         x[one[i].at] = one[i].x, x[100] = 1e-3f;
         for (int k = 0; k < 200; k++) want += w[k] * x[k];
-        test_run(so, "gemv", &args, gemv_tiles(&d, test_target(NULL)), gemv_scratch(&d, test_target(NULL)));
+        test_run(so, "gemv", &args, gemv_tiles(&d, t), gemv_scratch(&d, t));
         ck_assert(isfinite(one[i].x) ? fabs(*y - want) <= 1e-6 * fabs(want) : !isfinite(*y));
         test_args_free(&args);
     }
@@ -221,7 +236,7 @@ END_TEST
 
 START_TEST(compiles_for_avx512) {
     static const char *const cpus[] = {"znver4", "sapphirerapids"};
-    char *text = test_compile(emit_all(test_target(cpus[_i]), false));
+    char *text = test_compile(emit_cases(test_target(cpus[_i]), false, 1));
     ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
     free(text);
 }
@@ -232,7 +247,7 @@ START_TEST(bf16_takes_its_instructions) {
         const char *cpu;
         bool pairs;
     } targets[] = {{"cooperlake", true}, {"icelake-server", false}, {"alderlake", false}};
-    char *text = test_compile(emit_all(test_target(targets[_i].cpu), true));
+    char *text = test_compile(emit_cases(test_target(targets[_i].cpu), true, 1));
     ck_assert(targets[_i].pairs == (strstr(text, "vdpbf16ps") && strstr(text, "vcvtneps2bf16")));
     ck_assert(targets[_i].pairs || !strstr(text, "bf16ps"));
     free(text);
@@ -281,12 +296,12 @@ int main(void) {
     Suite *s = suite_create("gemm");
     TCase *c = tcase_create("gemm");
     tcase_set_timeout(c, 300);
-    tcase_add_loop_test(c, products, 0, 4);
-    tcase_add_test(c, bf16_keeps_what_is_not_finite);
+    tcase_add_loop_test(c, products, 0, RUNS);
+    tcase_add_loop_test(c, bf16_keeps_what_is_not_finite, 0, 2);
     tcase_add_loop_test(c, compiles_for_avx512, 0, 2);
     tcase_add_loop_test(c, bf16_takes_its_instructions, 0, 3);
     tcase_add_loop_test(c, few_rows, 0, 2);
-    tcase_add_test(c, few_rows_of_extremes);
+    tcase_add_loop_test(c, few_rows_of_extremes, 0, 2);
     tcase_add_test(c, few_rows_take_vnni);
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 4);
     tcase_add_test(c, tiles_and_scratch_are_bounded);

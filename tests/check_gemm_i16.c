@@ -1,8 +1,8 @@
 /* Ternary products in block-scaled int16: sizes and groups around every block edge, against the interpreter
  * (the same rounding of activations, so nearly equal) and against exact products (so much is lost by it);
  * activations with outliers, zeros, subnormals, NaN and infinity. */
-#include "kernel_test.h"
 #include "suite.h"
+#include "tier_test.h"
 
 /* clang-format off */
 static const GemmDesc cases[] = {
@@ -93,9 +93,10 @@ static void name_of(int i, char name[16]) {
     snprintf(name, 16, "gemm%d", i);
 }
 
-static Gen *emit_all(const Target *t) {
+/* Every step-th case. */
+static Gen *emit_cases(const Target *t, int step) {
     Gen *g = gen_new(t, "test");
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < CASES; i += step) {
         char name[16];
         name_of(i, name);
         gen_gemm_i16(g, name, &cases[i]);
@@ -117,10 +118,17 @@ static void check_product(const Product *p, void *so, const char *name, const Ta
     arena_free(arena);
 }
 
+/* With and without VNNI, in vectors of 8 and of 16 words. */
+static const struct {
+    const char *cpu;
+    int step;
+} runs[] = {{NULL, 1}, {"sapphirerapids", 1}, {"x86-64-v4", 3}, {"alderlake", 3}};
+enum { RUNS = sizeof runs / sizeof *runs };
+
 START_TEST(products) {
-    const Target *t = _i ? test_wide_target() : test_target(NULL);
-    void *so = test_load(emit_all(t));
-    for (int i = 0; i < CASES; i++) {
+    const Target *t = test_tier(runs[_i].cpu);
+    void *so = test_load(emit_cases(t, runs[_i].step));
+    for (int i = 0; i < CASES; i += runs[_i].step) {
         char name[16];
         name_of(i, name);
         Product p = product_new(&cases[i], (uint64_t)i + 1);
@@ -207,7 +215,7 @@ START_TEST(order_of_tiles_does_not_matter) {
 END_TEST
 
 START_TEST(compiles_for_avx512) {
-    char *text = test_compile(emit_all(test_target(_i ? "sapphirerapids" : "x86-64-v4")));
+    char *text = test_compile(emit_cases(test_target(_i ? "sapphirerapids" : "x86-64-v4"), 1));
     const char *name = _i ? "vpdpwssd" : "vpmaddwd", *product = strstr(text, name);
     while (product && !memchr(product, 'z', strcspn(product, "\n"))) product = strstr(product + 1, name);
     ck_assert_msg(product, "no %s of 512 bits", name);
@@ -243,7 +251,7 @@ int main(void) {
     Suite *s = suite_create("gemm_i16");
     TCase *c = tcase_create("gemm_i16");
     tcase_set_timeout(c, 300);
-    tcase_add_loop_test(c, products, 0, 2);
+    tcase_add_loop_test(c, products, 0, RUNS);
     tcase_add_loop_test(c, outliers_zeros_and_subnormals, 0, 2);
     tcase_add_loop_test(c, bad_numbers_show, 0, 2);
     tcase_add_loop_test(c, order_of_tiles_does_not_matter, 0, 2);

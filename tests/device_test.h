@@ -1,4 +1,4 @@
-/* Kernels on whatever a test can run them on: the host, the host with wide vectors, and a GPU.
+/* Kernels on whatever a test can run them on: the host, a CPU with all that tbc knows, and a GPU.
  *
  *     Gen *g = test_device_gen(TEST_GPU);
  *     KernelSize size = TEST_EMIT(g, "copy", copy, {256});
@@ -14,7 +14,7 @@
 
 #include "../codegen/lower.h"
 #include "../runtime/cuda_driver.h"
-#include "kernel_test.h"
+#include "tier_test.h"
 
 typedef enum TestDevice { TEST_HOST, TEST_WIDE, TEST_GPU } TestDevice;
 
@@ -39,10 +39,7 @@ static inline Gen *test_device_gen(TestDevice device) {
     static Target gpu;
     Diag diag = {.out = stderr};
     if (device == TEST_GPU && !target_init_gpu(&gpu, NULL, &diag)) abort();
-    return gen_new(device == TEST_GPU    ? &gpu
-                   : device == TEST_WIDE ? test_wide_target()
-                                         : test_target(NULL),
-                   "test");
+    return gen_new(device == TEST_GPU ? &gpu : test_tier(device == TEST_WIDE ? "sapphirerapids" : NULL), "test");
 }
 
 /* Generates the kernel and returns what a launch of it takes. */

@@ -35,18 +35,6 @@ static inline const Target *test_target(const char *cpu) {
     return t;
 }
 
-/* The host with the vector length, register tile and pairs of bf16 of AVX-512, which are split and widened
- * where the host has less, and with many cores: slow, but it runs what is generated for such CPUs. */
-static inline const Target *test_wide_target(void) {
-    Target *t = (Target *)test_target(NULL);
-    const Target *wide = test_target("x86-64-v4");
-    t->vl = wide->vl, t->mr = wide->mr, t->nr = wide->nr;
-    t->cores = 64;
-    t->vnni = false; /* the host's is not of this width */
-    t->bf16 = true;
-    return t;
-}
-
 static inline Gen *test_gen(const char *cpu) {
     return gen_new(test_target(cpu), "test");
 }
