@@ -24,6 +24,12 @@ AdamwState gen_adamw_step(Gen *g, const AdamwDesc *d, const LLVMValueRef *hyper,
 
 void gen_adamw_hyper(Gen *g, LLVMValueRef at, LLVMValueRef *hyper) {
     for (int i = 0; i < 4; i++) hyper[i] = gen_load(g, g->f32, gen_at(g, g->f32, at, gen_i64(g, i)));
+    LLVMBasicBlockRef none = LLVMAppendBasicBlockInContext(g->ctx, g->fn, "no_update");
+    LLVMBasicBlockRef update = LLVMAppendBasicBlockInContext(g->ctx, g->fn, "update");
+    LLVMBuildCondBr(g->b, LLVMBuildFCmp(g->b, LLVMRealUNO, hyper[0], hyper[0], ""), none, update);
+    LLVMPositionBuilderAtEnd(g->b, none);
+    LLVMBuildRetVoid(g->b);
+    LLVMPositionBuilderAtEnd(g->b, update);
 }
 
 /* Asks for what stands `next` floats behind these lanes in w, m and v. */

@@ -86,7 +86,7 @@ void gemv_dense(Gen *, const GemvDesc *, const Tiling *);
 typedef struct AdamwState {
     LLVMValueRef w, grad, m, v; /* f32, scalars or vectors */
 } AdamwState;
-/* The four numbers of `hyper`. */
+/* The four numbers of `hyper`. Where the first is NaN, the kernel ends here. */
 void gen_adamw_hyper(Gen *, LLVMValueRef at, LLVMValueRef *hyper);
 /* The state after one step. */
 AdamwState gen_adamw_step(Gen *, const AdamwDesc *, const LLVMValueRef *hyper, AdamwState);

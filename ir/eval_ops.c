@@ -281,6 +281,10 @@ void eval_adamw(Eval *e) {
     const double *hyper = e->in[4].at;
     double decay = hyper[0], step = hyper[1], v_scale = hyper[2], g_scale = hyper[3];
     int64_t count = type_count(&e->out[0].type);
+    if (isnan(decay)) {
+        for (uint32_t k = 0; k < 3; k++) copy(e->out[k].at, e->in[k ? k + 1 : 0].at, count);
+        return;
+    }
     for (int64_t i = 0; i < count; i++) {
         double w = e->in[0].at[i], g = e->in[1].at[i] * g_scale;
         double m = a->beta1 * e->in[2].at[i] + (1 - a->beta1) * g;
@@ -306,5 +310,8 @@ void eval_matmul_adamw(Eval *e) {
     step(e, (Node){.op = OP_adamw, .nin = 5, .nout = 3, .attrs = e->n->attrs}, update, 0);
     if (e->n->nin < 7) return;
     Attrs group = {.set = A(group), .group = in[6].type.group};
-    step(e, (Node){.op = OP_ternary, .nin = 1, .nout = 1, .attrs = group}, e->out, 3);
+    if (isnan(in[5].at[0]))
+        copy(e->out[3].at, in[6].at, type_count(&in[6].type));
+    else
+        step(e, (Node){.op = OP_ternary, .nin = 1, .nout = 1, .attrs = group}, e->out, 3);
 }

@@ -8,8 +8,8 @@
  *
  * A forward value is narrowed by the region that computes it, or else by the first that reads all of it, so
  * that this takes no pass over memory of its own; only where there is neither it does. Regions and gradients
- * of weights read bf16 as it is; for the others it is widened just before. Row scalars stay as they are, and
- * so does what is read before the forward part has ended (chunks of logits). */
+ * of weights read bf16 as it is; for the others it is widened just before. Row scalars and single rows stay as they
+ * are, and so does what is read before the forward part has ended (chunks of logits). */
 #include "order.h"
 
 #include <stdlib.h>
@@ -80,7 +80,7 @@ static void find_makers(Narrow *s, Arena *scratch) {
         const Type *t = val_type(g, v);
         s->maker[v] = NONE;
         if (!waits[v] || !s->forward[def] || (op_info[g->nodes.at[def].op].flags & SOURCE) ||
-            t->dtype != DT_F32 || type_cols(t) == 1)
+            t->dtype != DT_F32 || type_cols(t) == 1 || type_rows(t) == 1)
             continue;
         s->maker[v] = def;
     }

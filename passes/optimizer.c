@@ -1,12 +1,17 @@
 /* optimizer: turns the gradients of @train into AdamW updates, and those of @warmup, if there is one, likewise.
  *
  * Fused (the default), one function does a whole step:
- *     train     params, states NAME.m and NAME.v, inputs, hyper; output loss; stores NAME, NAME.m, NAME.v
+ *     train     params, states NAME.m, NAME.v and fault, inputs, hyper; output loss; stores NAME and all states
  * With --grads buffer there are two, so that gradients can be accumulated, clipped and exchanged:
  *     backward  params, states NAME.grad, inputs; output loss; stores NAME.grad = NAME.grad + gradient
  *     update    params, states NAME.grad, NAME.m, NAME.v, hyper; stores NAME, NAME.m, NAME.v
  * @warmup then becomes a second backward, under its own name. The runtime zeroes the gradients between updates. Every function declares parameters first, then states,
- * then inputs, in one order. */
+ * then inputs, in one order.
+ *
+ * A fused step guards its updates itself, so that nobody has to look at the loss between forward part and updates:
+ *
+ *     fault' = fault + (loss - loss)     0, and NaN from the first step on whose loss is not finite
+ *     adamw(.., hyper + fault')          which leaves everything as it is where hyper is NaN */
 #include "pass.h"
 
 #include <stdlib.h>
@@ -25,6 +30,7 @@ typedef struct Trained {
 typedef struct Optimizer {
     PassCtx *ctx;
     const Graph *from;
+    uint32_t loss; /* node of @train: the output of that name */
     VEC(Trained) trained;
 } Optimizer;
 
@@ -70,6 +76,17 @@ static bool find_trained(Optimizer *o) {
     return next == o->trained.n ||
            fail(o, "function '%s' has no output '%s.grad', or not in the order of the parameters", o->from->name,
                 o->trained.at[next].name);
+}
+
+static bool find_loss(Optimizer *o) {
+    const Type number = type_make(DT_F32, 1, (int64_t[]){1});
+    for (uint32_t i = 0; i < o->from->nodes.n; i++) {
+        const Node *n = &o->from->nodes.at[i];
+        if (n->op != OP_output || strcmp(n->attrs.name, "loss") != 0) continue;
+        o->loss = i;
+        if (type_equal(val_type(o->from, n->in[0]), &number)) return true;
+    }
+    return fail(o, "function '%s' has no output 'loss' of type f32[1]", o->from->name);
 }
 
 /* ---- parts of the new functions */
@@ -127,8 +144,17 @@ static void copy_inputs(const Optimizer *o, Graph *g, Val *map) {
         if (o->from->nodes.at[i].op == OP_input) graph_copy_node(g, o->from, &o->from->nodes.at[i], map);
 }
 
-/* The computation itself, without the outputs of gradients; they come in the parameters' order. */
-static void copy_body(const Optimizer *o, Graph *g, Val *map) {
+/* hyper becomes NaN if this loss or an earlier one was not finite. */
+static void guard(Graph *g, Val loss, Val fault, StepInputs *step) {
+    const Loc none = {0};
+    Val now = ir_binary(g, none, OP_add, fault, ir_binary(g, none, OP_sub, loss, loss));
+    store(g, none, now, "fault");
+    step->hyper = ir_binary(g, none, OP_add, step->hyper, now);
+}
+
+/* The computation itself, without the outputs of gradients; they come in the parameters' order. What updates take is
+ * guarded as soon as the loss is there, so that they can be early; step NULL: there are none here. */
+static void copy_body(const Optimizer *o, Graph *g, Val *map, Val fault, StepInputs *step) {
     uint32_t next = 0;
     for (uint32_t i = 0; i < o->from->nodes.n; i++) {
         const Node *n = &o->from->nodes.at[i];
@@ -137,6 +163,7 @@ static void copy_body(const Optimizer *o, Graph *g, Val *map) {
             next++;
         else
             graph_copy_node(g, o->from, n, map);
+        if (step && i == o->loss) guard(g, map[n->in[0]], fault, step);
     }
 }
 
@@ -164,9 +191,10 @@ static Graph *make_train(Optimizer *o) {
     Val *map = pass_map(o->ctx, o->from);
     declare_params(o, g, map);
     declare_moments(o, g);
+    Val fault = declare(g, (Loc){0}, OP_state, val_type(o->from, o->from->nodes.at[o->loss].in[0]), "fault");
     copy_inputs(o, g, map);
     StepInputs step = declare_step(o, g);
-    copy_body(o, g, map);
+    copy_body(o, g, map, fault, &step);
     for (uint32_t i = 0; i < o->trained.n; i++) o->trained.at[i].g = map[o->trained.at[i].grad];
     add_updates(o, g, step);
     return g;
@@ -178,7 +206,7 @@ static Graph *make_backward(Optimizer *o, const char *name) {
     declare_params(o, g, map);
     declare_grads(o, g);
     copy_inputs(o, g, map);
-    copy_body(o, g, map);
+    copy_body(o, g, map, VAL_NONE, NULL);
     for (uint32_t i = 0; i < o->trained.n; i++) {
         const Trained *t = &o->trained.at[i];
         store(g, t->loc, ir_binary(g, t->loc, OP_add, t->g, map[t->grad]), join(o, t, "grad"));
@@ -211,12 +239,13 @@ static bool declared(const Module *m, const char *name) {
 
 /* Whether the functions and storage that this pass makes are not there yet. */
 static bool names_free(const Optimizer *o, const Module *m) {
-    static const char *const suffixes[] = {"m", "v", "grad"};
+    static const char *const suffixes[] = {"m", "v", "grad"}, *const names[] = {"hyper", "key", "fault"};
+    const bool used[] = {true, has_bf16_moments(o), !o->ctx->options->grads_buffer};
     if (module_graph(m, "backward") || module_graph(m, "update"))
         return fail(o, "there is a function 'backward' or 'update' already");
-    if (declared(m, "hyper")) return fail(o, "the name 'hyper' is the optimizer's (rename the tensor)");
-    if (has_bf16_moments(o) && declared(m, "key"))
-        return fail(o, "the name 'key' is the optimizer's (rename the tensor)");
+    for (uint32_t i = 0; i < 3; i++)
+        if (used[i] && declared(m, names[i]))
+            return fail(o, "the name '%s' is the optimizer's (rename the tensor)", names[i]);
     for (uint32_t i = 0; i < o->trained.n; i++)
         for (uint32_t k = 0; k < 3; k++)
             if (declared(m, join(o, &o->trained.at[i], suffixes[k])))
@@ -227,7 +256,7 @@ static bool names_free(const Optimizer *o, const Module *m) {
 
 /* The functions that take the place of graph `at`, which is @train or @warmup. */
 static bool replace(Optimizer *o, Module *m, uint32_t at) {
-    if (!find_trained(o)) return false;
+    if (!find_trained(o) || !find_loss(o)) return false;
     bool train = strcmp(o->from->name, "train") == 0;
     if (train && !names_free(o, m)) return false;
     m->graphs.at[at] = !o->ctx->options->grads_buffer ? make_train(o)

@@ -11,7 +11,7 @@
  *
  *   inputs of a table: to the device before each run of it
  *
- *   outputs, codes: back after the run, when they are read
+ *   outputs, codes: back after the run, when they are read; or single numbers of them later, without waiting
  *
  *   gradients, temporaries: back only to be looked at (diagnose)
  *
@@ -41,8 +41,10 @@ typedef struct DeviceKind {
     void (*upload)(const Device *, uint64_t offset, uint64_t bytes);
     void (*download)(const Device *, uint64_t offset, uint64_t bytes);
     void (*zero)(Device *, uint64_t offset, uint64_t bytes);
+    void (*read_later)(Device *, uint64_t offset, double *to);
     double (*sum_squares)(Device *, const tbc_tensor *const *, size_t n);
     Roofline (*roofline)(const Device *); /* NULL: it is to be measured */
+    int steps_ahead; /* of training that are asked for before waiting for what they gave, unless the user says */
 } DeviceKind;
 
 extern const DeviceKind device_cpu, device_cuda;
@@ -96,6 +98,12 @@ static inline void device_download(const Device *d, const tbc_tensor *t) {
 /* Zeroes a tensor on the device; a mirror keeps what it has. */
 static inline void device_zero(Device *d, const tbc_tensor *t) {
     d->kind->zero(d, t->offset, t->bytes);
+}
+
+/* The one f32 that t holds now is in *to when device_finish has returned; it may be there earlier, and is not if the
+ * device fails. */
+static inline void device_read_later(Device *d, const tbc_tensor *t, double *to) {
+    d->kind->read_later(d, t->offset, to);
 }
 
 /* Sum of the squares of all values of n f32 tensors, in f64, in an order that depends on their sizes only. */

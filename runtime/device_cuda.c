@@ -1,7 +1,8 @@
 /* An NVIDIA GPU as a device, through the driver API. One allocation is the arena; everything goes through one
  * stream, so it happens in the order asked for. What crosses passes through pinned staging memory, so the
- * host may write its own copy again at once; it waits only when the staging memory is full, and for
- * downloads.
+ * host may write its own copy again at once. Staging memory is filled half by half, and a half again once what was
+ * asked for before the host left it is done: inputs of many steps fit, so the device always has work. The host waits
+ * for downloads; numbers to be read later wait, pinned too, for whatever the host waits for next.
  *
  * The launches of a table, or of a part of it, are captured into a graph the first time and replayed from
  * then on: a step costs the host a few calls, however many kernels it has. With --profile there are no
@@ -14,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STAGING      (UINT64_C(512) << 10)
-#define PART         (STAGING / 4) /* of a large upload, so that copying and transferring overlap */
+#define HALF         (UINT64_C(2) << 20) /* of the staging memory */
+#define PART         (HALF / 4) /* of a large upload, so that copying and transferring overlap */
+#define NUMBERS      64         /* that may wait to be read */
 #define PLAIN_SHARED (48u << 10)   /* shared memory that a launch may have without asking */
 
 typedef struct Graph {
@@ -34,8 +36,13 @@ typedef struct Cuda {
     CUdeviceptr arena;
     CUdeviceptr *addresses; /* the module's args, as addresses */
     void **params;          /* of each address, as launches want them */
-    char *staging;          /* of STAGING bytes, `staged` of which may be in use */
+    char *staging;          /* two halves */
+    int half;               /* the one being filled, of which `staged` bytes may be in use */
     uint64_t staged;
+    CUevent left[2];        /* when the host went on to the other half */
+    float *numbers;         /* pinned; read_to says where the first nnumbers of them go */
+    double *read_to[NUMBERS];
+    int nnumbers;
     Graph *graphs;
     size_t ngraphs;
     CUevent before, after;
@@ -80,7 +87,9 @@ static bool open_context(Device *d, Cuda *c) {
     if (!result) result = cu->cuStreamCreate(&c->stream, CU_STREAM_NON_BLOCKING);
     if (!result) result = cu->cuEventCreate(&c->before, 0);
     if (!result) result = cu->cuEventCreate(&c->after, 0);
-    if (!result) result = cu->cuMemAllocHost_v2((void **)&c->staging, STAGING);
+    for (int i = 0; i < 2 && !result; i++) result = cu->cuEventCreate(&c->left[i], 0);
+    if (!result) result = cu->cuMemAllocHost_v2((void **)&c->staging, 2 * HALF);
+    if (!result) result = cu->cuMemAllocHost_v2((void **)&c->numbers, NUMBERS * sizeof *c->numbers);
     return !result || cuda_error(cu, NULL, result, "--device cuda: %s cannot be used", d->name);
 }
 
@@ -181,6 +190,9 @@ static void cuda_close(Device *d) {
     if (c->sums) cu->cuMemFree_v2(c->sums);
     if (c->arena) cu->cuMemFree_v2(c->arena);
     if (c->staging) cu->cuMemFreeHost(c->staging);
+    if (c->numbers) cu->cuMemFreeHost(c->numbers);
+    for (int i = 0; i < 2; i++)
+        if (c->left[i]) cu->cuEventDestroy_v2(c->left[i]);
     if (c->before) cu->cuEventDestroy_v2(c->before);
     if (c->after) cu->cuEventDestroy_v2(c->after);
     if (c->stream) cu->cuStreamDestroy_v2(c->stream);
@@ -220,16 +232,26 @@ static bool check_launch(const Device *d, const tbc_launch *l, CUresult result) 
 static bool cuda_finish(const Device *d) {
     Cuda *c = d->self;
     c->staged = 0;
-    return check(d, c->cu.cuStreamSynchronize(c->stream));
+    bool ok = check(d, c->cu.cuStreamSynchronize(c->stream));
+    for (int i = 0; ok && i < c->nnumbers; i++) *c->read_to[i] = (double)c->numbers[i];
+    c->nnumbers = 0;
+    return ok;
 }
 
 /* ---- transfers */
 
-/* Staging memory for at most STAGING bytes. NULL: the device failed. */
+static bool take_other_half(const Device *d) {
+    Cuda *c = d->self;
+    if (!check(d, c->cu.cuEventRecord(c->left[c->half], c->stream))) return false;
+    c->half = !c->half, c->staged = 0;
+    return check(d, c->cu.cuEventSynchronize(c->left[c->half])); /* at once if it never was left */
+}
+
+/* Staging memory for at most HALF bytes. NULL: the device failed. */
 static char *stage(const Device *d, uint64_t bytes) {
     Cuda *c = d->self;
-    if (c->failed || (c->staged + bytes > STAGING && !cuda_finish(d))) return NULL;
-    char *at = c->staging + c->staged;
+    if (c->failed || (c->staged + bytes > HALF && !take_other_half(d))) return NULL;
+    char *at = c->staging + (uint64_t)c->half * HALF + c->staged;
     c->staged += (bytes + 63) / 64 * 64;
     return at;
 }
@@ -247,8 +269,8 @@ static void cuda_upload(const Device *d, uint64_t offset, uint64_t bytes) {
 
 static void fetch(const Device *d, void *to, CUdeviceptr from, uint64_t bytes) {
     Cuda *c = d->self;
-    for (uint64_t done = 0; done < bytes; done += STAGING) {
-        uint64_t n = bytes - done < STAGING ? bytes - done : STAGING;
+    for (uint64_t done = 0; done < bytes; done += HALF) {
+        uint64_t n = bytes - done < HALF ? bytes - done : HALF;
         char *at = stage(d, n);
         if (!at || !check(d, c->cu.cuMemcpyDtoHAsync_v2(at, from + done, n, c->stream)) || !cuda_finish(d))
             return;
@@ -263,6 +285,15 @@ static void cuda_download(const Device *d, uint64_t offset, uint64_t bytes) {
 static void cuda_zero(Device *d, uint64_t offset, uint64_t bytes) {
     Cuda *c = d->self;
     if (!c->failed) check(d, c->cu.cuMemsetD8Async(c->arena + offset, 0, bytes, c->stream));
+}
+
+static void cuda_read_later(Device *d, uint64_t offset, double *to) {
+    Cuda *c = d->self;
+    if (c->nnumbers == NUMBERS) cuda_finish(d);
+    if (c->failed) return;
+    float *number = &c->numbers[c->nnumbers];
+    c->read_to[c->nnumbers++] = to;
+    check(d, c->cu.cuMemcpyDtoHAsync_v2(number, c->arena + offset, sizeof *number, c->stream));
 }
 
 /* ---- launches */
@@ -364,6 +395,7 @@ static Roofline known_roofline(const Device *d) {
     return cuda_roofline(&c->cu, c->device, c->sm);
 }
 
-const DeviceKind device_cuda = {cuda_open,   cuda_close,    cuda_ok,   cuda_finish,     cuda_run,
-                                cuda_upload, cuda_download, cuda_zero, cuda_sum_squares,
-                                known_roofline};
+const DeviceKind device_cuda = {
+    cuda_open,      cuda_close,    cuda_ok,   cuda_finish,     cuda_run,
+    cuda_upload,    cuda_download, cuda_zero, cuda_read_later, cuda_sum_squares,
+    known_roofline, 16};

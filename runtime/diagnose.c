@@ -94,34 +94,15 @@ static bool within(const tbc_tensor *t, uint64_t at) {
     return at >= t->offset && at - t->offset < t->bytes;
 }
 
-static bool is_moment(const tbc_tensor *t) {
-    size_t n = strlen(t->name);
-    return t->kind == TBC_STATE && n > 2 &&
-           (!strcmp(t->name + n - 2, ".m") || !strcmp(t->name + n - 2, ".v"));
-}
-
-bool launch_updates(const LoadedModule *m, const tbc_launch *l) {
+/* Does it update parameters, that is, work on their moments? */
+static bool launch_updates(const LoadedModule *m, const tbc_launch *l) {
     const tbc_module_t *d = m->desc;
     for (uint32_t t = 0; t < d->ntensors; t++) {
-        if (!is_moment(&d->tensors[t])) continue;
+        if (!tensor_is_moment(&d->tensors[t])) continue;
         for (uint32_t i = 0; i < l->nargs; i++)
             if (within(&d->tensors[t], d->args[l->args + i])) return true;
     }
     return false;
-}
-
-uint32_t launches_until_loss(const LoadedModule *m, const tbc_table *table) {
-    const tbc_module_t *d = m->desc;
-    const tbc_tensor *loss = module_tensor(m, table, TBC_OUTPUT, "loss");
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < table->count; i++) {
-        const tbc_launch *l = &d->launches[table->first + i];
-        for (uint32_t j = 0; j < l->nargs; j++)
-            if (within(loss, d->args[l->args + j])) n = i + 1;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        if (launch_updates(m, &d->launches[table->first + i])) return 0;
-    return n;
 }
 
 typedef struct Argument {

@@ -219,3 +219,8 @@ int64_t tensor_values(const tbc_tensor *t) {
     for (uint32_t i = 0; i < t->rank; i++) n *= t->dim[i];
     return n;
 }
+
+bool tensor_is_moment(const tbc_tensor *t) {
+    size_t n = strlen(t->name);
+    return t->kind == TBC_STATE && n > 2 && (!strcmp(t->name + n - 2, ".m") || !strcmp(t->name + n - 2, ".v"));
+}

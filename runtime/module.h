@@ -42,6 +42,7 @@ const tbc_tensor *module_tensor_at(const LoadedModule *, const tbc_table *, uint
 uint64_t module_memory(const LoadedModule *);
 
 int64_t tensor_values(const tbc_tensor *); /* number of elements */
+bool tensor_is_moment(const tbc_tensor *);
 
 /* Checks a descriptor against itself and the contract (module_check.c). False: an error was printed. */
 bool module_check(const LoadedModule *);

@@ -62,10 +62,6 @@ static bool ends_with(const char *text, const char *end) {
     return n > e && !strcmp(text + n - e, end);
 }
 
-static bool is_moment(const tbc_tensor *t) {
-    return t->kind == TBC_STATE && (ends_with(t->name, ".m") || ends_with(t->name, ".v"));
-}
-
 static bool check_tensor(const LoadedModule *m, uint32_t index) {
     const tbc_module_t *d = m->desc;
     const tbc_tensor *t = &d->tensors[index];
@@ -74,11 +70,11 @@ static bool check_tensor(const LoadedModule *m, uint32_t index) {
     if (!t->name || t->kind > TBC_CACHE || bytes == 0 || t->bytes < bytes || t->offset % 4 ||
         !within(t->offset, t->bytes, d->arena_bytes))
         return broken(m, "tensor", index);
-    bool f32 = t->dtype == TBC_F32 || (t->dtype == TBC_BF16 && is_moment(t));
+    bool f32 = t->dtype == TBC_F32 || (t->dtype == TBC_BF16 && tensor_is_moment(t));
     if (shared ? t->table != -1 || !f32 : t->table < -1 || t->table >= (int64_t)d->ntables)
         return broken(m, "tensor", index);
-    if (t->kind == TBC_STATE && !is_moment(t) && !ends_with(t->name, ".grad"))
-        return rt_error(m->path, "unknown state '%s' (expected NAME.m, NAME.v or NAME.grad)", t->name);
+    if (t->kind == TBC_STATE && !tensor_is_moment(t) && !ends_with(t->name, ".grad") && strcmp(t->name, "fault"))
+        return rt_error(m->path, "unknown state '%s' (expected NAME.m, NAME.v, NAME.grad or fault)", t->name);
     if (t->kind == TBC_CODES && t->dtype != TBC_T2) return broken(m, "tensor", index);
     return true;
 }
@@ -116,6 +112,7 @@ static const struct {
 } contract[] = {
     {"train", "tokens", TBC_INPUT, TBC_I32, TOKENS},    {"train", "targets", TBC_INPUT, TBC_I32, TOKENS},
     {"train", "hyper", TBC_INPUT, TBC_F32, HYPER},      {"train", "loss", TBC_OUTPUT, TBC_F32, ONE},
+    {"train", "fault", TBC_STATE, TBC_F32, ONE},
     {"warmup", "tokens", TBC_INPUT, TBC_I32, TOKENS},   {"warmup", "targets", TBC_INPUT, TBC_I32, TOKENS},
     {"warmup", "lambda", TBC_INPUT, TBC_F32, ONE},      {"warmup", "hyper", TBC_INPUT, TBC_F32, HYPER},
     {"warmup", "loss", TBC_OUTPUT, TBC_F32, ONE},
@@ -139,7 +136,8 @@ static bool check_io(const LoadedModule *m) {
         const tbc_table *table = module_table(m, contract[i].table);
         if (!table || (m->buffer && contract[i].extent == HYPER && strcmp(contract[i].table, "update") != 0))
             continue; /* gradients need no hyper */
-        const tbc_tensor *t = module_tensor(m, table, contract[i].kind, contract[i].name);
+        const tbc_tensor *t = module_tensor(m, contract[i].kind == TBC_STATE ? NULL : table, contract[i].kind,
+                                            contract[i].name);
         if (!t || t->dtype != contract[i].dtype || !has_extent(m, t, contract[i].extent))
             return rt_error(m->path, "inconsistent module: table '%s' lacks a proper '%s' (compile it again)",
                             contract[i].table, contract[i].name);
@@ -152,7 +150,7 @@ static bool check_keys(const LoadedModule *m) {
     static const char *const tables[] = {"train", "warmup", "update"};
     bool bf16 = false;
     for (uint32_t i = 0; i < m->desc->ntensors; i++)
-        bf16 |= m->desc->tensors[i].dtype == TBC_BF16 && is_moment(&m->desc->tensors[i]);
+        bf16 |= m->desc->tensors[i].dtype == TBC_BF16 && tensor_is_moment(&m->desc->tensors[i]);
     for (size_t i = 0; bf16 && i < sizeof tables / sizeof *tables; i++) {
         const tbc_table *table = module_table(m, tables[i]);
         if (!table || !module_tensor(m, table, TBC_INPUT, "hyper")) continue;

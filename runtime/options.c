@@ -119,6 +119,7 @@ static bool check_training(const Options *o) {
         {"--save-best", o->save_best != NULL},
         {"--report", o->report != NULL},
         {"--log", o->log && !o->eval_only},
+        {"--log-every", o->log_every >= 0},
         {"--no-shuffle", o->no_shuffle && !o->eval_only},
     };
     for (size_t i = 0; i < sizeof training / sizeof *training; i++)
@@ -197,7 +198,7 @@ static bool check_combinations(const Options *o) {
 OptionsResult options_parse(Options *o, int argc, char **argv) {
     *o = (Options){.device = "cpu", .temperature = 0.8, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256};
     o->steps = o->total_steps = o->warmup = o->seed = o->accumulate = -1;
-    o->eval_every = o->patience = o->save_every = o->stride = o->lambda_warmup = -1;
+    o->eval_every = o->patience = o->save_every = o->stride = o->lambda_warmup = o->log_every = -1;
     o->lr = o->decay_fraction = o->weight_decay = o->weight_decay_until = o->clip = -1;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {

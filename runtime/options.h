@@ -12,7 +12,7 @@ typedef struct Options {
     const char *schedule, *save_best;
     const char *data, *tokenizer, *weights, *save, *resume, *log, *report, *device, *generate, *split;
     const char *encode, *decode;
-    int64_t steps, warmup, seed, accumulate, eval_every, save_every, threads, max_tokens, stride;
+    int64_t steps, warmup, seed, accumulate, eval_every, save_every, log_every, threads, max_tokens, stride;
     int64_t total_steps, patience, lambda_warmup;
     double decay_fraction, weight_decay_until;
     double lr, weight_decay, clip, temperature;

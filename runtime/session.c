@@ -94,15 +94,13 @@ static void list_tensors(Session *s) {
         const tbc_tensor *t = &d->tensors[i];
         if (t->kind == TBC_PARAM) append(&s->device, t, s->params, &s->nparams);
         if (t->kind != TBC_STATE || s->module.frozen) continue;
-        if (is_grad(t))
-            s->grads[s->ngrads++] = t;
-        else
-            append(&s->device, t, s->moments, &s->nmoments);
+        if (is_grad(t)) s->grads[s->ngrads++] = t;
+        if (tensor_is_moment(t)) append(&s->device, t, s->moments, &s->nmoments);
     }
 }
 
 static bool is_weight(const Session *s, const tbc_tensor *t) {
-    return t->kind == TBC_PARAM || (t->kind == TBC_STATE && !is_grad(t) && !s->module.frozen);
+    return t->kind == TBC_PARAM || (tensor_is_moment(t) && !s->module.frozen);
 }
 
 /* Moments are zero, as the whole arena is, unless they come from a checkpoint. */

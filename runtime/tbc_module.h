@@ -17,7 +17,8 @@
  * gpu->kernels[l.kernel].threads threads; see tbc_gpu. Launches of a table run one after the other.
  *
  * Tables, as far as the module has them:
- *   train     inputs tokens, targets i32[B,S], hyper f32[4]; output loss f32[1]; updates parameters and moments
+ *   train     inputs tokens, targets i32[B,S], hyper f32[4]; output loss f32[1]; updates parameters and moments,
+ *             but only if state fault is 0 and the loss is finite; if it is not, fault becomes NaN and remains it
  *   backward  inputs tokens, targets; output loss; adds each gradient into state NAME.grad  } --grads
  *   update    input hyper; takes NAME.grad, updates parameters and moments                  } buffer
  *   warmup    train (backward, where it is that) with weights w + lambda*(q - w) in the place of their ternary
@@ -79,7 +80,7 @@ typedef struct tbc_table {
 enum tbc_dtype { TBC_F32 = 0, TBC_I32 = 1, TBC_T2 = 2, TBC_BF16 = 3 };
 enum tbc_kind {
     TBC_PARAM = 0,  /* trained; name as in Hugging Face checkpoints; shared by all tables */
-    TBC_STATE = 1,  /* NAME.m, NAME.v (f32 or bf16), NAME.grad; shared by all tables */
+    TBC_STATE = 1,  /* NAME.m, NAME.v (f32 or bf16), NAME.grad, fault f32[1]; shared by all tables */
     TBC_INPUT = 2,  /* of one table */
     TBC_OUTPUT = 3, /* of one table; valid until the next run of any table */
     TBC_CODES = 4,  /* t2 projection of the parameter of that name; shared by all tables */

@@ -8,7 +8,12 @@
  *
  * both as one factor that update multiplies into the gradients.
  *
- * For the steps of a lambda warm-up, table warmup takes the place of train or backward. */
+ * For the steps of a lambda warm-up, table warmup takes the place of train or backward.
+ *
+ * Table train guards its updates itself: from the first loss on that is not finite, they do nothing (state fault of
+ * tbc_module.h). So steps are asked for ahead, on a GPU without waiting for any of them, and looked at together:
+ * after --log-every of them, and whenever weights are to be read. If one of them failed, it is as if those after it
+ * had not been asked for. With --grads buffer each step is looked at on its way, for the norm of its gradients. */
 #include "train.h"
 #include "diagnose.h"
 #include "error.h"
@@ -54,7 +59,8 @@ static void feed_updates(const Session *s, const tbc_table *table, double grad_f
 }
 
 typedef struct Step {
-    double loss, grad_norm; /* grad_norm -1: not known, the gradients never were in memory */
+    int64_t number, first_example; /* of the step, and where its examples begin */
+    double loss, grad_norm;        /* grad_norm -1: not known, the gradients never were in memory */
 } Step;
 
 static bool step_finite(const Step *step) {
@@ -82,31 +88,21 @@ static void feed_next(Session *s, const tbc_table *table) {
     }
 }
 
-static double loss_of(const Session *s, const tbc_table *table) {
-    return (double)*(const float *)session_output(s, table, "loss");
-}
-
 static double run_loss(Session *s, const tbc_table *table) {
     feed_next(s, table);
     session_upload_inputs(s, table);
     device_run(&s->device, table);
-    return loss_of(s, table);
+    return (double)*(const float *)session_output(s, table, "loss");
 }
 
-/* until_loss as by launches_until_loss: leaves the weights as they were if the loss is not finite, where that
- * can be known in time. */
-static Step fused_step(Session *s, const tbc_table *table, uint32_t until_loss) {
-    tbc_table head = {table->name, table->first, until_loss};
-    tbc_table tail = {table->name, table->first + until_loss, table->count - until_loss};
+/* The loss comes later (device_read_later). Leaves the weights as they were if it is not finite. */
+static void fused_step(Session *s, const tbc_table *table, Step *step) {
     feed_updates(s, table, 1);
     feed_next(s, table);
     session_upload_inputs(s, table);
-    device_run(&s->device, &head);
-    Step step = {.grad_norm = -1};
-    if (until_loss) step.loss = loss_of(s, table);
-    if (isfinite(step.loss)) device_run(&s->device, &tail);
-    if (!until_loss) step.loss = loss_of(s, table);
-    return step;
+    device_run(&s->device, table);
+    device_read_later(&s->device, module_tensor(&s->module, table, TBC_OUTPUT, "loss"), &step->loss);
+    step->grad_norm = -1;
 }
 
 static void zero_grads(Session *s) {
@@ -114,27 +110,26 @@ static void zero_grads(Session *s) {
 }
 
 /* Leaves the weights as they were if loss or gradients are not finite. */
-static Step buffered_step(Session *s, const tbc_table *backward) {
+static void buffered_step(Session *s, const tbc_table *backward, Step *step) {
     const tbc_table *update = module_table(&s->module, "update");
     const double parts = (double)s->state.accumulate, clip = s->state.clip;
     zero_grads(s);
-    Step step = {0};
-    for (int64_t i = 0; i < s->state.accumulate; i++) step.loss += run_loss(s, backward) / parts;
-    step.grad_norm = sqrt(device_sum_squares(&s->device, s->grads, s->ngrads)) / parts;
-    if (!step_finite(&step)) return step;
-    double factor = clip > 0 && step.grad_norm > clip ? clip / step.grad_norm / parts : 1 / parts;
+    for (int64_t i = 0; i < s->state.accumulate; i++) step->loss += run_loss(s, backward) / parts;
+    step->grad_norm = sqrt(device_sum_squares(&s->device, s->grads, s->ngrads)) / parts;
+    if (!step_finite(step)) return;
+    double factor = clip > 0 && step->grad_norm > clip ? clip / step->grad_norm / parts : 1 / parts;
     feed_updates(s, update, factor);
     session_upload_inputs(s, update);
     device_run(&s->device, update);
-    return step;
 }
 
-/* Says where a step, the examples of which begin at first_example, stopped being finite. updated: it may have
- * come to its updates, and then all that is left to see is what they made of the weights. */
-static void explain_step(Session *s, const tbc_table *table, int64_t first_example, bool updated) {
-    if (diagnose_weights(s, updated ? "after the updates of this step" : "before this step")) return;
+/* Says where the step to come stops being finite. */
+static void explain_next(Session *s) {
+    const tbc_table *table = next_table(s);
+    const tbc_tensor *fault = module_tensor(&s->module, NULL, TBC_STATE, "fault");
+    if (diagnose_weights(s, "before this step")) return;
     zero_grads(s);
-    s->state.examples = first_example;
+    if (fault) device_zero(&s->device, fault);
     for (int64_t i = 0; i < s->state.accumulate; i++) {
         feed_next(s, table);
         session_upload_inputs(s, table);
@@ -151,8 +146,9 @@ typedef struct Run {
     RunLog log;
     int64_t first;       /* steps done before this run */
     int64_t saved;       /* step of the checkpoint that this run wrote last, -1: none */
-    const tbc_table *table; /* next_table, and its launches_until_loss */
-    uint32_t until_loss;
+    Step *ahead;         /* steps that were asked for and not looked at yet: nahead, log_every at most */
+    int64_t nahead, log_every;
+    double asked;        /* when the first of them was */
     double began, busy;  /* start of the run; seconds spent in steps */
     double recent[RECENT];
 } Run;
@@ -164,15 +160,15 @@ static double tokens_of_step(const TrainState *st) {
 static void show(Run *r, const Step *step) {
     const TrainState *st = &r->s->state;
     const int64_t last = r->s->last_step;
-    if (!progress_due(&r->progress) && st->step != r->first + 1 && st->step != last) return;
-    double done = (double)(st->step - r->first), left = (double)(last - st->step);
-    const double lambda = plan_lambda(&st->plan, st->step);
+    if (!progress_due(&r->progress) && step->number != r->first + 1 && step->number != last) return;
+    double done = (double)(step->number - r->first), left = (double)(last - step->number);
+    const double lambda = plan_lambda(&st->plan, step->number);
     char memory[32], time_left[32], part[32] = "";
     if (lambda < 1) snprintf(part, sizeof part, "  lambda %.2f", lambda);
     progress_show(&r->progress,
                   "step %" PRId64 "/%" PRId64
                   "  loss %.3f  ppl %.2f  lr %.2g%s  %.0f tok/s  %s  %s left",
-                  st->step, last, step->loss, exp(step->loss), learning_rate(st, st->step), part,
+                  step->number, last, step->loss, exp(step->loss), learning_rate(st, step->number), part,
                   done * tokens_of_step(st) / r->busy, memory_text(memory),
                   duration_text((seconds_now() - r->began) / done * left, time_left));
 }
@@ -220,43 +216,60 @@ static bool out_of_patience(const Run *r) {
 
 /* ---- steps */
 
-static bool not_finite(Run *r, const Step *step, int64_t first_example) {
+/* Goes back to where the step began, the weights of which are still there. */
+static bool not_finite(Run *r, const Step *step) {
+    TrainState *st = &r->s->state;
     progress_clear(&r->progress);
-    rt_error(NULL, "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)",
-             r->s->state.step + 1, isfinite(step->loss) ? "gradient" : "loss");
-    explain_step(r->s, r->table, first_example, !r->s->module.buffer && r->until_loss == 0);
+    rt_error(NULL, "step %" PRId64 ": the %s is not finite; stopped without saving (a lower --lr?)", step->number,
+             isfinite(step->loss) ? "gradient" : "loss");
+    st->step = step->number - 1;
+    st->examples = step->first_example;
+    explain_next(r->s);
     return false;
 }
 
-static void choose_table(Run *r) {
-    const tbc_table *table = next_table(r->s);
-    if (table == r->table) return;
-    r->table = table;
-    if (!r->s->module.buffer) r->until_loss = launches_until_loss(&r->s->module, table);
+static bool look_at(Run *r, const Step *step, double seconds) {
+    const TrainState *st = &r->s->state;
+    if (!step_finite(step)) return not_finite(r, step);
+    r->recent[step->number % RECENT] = step->loss;
+    return runlog_step(&r->log, step->number, step->loss, learning_rate(st, step->number),
+                       tokens_of_step(st) / seconds, step->grad_norm, plan_lambda(&st->plan, step->number));
+}
+
+/* Waits for the losses of the steps ahead, and looks at them. Those of buffered steps are there already. */
+static bool look(Run *r) {
+    const Device *d = &r->s->device;
+    if (r->s->module.buffer ? !device_ok(d) : !device_finish(d)) return false;
+    const int64_t n = r->nahead;
+    const double seconds = seconds_now() - r->asked;
+    r->nahead = 0;
+    if (n == 0) return true;
+    r->busy += seconds;
+    for (int64_t i = 0; i < n; i++)
+        if (!look_at(r, &r->ahead[i], seconds / (double)n)) return false;
+    show(r, &r->ahead[n - 1]);
+    return true;
+}
+
+static void ask_for_step(Run *r) {
+    Session *s = r->s;
+    if (r->nahead == 0) r->asked = seconds_now();
+    Step *step = &r->ahead[r->nahead++];
+    *step = (Step){.number = s->state.step + 1, .first_example = s->state.examples};
+    (s->module.buffer ? buffered_step : fused_step)(s, next_table(s), step);
+    s->state.step++;
 }
 
 static bool one_step(Run *r) {
-    Session *s = r->s;
-    const Options *o = s->options;
-    const int64_t first_example = s->state.examples;
-    const double lambda = next_lambda(s);
-    choose_table(r);
-    double start = seconds_now();
-    Step step = s->module.buffer ? buffered_step(s, r->table) : fused_step(s, r->table, r->until_loss);
-    if (!device_ok(&s->device)) return false;
-    if (!step_finite(&step)) return not_finite(r, &step, first_example);
-    s->state.step++;
-    double seconds = seconds_now() - start;
-    r->busy += seconds;
-    r->recent[s->state.step % RECENT] = step.loss;
-    show(r, &step);
-    if (!runlog_step(&r->log, s->state.step, step.loss, learning_rate(&s->state, s->state.step),
-                     tokens_of_step(&s->state) / seconds, step.grad_norm, lambda))
-        return false;
-    bool last = s->state.step == s->last_step;
-    if (o->eval_every > 0 && (s->state.step % o->eval_every == 0 || last) && !evaluate_now(r)) return false;
-    if (o->save_every > 0 && s->state.step % o->save_every == 0 && !save(r)) return false;
-    return true;
+    const Options *o = r->s->options;
+    ask_for_step(r);
+    const int64_t step = r->s->state.step;
+    const bool last = step == r->s->last_step;
+    const bool evaluation = o->eval_every > 0 && (step % o->eval_every == 0 || last);
+    const bool saving = o->save_every > 0 && step % o->save_every == 0;
+    const bool due = step % r->log_every == 0 || step == r->first + 1 || last || evaluation || saving;
+    if (!device_ok(&r->s->device) || (due && !look(r))) return false;
+    return (!evaluation || evaluate_now(r)) && (!saving || save(r));
 }
 
 static void summarize(const Run *r) {
@@ -287,6 +300,7 @@ static bool run(Run *r) {
     r->began = seconds_now();
     while (s->state.step < s->last_step && !interrupt_pending() && !out_of_patience(r))
         if (!one_step(r)) return false;
+    if (!look(r)) return false;
     progress_clear(&r->progress);
     if (o->save && !save(r)) return false;
     if (!device_finish(&s->device)) return false;
@@ -309,8 +323,11 @@ bool train(Session *s) {
     Run r = {.s = s, .progress = progress_start(o->quiet), .first = s->state.step, .saved = -1};
     interrupt_catch(o->quiet);
     if (o->report && !report_can_write(o->report)) return false;
+    r.log_every = s->module.buffer ? 1 : o->log_every > 0 ? o->log_every : s->device.kind->steps_ahead;
+    r.ahead = rt_calloc((size_t)r.log_every, sizeof *r.ahead);
     double start = seconds_now();
     bool ok = run(&r);
+    free(r.ahead);
     progress_clear(&r.progress);
     ok = report(&r, &r.log, seconds_now() - start) && ok;
     return runlog_close(&r.log) && ok;

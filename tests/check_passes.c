@@ -157,9 +157,12 @@ static void near(double a, double b) {
     ck_assert_double_le(fabs(a - b), 1e-12 * (1 + fabs(b)));
 }
 
-/* new w, m and v of one element, from the definition of AdamW and from what the graph stored */
+/* new w, m and v of one element, from the definition of AdamW and from what the graph stored; fault, which is added to
+ * hyper, is any number here */
 static void check_update(const Bindings *in, const Bindings *out, const char *param, int64_t i, double grad) {
-    const double *hyper = find_tensor(in, "hyper")->at;
+    const Tensor *fault = find_tensor(in, "fault");
+    double hyper[4];
+    for (int k = 0; k < 4; k++) hyper[k] = find_tensor(in, "hyper")->at[k] + (fault ? fault->at[0] : 0);
     double g = grad * hyper[3];
     double m = 0.9 * at(in, param, ".m", i) + 0.1 * g, v = 0.95 * at(in, param, ".v", i) + 0.05 * g * g;
     double w = at(in, param, "", i) * hyper[0] - hyper[1] * m / (sqrt(v * hyper[2]) + 1e-8);
@@ -194,6 +197,36 @@ START_TEST(optimizer_updates_from_gradients) {
     vec_free(&gin), vec_free(&in), vec_free(&bin), vec_free(&g), vec_free(&out), vec_free(&bout);
     module_free(m);
     module_free(grads);
+    arena_free(arena);
+}
+END_TEST
+
+/* After a loss that was not finite, or with one, a step stores what was there. (So do codes, if they were those of the
+ * weights.) */
+START_TEST(a_fault_stops_updates) {
+    Arena *arena = arena_new();
+    Module *m = random_module((uint64_t)_i);
+    RUN(m, &plain, "insert-ste", "autodiff", "optimizer", "simplify", "cse", "dce", "fuse-ternary-matmul",
+        "keep-codes", "fuse", "fuse-update");
+    const Graph *g = module_graph(m, "train");
+    Bindings in = {0}, out = {0};
+    Diag diag = {0};
+    bind_random(g, (uint64_t)_i, arena, &in);
+    const char *bad = _i % 2 ? "fault" : g->nodes.at[count(g, OP_param) - 1].attrs.name;
+    find_tensor(&in, bad)->at[0] = _i % 6 ? NAN : INFINITY;
+    ck_assert(eval_graph(g, EVAL_F64, in.at, in.n, arena, &out, &diag));
+    bool stopped = !isfinite(find_tensor(&out, "loss")->at[0]) || _i % 2;
+    for (uint32_t i = 0; stopped && i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        if (n->op != OP_store || val_type(g, n->in[0])->dtype == DT_T2) continue;
+        const Tensor *before = find_tensor(&in, n->attrs.name), *after = find_tensor(&out, n->attrs.name);
+        size_t bytes = (size_t)type_count(&before->type) * sizeof *before->at;
+        bool fault = strcmp(n->attrs.name, "fault") == 0;
+        ck_assert_msg(fault ? isnan(after->at[0]) : memcmp(before->at, after->at, bytes) == 0, "seed %d: %s", _i,
+                      n->attrs.name);
+    }
+    vec_free(&in), vec_free(&out);
+    module_free(m);
     arena_free(arena);
 }
 END_TEST
@@ -434,6 +467,7 @@ int main(void) {
     tcase_add_loop_test(t, insert_ste_projects_every_use, 0, SEEDS);
     tcase_add_loop_test(t, insert_ste_is_idempotent, 0, 20);
     tcase_add_loop_test(t, optimizer_updates_from_gradients, 0, SEEDS);
+    tcase_add_loop_test(t, a_fault_stops_updates, 0, 40);
     tcase_add_loop_test(t, declarations_keep_their_order, 0, 20);
     tcase_add_loop_test(t, codes_are_kept_up_to_date, 0, SEEDS_OF(60));
     tcase_add_loop_test(t, cse_and_simplify_reach_a_fixpoint, 0, SEEDS_OF(50));

@@ -202,6 +202,7 @@ START_TEST(descriptor_is_checked) {
     SPOIL(tensors[2].name, "w.v", "two tensors 'w.v'");
     SPOIL(tensors[6].name, "toks", "table 'train' lacks a proper 'tokens'");
     SPOIL(tensors[6].dim[0], 1, "table 'train' lacks a proper 'tokens'");
+    SPOIL(d.ntensors, c.d.ntensors - 1, "table 'train' lacks a proper 'fault'");
     SPOIL(d.tensors, NULL, "a list is missing");
     SPOIL(d.arena_bytes, UINT64_MAX, "impossible memory sizes");
     module_unload(&m);

@@ -241,7 +241,11 @@ START_TEST(test_adamw) {
         before[i] = malloc(bytes);
         memcpy(before[i], buffer[i], bytes);
     }
-    memcpy(test_arg(&a, 16), hyper, 16);
+    float *given = test_arg(&a, 16);
+    given[0] = NAN; /* no update */
+    test_launch(&module, "adamw", &a, size);
+    for (int i = 0; i < 4; i++) ck_assert(memcmp(buffer[i], before[i], bytes) == 0);
+    memcpy(given, hyper, 16);
     test_launch(&module, "adamw", &a, size);
     for (int64_t j = 0; j < n; j++) {
         double grad = (double)before[1][j] * hyper[3];

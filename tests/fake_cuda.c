@@ -238,6 +238,7 @@ EXPORT(cuFuncSetAttribute, (CUfunction function, int attribute, int value)) {
 static unsigned nparams(const char *kernel) {
     return !strcmp(kernel, "tbc_sum_squares")                      ? 3
            : !strcmp(kernel, "adamw")                              ? 5
+           : !strcmp(kernel, "guard")                              ? 3
            : !strcmp(kernel, "mean") || !strcmp(kernel, "ternary") ? 2
                                                                    : 1;
 }

@@ -27,7 +27,8 @@ enum {
     TOKENS = CODES + CODES_BYTES,
     TARGETS = TOKENS + B * S * 4,
     HYPER = TARGETS + B * S * 4,
-    LOSS = HYPER + 64,
+    FAULT = HYPER + 64,
+    LOSS = FAULT + 64,
     NLL = LOSS + 64,
     DLOGITS = NLL + B * S * 4,
     LOGITS = DLOGITS + B * S * VECTOR,
@@ -124,12 +125,21 @@ static void adamw(char *arena, const uint64_t *args, uint64_t row, char *scratch
     float *w = (float *)(arena + args[0]) + row * V, *g = (float *)(arena + args[1]) + row * V;
     float *m = (float *)(arena + args[2]) + row * V, *v = (float *)(arena + args[3]) + row * V;
     const float *hyper = (float *)(arena + args[4]);
+    if (isnan(hyper[0])) return;
     for (int j = 0; j < V; j++) {
         float d = g[j] * hyper[3];
         m[j] = 0.9f * m[j] + 0.1f * d;
         v[j] = 0.95f * v[j] + 0.05f * d * d;
         w[j] = w[j] * hyper[0] - hyper[1] * m[j] / (sqrtf(v[j] * hyper[2]) + 1e-8f);
     }
+}
+
+static void guard(char *arena, const uint64_t *args, uint64_t tile, char *scratch) { /* loss, fault, hyper */
+    (void)tile, (void)scratch;
+    float loss = *(float *)(arena + args[0]), *fault = (float *)(arena + args[1]);
+    float *hyper = (float *)(arena + args[2]);
+    *fault += loss - loss;
+    for (int j = 0; j < 4; j++) hyper[j] += *fault;
 }
 
 static void clear(char *arena, const uint64_t *args, uint64_t row, char *scratch) { /* out */
@@ -143,7 +153,7 @@ static void decode(char *arena, const uint64_t *args, uint64_t tile, char *scrat
 }
 
 #define KERNELS                                                                                              \
-    K(ternary), K(forward), K(mean), K(gradient), K(gradient_bias), K(adamw), K(clear), K(decode), {NULL, NULL, 0}
+    K(ternary), K(forward), K(mean), K(gradient), K(gradient_bias), K(adamw), K(clear), K(decode), K(guard), {NULL, NULL, 0}
 #define K(name) {#name, name, 0}
 extern const tbc_kernel host_kernels[];
 const tbc_kernel host_kernels[] = {KERNELS}; /* to the end mark */
@@ -151,7 +161,7 @@ const tbc_kernel host_kernels[] = {KERNELS}; /* to the end mark */
 #undef K
 #define K(name) {#name, NULL, 0}
 static const tbc_kernel kernels[] = {KERNELS};
-static const tbc_gpu_kernel gpu_kernels[] = {{32, 0}, {64, 0}, {32, 0}, {32, 0}, {32, 0}, {32, 65536}, {32, 0}, {32, 0}};
+static const tbc_gpu_kernel gpu_kernels[] = {{32, 0}, {64, 0}, {32, 0}, {32, 0}, {32, 0}, {32, 65536}, {32, 0}, {32, 0}, {32, 0}};
 static const tbc_gpu_image images[] = {{75, 5, "sm_75"}, {80, 5, "sm_80"}, {86, 5, "sm_86"}, {90, 5, "sm_90"}};
 static const tbc_gpu gpu = {"// PTX", 80, 4, images, gpu_kernels};
 #define TARGET "nvptx64"
@@ -159,31 +169,33 @@ static const tbc_gpu gpu = {"// PTX", 80, 4, images, gpu_kernels};
 #define kernels host_kernels
 #define TARGET "x86-64"
 #endif
-enum { TERNARY, FORWARD, MEAN, GRADIENT, GRADIENT_BIAS, ADAMW, CLEAR, DECODE };
+enum { TERNARY, FORWARD, MEAN, GRADIENT, GRADIENT_BIAS, ADAMW, CLEAR, DECODE, GUARD };
 
 static const uint64_t args[] = {
     W,    CODES,     NLL,    LOSS,   W_GRAD, BIAS_GRAD, LOGITS, /* 0: one after the other */
     W,    W_GRAD,    W_M,    W_V,    HYPER,                     /* 7 */
-    BIAS, BIAS_GRAD, BIAS_M, BIAS_V, HYPER                      /* 12 */
+    BIAS, BIAS_GRAD, BIAS_M, BIAS_V, HYPER,                     /* 12 */
+    LOSS, FAULT,     HYPER                                      /* 17 */
 };
 #define FLOPS 1000, 4096
 static const tbc_launch launches[] = {
     {CLEAR, V, 4, 1, FLOPS, "w.grad"},    {CLEAR, 1, 5, 1, FLOPS, "bias.grad"},    /* 0 */
     {FORWARD, B *S, 2, 1, FLOPS, "loss"}, {MEAN, 1, 2, 2, FLOPS, "mean"},          /* 2 */
     {GRADIENT, V, 4, 1, FLOPS, "w"},      {GRADIENT_BIAS, 1, 5, 1, FLOPS, "bias"}, /* 4 */
-    {ADAMW, V, 7, 5, FLOPS, "w"},         {TERNARY, V, 0, 2, FLOPS, "w"},          /* 6 */
-    {ADAMW, 1, 12, 5, FLOPS, "bias"},     {DECODE, 1, 6, 1, FLOPS, "decode"},      /* 8 */
+    {GUARD, 1, 17, 3, FLOPS, "fault"},    {ADAMW, V, 7, 5, FLOPS, "w"},            /* 6 */
+    {TERNARY, V, 0, 2, FLOPS, "w"},       {ADAMW, 1, 12, 5, FLOPS, "bias"},        /* 8 */
+    {DECODE, 1, 6, 1, FLOPS, "decode"},                                            /* 10 */
 };
 #ifdef BUFFER
 static const tbc_table tables[] = {
-    {"backward", 2, 4}, {"update", 6, 3}, {"eval", 2, 2}, {"decode", 9, 1}, {"project", 7, 1}};
+    {"backward", 2, 4}, {"update", 7, 3}, {"eval", 2, 2}, {"decode", 10, 1}, {"project", 8, 1}};
 #define TRAIN_IO                                                                                             \
     INPUT(tokens, 0, I32, TOKENS, B, S), INPUT(targets, 0, I32, TARGETS, B, S), OUTPUT(loss, 0, LOSS, 1, 1), \
         INPUT(hyper, 1, F32, HYPER, 4, 1)
 #define GRADS "buffer"
 #else
 static const tbc_table tables[] = {
-    {"train", 0, 9}, {"unused", 0, 0}, {"eval", 2, 2}, {"decode", 9, 1}, {"project", 7, 1}};
+    {"train", 0, 10}, {"unused", 0, 0}, {"eval", 2, 2}, {"decode", 10, 1}, {"project", 8, 1}};
 #define TRAIN_IO                                                                                             \
     INPUT(tokens, 0, I32, TOKENS, B, S), INPUT(targets, 0, I32, TARGETS, B, S), OUTPUT(loss, 0, LOSS, 1, 1), \
         INPUT(hyper, 0, F32, HYPER, 4, 1)
@@ -215,6 +227,7 @@ static const tbc_tensor tensors[] = {
     INPUT(pos, 3, I32, POS, 1, 1),
     OUTPUT(logits, 3, LOGITS, 1, V),
     {"w", TBC_CODES, TBC_T2, -1, GROUP, 2, {V, V}, CODES, CODES_BYTES, 0, 0},
+    {"fault", TBC_STATE, TBC_F32, -1, 0, 1, {1}, FAULT, 4, 0, 0},
 };
 
 static const float one = 1;
@@ -233,7 +246,7 @@ const tbc_module_t tbc_module = {
     NEEDS,
     ARENA,
     VECTOR,
-    DECODE + 1,
+    GUARD + 1,
     COUNT(tensors),
     COUNT(tables),
     COUNT(launches),

@@ -75,17 +75,29 @@ both || fail "compare_devices sees differences"
 FAKE_CUDA_FAULT=wrong both && fail "compare_devices sees no difference"
 [ "$(grep -c BAD "$work/out")" -eq 1 ] && says 'BAD *mean' || fail "compare_devices does not name the kernel"
 
-# A step is two graphs, before and after the loss is known, and waits once, for the loss. Codes are made before.
-good cuda "$g" --data "$data" --steps 100
-stats '^launches 1 graphs 2 replays 200 '
+# A step is one graph, and waits for nothing but in the end of each interval. Codes are made before.
+good cuda "$g" --data "$data" --steps 100 --log-every 20
+stats '^launches 1 graphs 1 replays 100 '
 waits=$(sed 's/.*waits \([0-9]*\).*/\1/' "$work/stats")
-[ "$waits" -lt 105 ] || fail "100 steps wait $waits times"
+[ "$waits" -lt 12 ] || fail "100 steps wait $waits times"
 stats 'images 1$'
 FAKE_CUDA_FAULT=image good cuda "$g" --data "$data" --steps 1 # PTX will do
 stats 'images 0$'
 good cuda "$g" --data "$data" --steps 3 --profile
 says '^ *[0-9.]* *[0-9.]* *3 .* forward$'
-stats '^launches 28 graphs 0 '
+stats '^launches 31 graphs 0 '
+
+# A loss that is not finite in the middle of an interval: what was asked for after it changes nothing. And uploads that
+# the host makes ahead of the device.
+ahead() { LD_LIBRARY_PATH=$work FAKE_CUDA_MODULE=$1 "$TBC_BUILD/tests/run_ahead" "$@" --data "$data" --lr 250 --warmup 0 --steps 9 --threads 2 --quiet >"$work/out" 2>"$work/err" || fail "ahead $*"; }
+ahead "$m" --log-every 1
+cp "$work/err" "$work/expected"
+says '^failed in step 3$'
+for run_of in "$m" "$g --device cuda"; do
+    ahead $run_of --log-every 7
+    says '^failed in step 3$'
+    cmp -s "$work/err" "$work/expected" || fail "$run_of: a failure ahead is explained in another way"
+done
 
 # Everything that goes wrong is one line, and ends the run without saving.
 expect no_device "there is no NVIDIA GPU: CUDA_ERROR_NO_DEVICE (fake error 100)" "$g" --verify

@@ -74,6 +74,14 @@ grep -q '^roofline: f32 19491.8 GFLOP/s, i16 311869.4 GFLOP/s, bf16 311869.4 GFL
 cmp -s "$work/random-cpu/model.safetensors" "$work/random-cuda/model.safetensors" || fail "random weights differ"
 cmp -s "$work/export-cpu/model.safetensors" "$work/export-cuda/model.safetensors" || fail "exports differ"
 cmp -s "$work/cpu.text" "$work/cuda.text" || fail "generated texts differ"
+# The fourth loss is not finite, and that is seen after the fifth step.
+for device in cpu cuda; do
+    target=$([ $device = cpu ] && echo x86-64 || echo nvptx64)
+    "$TBC_BUILD/tbc" compile tiny.json -o "$work/fused.so" --batch 2 --seq 16 --target $target || exit 1
+    "$TBC_BUILD/tests/run_ahead" "$work/fused.so" --device $device $data --steps 7 --lr 1 --weight-decay 100 --warmup 0 --quiet \
+        --log-every 5 --log "$work/ahead.jsonl" >"$work/out" 2>"$work/err" || fail "ahead on $device"
+    grep -q '^failed in step 4$' "$work/out" && [ "$(wc -l <"$work/ahead.jsonl")" -eq 3 ] || fail "ahead on $device: another step"
+done
 near "$work/cpu.numbers" "$work/cuda.numbers" # losses and norms of gradients, which are clipped
 near "$work/cpu.eval" "$work/cuda.eval"
 [ -z "${failed-}" ] || { echo "failed:$failed" >&2; exit 1; }
