@@ -60,7 +60,8 @@ Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
     split(d, &b, 4 * cores, 192, 384);    /* packing costs a few per cent of the product */
     split(d, &b, cores, 96, 192);         /* more, but all cores share even a small product */
     balance(d, &b, t->cores, 48, 96);     /* dear, but less than cores that have nothing to do */
-    split(d, &b, cores, d->m, 4 * t->nr); /* few rows (decoding): packing B is all, shared by columns */
+    /* few rows (decoding): packing B is all, shared by columns; others only lest a core has nothing to do */
+    split(d, &b, d->m < 96 ? cores : t->cores, d->m, 4 * t->nr);
     b.rows = gemm_part(d->m, b.row_tiles, t->mr);
     b.cols = gemm_part(d->n, b.col_tiles, unit);
     b.row_tiles = gemm_ceil_div(d->m, b.rows);
