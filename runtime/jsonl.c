@@ -17,6 +17,26 @@ static bool has_nul(const char *line, size_t n) {
     return false;
 }
 
+static bool is_escape_from(const char *at, const char *end, char first, char last) {
+    return end - at >= 6 && at[0] == '\\' && at[1] == 'u' && (at[2] | 0x20) == 'd' &&
+           (at[3] | 0x20) >= first && (at[3] | 0x20) <= last;
+}
+
+/* Half of a UTF-16 pair, \ud800 to \udfff, stands for no character on its own; cJSON would call it no JSON.
+ */
+static bool has_lone_surrogate(const char *line, size_t n) {
+    for (const char *at = line, *end = line + n; at < end; at++) {
+        if (*at != '\\') continue;
+        if (is_escape_from(at, end, 'c', 'f')) return true;
+        if (is_escape_from(at, end, '8', '9') || is_escape_from(at, end, 'a', 'b')) {
+            if (!is_escape_from(at + 6, end, 'c', 'f')) return true;
+            at += 6;
+        }
+        at++;
+    }
+    return false;
+}
+
 static bool is_blank(const char *text, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (!text[i] || !strchr(" \t\r", text[i])) return false;
@@ -28,6 +48,8 @@ static cJSON *parse_line(const char *line, size_t n, const char **what) {
     const char *end;
     *what = "a NUL character in the text";
     if (has_nul(line, n)) return NULL;
+    *what = "half of a surrogate pair in the text";
+    if (has_lone_surrogate(line, n)) return NULL;
     *what = "not a JSON object";
     cJSON *object = cJSON_ParseWithLengthOpts(line, n, &end, false);
     if (!object) return NULL;

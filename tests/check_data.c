@@ -452,6 +452,9 @@ static const struct {
     {"{\"Text\": \"a\"}\n", ":1: error: no \"text\" with a string"},
     {"{\"text\": null}\n", ":1: error: no \"text\" with a string"},
     {"{\"text\": \"a\\u0000b\"}\n", ":1: error: a NUL character"},
+    {"{\"text\": \"a\\uD800b\"}\n", ":1: error: half of a surrogate pair"},
+    {"{\"text\": \"\\ud83d\\ud83d\\ude00\"}\n", ":1: error: half of a surrogate pair"},
+    {"{\"text\": \"\\udc00\"}\n", ":1: error: half of a surrogate pair"},
 };
 
 START_TEST(json_line_errors) {
