@@ -4,7 +4,7 @@
 set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; cat "$work/err" >&2; failed="${failed-} ${1%% *}"; }
-export LD_LIBRARY_PATH="$TBC_BUILD/tests/emulator${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+. ./on_emulator.sh
 : >"$work/err"
 
 # At its most adverse: approximate instructions err as far as they may.

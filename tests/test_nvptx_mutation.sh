@@ -13,12 +13,7 @@ cat >"$work/spec.json" <<EOF
  "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": $head, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
  "tie_word_embeddings": true}
 EOF
-# The emulated device takes PTX only: an assembler that knows no architecture saves the time for the others.
-printf '#!/bin/sh\n[ "$1" = --version ] || { echo "unknown gpu-name"; exit 255; }\n' >"$work/ptxas"
-chmod +x "$work/ptxas"
-PATH=$work:$PATH
-LD_LIBRARY_PATH=$TBC_BUILD/tests/emulator${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-export LD_LIBRARY_PATH
+. ./on_emulator.sh
 fail() { echo "FAILED: $*" >&2; failed=1; }
 run() { # run WITHOUT ARGUMENT..: true: something was reported
     without=$1 && shift
