@@ -17,7 +17,7 @@ if [ -f "$home/wikitext2/train.txt" ]; then
     prompt="The history of the "
 else
     data=$out/sources.txt
-    cat README.md */*.[ch] */*.def */*.md tests/*.[ch] >"$data"
+    cat README.md */*.[ch] */*/*.[ch] */*.def */*.md >"$data"
     prompt="static "
 fi
 

@@ -1,7 +1,7 @@
 /* Checkpoints: lists of tensors matched against files, and the state of a run as JSON. */
 #include "checkpoint.h"
 #include "error.h"
-#include "save_dir.h"
+#include "files/save_dir.h"
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>

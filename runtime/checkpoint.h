@@ -15,7 +15,7 @@
 #define TBC_RT_CHECKPOINT_H
 
 #include "companions.h"
-#include "safetensors.h"
+#include "files/safetensors.h"
 #include "schedule.h"
 #include <stdbool.h>
 #include <stddef.h>

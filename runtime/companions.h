@@ -3,8 +3,8 @@
 #ifndef TBC_RT_COMPANIONS_H
 #define TBC_RT_COMPANIONS_H
 
-#include "files.h"
-#include "tokenizer.h"
+#include "files/files.h"
+#include "text/tokenizer.h"
 
 #define GENERATION_CONFIG "generation_config.json"
 

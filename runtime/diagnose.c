@@ -6,7 +6,7 @@
  * Of a packed projection, the scales are looked at: its codes are always finite. */
 #include "diagnose.h"
 #include "error.h"
-#include "f16.h"
+#include "files/f16.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
 #include "generate.h"
 #include "error.h"
 #include "interrupt.h"
-#include "rng.h"
+#include "data/rng.h"
 #include "sample.h"
 #include <cjson/cJSON.h>
 #include <inttypes.h>

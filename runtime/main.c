@@ -2,12 +2,12 @@
  * 1 an error in the input or at run time, 2 wrong usage, 128 + signal when interrupted (after saving). */
 #include "error.h"
 #include "evaluate.h"
-#include "export.h"
+#include "export/export.h"
 #include "generate.h"
 #include "interrupt.h"
-#include "parallel.h"
+#include "device/parallel.h"
 #include "train.h"
-#include "transcode.h"
+#include "text/transcode.h"
 #include "verify.h"
 #include <stdlib.h>
 

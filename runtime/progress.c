@@ -1,7 +1,7 @@
 /* The progress line. A terminal gets it rewritten in place ten times a second at most; a file a plain line
  * every five seconds. */
 #include "progress.h"
-#include "profile.h"
+#include "device/profile.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
 /* Opening a session: module, tokenizer, data, device, weights, in the order in which mistakes are cheapest
  * to find. */
 #include "session.h"
-#include "datasets.h"
+#include "data/datasets.h"
 #include "error.h"
-#include "replace_dir.h"
-#include "rng.h"
-#include "roofline.h"
+#include "files/replace_dir.h"
+#include "data/rng.h"
+#include "device/roofline.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

@@ -4,8 +4,8 @@
 #define TBC_RT_SESSION_H
 
 #include "checkpoint.h"
-#include "data.h"
-#include "device.h"
+#include "data/data.h"
+#include "device/device.h"
 #include "options.h"
 
 typedef struct Session {

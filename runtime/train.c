@@ -19,8 +19,8 @@
 #include "error.h"
 #include "evaluate.h"
 #include "interrupt.h"
-#include "report.h"
-#include "rng.h"
+#include "report/report.h"
+#include "data/rng.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>

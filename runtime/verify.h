@@ -2,7 +2,7 @@
 #ifndef TBC_RT_VERIFY_H
 #define TBC_RT_VERIFY_H
 
-#include "f16.h"
+#include "files/f16.h"
 #include "session.h"
 
 /* A group of n weights against its stored f16 scale and codes (2 bits each, packed as in tbc_module.h,

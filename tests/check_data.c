@@ -1,8 +1,8 @@
 /* Random numbers, the order of examples, tokenizer, .npy files and data sets. */
 #include "rt_tools.h"
-#include "data.h"
-#include "datasets.h"
-#include "npy.h"
+#include "../runtime/data/data.h"
+#include "../runtime/data/datasets.h"
+#include "../runtime/data/npy.h"
 #include <math.h>
 #include <omp.h>
 

@@ -6,8 +6,8 @@
 #include "../codegen/codegen.h"
 #include "../frontend/build.h"
 #include "../passes/pass.h"
-#include "../runtime/device.h"
-#include "../runtime/rng.h"
+#include "../runtime/device/device.h"
+#include "../runtime/data/rng.h"
 #include "suite.h"
 #include <math.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /* Downloads, from a server that is slow, breaks off, ignores ranges or serves the wrong bytes; archives; and
  * whole data sets. */
 #include "rt_tools.h"
-#include "datasets.h"
-#include "files.h"
+#include "../runtime/data/datasets.h"
+#include "../runtime/files/files.h"
 #include "http_server.h"
-#include "unpack.h"
+#include "../runtime/data/unpack.h"
 #include <archive.h>
 #include <archive_entry.h>
 #include <openssl/evp.h>

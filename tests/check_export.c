@@ -1,9 +1,9 @@
 /* --export: GGUF and safetensors files against the codes, scales and latents they were made from, which are
  * random and stand in the arena of a module made here; tokenizers; what cannot be exported. */
 #include "../runtime/error.h"
-#include "../runtime/export.h"
-#include "../runtime/f16.h"
-#include "../runtime/gguf_vocab.h"
+#include "../runtime/export/export.h"
+#include "../runtime/files/f16.h"
+#include "../runtime/export/gguf_vocab.h"
 #include "gguf_reader.h"
 #include "rt_tools.h"
 #include <dirent.h>

@@ -3,7 +3,7 @@
 #include "rt_session.h"
 #include "../runtime/evaluate.h"
 #include "../runtime/sample.h"
-#include "../runtime/parallel.h"
+#include "../runtime/device/parallel.h"
 #include "../runtime/verify.h"
 #include <math.h>
 #include <sys/syscall.h>

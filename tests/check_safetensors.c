@@ -1,6 +1,6 @@
 /* Safetensors: reading every dtype, shards, writing, malformed and damaged files, a full disk. */
 #include "rt_tools.h"
-#include "safetensors.h"
+#include "../runtime/files/safetensors.h"
 #include <math.h>
 
 /* A file of this header and n bytes of data, 0, 1, 2, ... */

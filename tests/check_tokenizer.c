@@ -1,11 +1,11 @@
 /* The byte-level BPE: a small tokenizer.json made here, with known ids; its errors; the ids' cache; and,
  * where the data home has it, Qwen3's tokenizer against ids that the reference made. */
 #include "rt_tools.h"
-#include "../runtime/bpe_text.h"
-#include "../runtime/corpus.h"
-#include "../runtime/token_cache.h"
-#include "../runtime/tokenizer.h"
-#include "../runtime/utf8.h"
+#include "../runtime/text/bpe_text.h"
+#include "../runtime/data/corpus.h"
+#include "../runtime/text/token_cache.h"
+#include "../runtime/text/tokenizer.h"
+#include "../runtime/text/utf8.h"
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <stdarg.h>

@@ -5,9 +5,9 @@
  * what it wrote is compared: numbers by |a - b| / |a|, at most TOLERANCE (1e-4); integers and packed
  * projections by the share of bytes that differ, at most 1e-3 (means may round to either side). Prints one
  * line a kernel, its worst launch; exits 1 if one is above. */
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 #include "../runtime/error.h"
-#include "../runtime/rng.h"
+#include "../runtime/data/rng.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

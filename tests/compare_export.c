@@ -2,7 +2,7 @@
  * weights, then compares every code and every scale that its kernels read with those in the file, bit by bit.
  * For test_export.sh. */
 #include "../runtime/checkpoint.h"
-#include "../runtime/device.h"
+#include "../runtime/device/device.h"
 #include "gguf_reader.h"
 #include <stdio.h>
 

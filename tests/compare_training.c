@@ -10,7 +10,7 @@
  * (1e-5) for all of them, GRADIENTS (1e-4) of the tensor's norm, WEIGHTS (1e-2) of the norm of the final
  * weights' change. */
 #include "../runtime/error.h"
-#include "../runtime/safetensors.h"
+#include "../runtime/files/safetensors.h"
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>

@@ -13,7 +13,7 @@
 #define TBC_DEVICE_TEST_H
 
 #include "../codegen/lower.h"
-#include "../runtime/cuda_driver.h"
+#include "../runtime/device/cuda_driver.h"
 #include "tier_test.h"
 
 typedef enum TestDevice { TEST_HOST, TEST_WIDE, TEST_GPU } TestDevice;

@@ -8,7 +8,7 @@
  * (one is missing), shared, launch, run (the kernel `forward` fails when it runs), wrong (`mean` gives
  * another result). $FAKE_CUDA_STATS is a file that gets one line about what was done when the process ends.
  */
-#include "../runtime/cuda_driver.h"
+#include "../runtime/device/cuda_driver.h"
 #include "../runtime/tbc_module.h"
 #include <dlfcn.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #ifndef TBC_RT_TOOLS_H
 #define TBC_RT_TOOLS_H
 
-#include "rng.h"
+#include "../runtime/data/rng.h"
 #include "suite.h"
 #include <ftw.h>
 #include <signal.h>

@@ -16,7 +16,7 @@ JSON
 "$tbc" compile "$work/config.json" -o "$work/m.so" --batch 3 --seq 150 --cores 1 || fail compile
 "$tbc" compile "$work/config.json" -o "$work/cut.so" --batch 3 --seq 150 --cores 64 || fail "compile --cores"
 cmp -s "$work/m.so" "$work/cut.so" && fail "64 cores get the tiles of one"
-cat "$TBC_SOURCE"/runtime/*.c >"$work/text"
+cat "$TBC_SOURCE"/runtime/*.c "$TBC_SOURCE"/runtime/*/*.c >"$work/text"
 train() { "$run" "${module:-$work/m.so}" --data "$work/text" --quiet "$@" >"$work/out" || fail "train $*"; }
 
 for threads in 1 2; do train --steps 4 --threads $threads --save "$work/$threads" --log "$work/$threads.log"; done

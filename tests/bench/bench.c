@@ -10,7 +10,7 @@
  * best of several runs.
  * --json: one object a line: what, seconds, gflops or gb_per_s, peak_share (0 .. 1); run.sh says what they
  * mean. */
-#include "../../codegen/gemm.h"
+#include "../../codegen/x86/gemm.h"
 #include "../kernel_test.h"
 #include <getopt.h>
 #include <omp.h>

@@ -37,7 +37,7 @@ if ! "$python" -c 'import llama_cpp' 2>/dev/null; then
     python=$work/venv/bin/python
 fi
 
-cat runtime/*.c codegen/*.c >"$work/text"
+cat runtime/*.c codegen/*.c codegen/x86/*.c >"$work/text"
 prompt=$(head -c 256 runtime/train.c)
 "$build/tbc" compile "$config" -o "$work/m.so" --batch 1 --seq 512 --precision "$precision"
 "$build/tbc-run" "$work/m.so" --data "$work/text" --tokenizer "$tokenizer" --steps "$steps" --lr 1e-3 --warmup 0 --quiet --save "$work/ck"
