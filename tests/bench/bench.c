@@ -5,9 +5,9 @@
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
  * tmatmul-fwd y = x w^T and tmatmul-dx = dy w (both decode packed 2-bit weights) in f32, bf16 and int16, and
  * matmul-dw = dy^T x in f32 and bf16, also with AdamW and new codes as its epilogue (matmul-dw-adamw; -apart:
- * in three kernels instead), each as a share of the peak of such products. Up to four tokens also as decoding
+ * in three kernels instead), each as a share of the peak of such products. Up to four tokens as decoding
  * does it (gemv), as a share of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times are the
- * best of several runs.
+ * best of several runs, in two rounds over everything: what else the machine does for some seconds passes by.
  * --json: one object a line: what, seconds, gflops or gb_per_s, peak_share (0 .. 1); run.sh says what they
  * mean. */
 #include "../../codegen/x86/gemm.h"
@@ -17,8 +17,8 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { MAX_SHAPES = 32, MIN_RUNS = 3, MAX_THREADS = 256 };
-static const double min_seconds = 0.5;
+enum { MAX_SHAPES = 32, MAX_RESULTS = 1024, ROUNDS = 2, MIN_RUNS = 2, MAX_THREADS = 256 };
+static const double min_seconds = 0.25;
 
 typedef struct Shape {
     bool attention;
@@ -36,6 +36,8 @@ typedef struct Report {
     const Options *options;
     double peak[PANELS_I16 + 1]; /* FLOP/s of all threads, by type of products */
     double bandwidth;            /* bytes/s of all threads reading memory */
+    int round, results;          /* of this round so far */
+    double seconds[MAX_RESULTS]; /* the best of each until now; results come in the same order in each round */
 } Report;
 
 static double now(void) {
@@ -90,20 +92,25 @@ static double time_launch(tbc_kernel_fn *fn, const TestArgs *a, uint32_t tiles, 
 }
 
 /* One measured thing: its work (FLOP, or bytes of memory) a run, and the peak that it is a share of, 0: is
- * one. */
-static void report(const Report *r, const char *what, bool bytes, double work, double seconds, double peak) {
-    double rate = work / seconds / 1e9, share = peak ? work / seconds / peak : 1;
+ * one. Printed in the last round. Returns the work a second. */
+static double report(Report *r, const char *what, bool bytes, double work, double seconds, double peak) {
+    if (r->results == MAX_RESULTS) abort();
+    double *best = &r->seconds[r->results++];
+    if (r->round == 0 || seconds < *best) *best = seconds;
+    double speed = work / *best, rate = speed / 1e9, share = peak ? speed / peak : 1;
+    if (r->round < ROUNDS - 1) return speed;
     if (r->options->json)
-        printf("{\"what\": \"%s\", \"seconds\": %.6g, \"%s\": %.2f, \"peak_share\": %.4f}\n", what, seconds,
+        printf("{\"what\": \"%s\", \"seconds\": %.6g, \"%s\": %.2f, \"peak_share\": %.4f}\n", what, *best,
                bytes ? "gb_per_s" : "gflops", rate, share);
     else
-        printf("%-44s %10.3f ms %8.1f %s %6.1f %%\n", what, seconds * 1e3, rate,
-               bytes ? "GB/s   " : "GFLOP/s", 100 * share);
+        printf("%-44s %10.3f ms %8.1f %s %6.1f %%\n", what, *best * 1e3, rate, bytes ? "GB/s   " : "GFLOP/s",
+               100 * share);
     fflush(stdout);
+    return speed;
 }
 
 /* FLOP/s of all threads. */
-static double bench_peak(const Report *r, const Target *t, int threads, PanelType type) {
+static double bench_peak(Report *r, const Target *t, int threads, PanelType type) {
     static const char *const name[] = {"f32", "bf16", "i16"};
     const PeakDesc d = {type};
     Gen *g = gen_new(t, "bench");
@@ -114,22 +121,20 @@ static double bench_peak(const Report *r, const Target *t, int threads, PanelTyp
         time_launch(test_kernel(so, "peak"), &a, peak_tiles(&d, t), peak_scratch(&d, t), threads);
     test_args_free(&a);
     dlclose(so);
-    double flops = (double)peak_flops(&d, t);
     char what[32];
     snprintf(what, sizeof what, "peak/%s/%d-thread%s", name[type], threads, threads > 1 ? "s" : "");
-    report(r, what, false, flops, seconds, 0);
-    return flops / seconds;
+    return report(r, what, false, (double)peak_flops(&d, t), seconds, 0);
 }
 
 /* Bytes/s of all threads summing an array that no cache holds. */
-static double bench_bandwidth(const Report *r, int threads) {
+static double bench_bandwidth(Report *r, int threads) {
     const int64_t n = INT64_C(1) << 26;
     float *at = aligned_alloc(64, (size_t)n * sizeof *at);
     double best = INFINITY;
     float sum = 0;
 #pragma omp parallel for num_threads(threads)
     for (int64_t i = 0; i < n; i++) at[i] = 1;
-    for (int run = 0; run < MIN_RUNS; run++) {
+    for (int run = 0; run < 2 * MIN_RUNS; run++) {
         double start = now();
 #pragma omp parallel for simd num_threads(threads) reduction(+ : sum)
         for (int64_t i = 0; i < n; i++) sum += at[i];
@@ -137,8 +142,7 @@ static double bench_bandwidth(const Report *r, int threads) {
     }
     if (sum == 0) abort(); /* or the loop could go */
     free(at);
-    report(r, "peak/memory-read", true, 4.0 * (double)n, best, 0);
-    return 4.0 * (double)n / best;
+    return report(r, "peak/memory-read", true, 4.0 * (double)n, best, 0);
 }
 
 /* Fills the buffer with random numbers; as packed ternary weights where `group` is not 0. */
@@ -164,7 +168,7 @@ static const struct {
              [PANELS_BF16] = {"bf16", gen_gemm_bf16, gemm_bf16_tiles, gemm_bf16_scratch},
              [PANELS_I16] = {"i16", gen_gemm_i16, gemm_i16_tiles, gemm_i16_scratch}};
 
-static void bench_gemm(const Report *r, const Target *t, const char *what, const GemmDesc *d,
+static void bench_gemm(Report *r, const Target *t, const char *what, const GemmDesc *d,
                        PanelType type) {
     Gen *g = gen_new(t, "bench");
     forms[type].generate(g, "gemm", d);
@@ -251,7 +255,10 @@ static void bench_update(Report *r, const Target *t, const GemmAdamwDesc *d) {
 
 static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, int64_t out) {
     GemvDesc few = {tokens, out, in, 128};
-    if (gemv_fits(&few)) bench_gemv(r, t, &few);
+    if (gemv_fits(&few)) {
+        bench_gemv(r, t, &few);
+        return;
+    }
     GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false};
     GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false};
     const GemmDesc weights = {out, in, tokens, true, GEMM_B_KN, 0, false};
@@ -341,21 +348,27 @@ static Options parse_options(int argc, char **argv) {
     return o;
 }
 
+static void bench_round(Report *r, const Target *t) {
+    const Options *o = r->options;
+    r->results = 0;
+    if (o->threads > 1) bench_peak(r, t, 1, PANELS_F32);
+    for (PanelType type = PANELS_F32; type <= PANELS_I16; type++)
+        r->peak[type] = bench_peak(r, t, o->threads, type);
+    r->bandwidth = bench_bandwidth(r, o->threads);
+    for (int i = 0; i < o->shapes; i++) {
+        const int64_t *v = o->shape[i].v;
+        if (o->shape[i].attention)
+            bench_attention(r, t, &(AttnDesc){v[0], v[1], v[2], v[3], v[4], 1 / sqrt((double)v[4])});
+        else
+            bench_layer(r, t, v[0], v[1], v[2]);
+    }
+}
+
 int main(int argc, char **argv) {
     Options o = parse_options(argc, argv);
     const Target *t = test_target(NULL);
     Report r = {.options = &o};
     if (!o.json) printf("%s (%s), %d threads\n", t->cpu, t->level, o.threads);
-    if (o.threads > 1) bench_peak(&r, t, 1, PANELS_F32);
-    for (PanelType type = PANELS_F32; type <= PANELS_I16; type++)
-        r.peak[type] = bench_peak(&r, t, o.threads, type);
-    r.bandwidth = bench_bandwidth(&r, o.threads);
-    for (int i = 0; i < o.shapes; i++) {
-        const int64_t *v = o.shape[i].v;
-        if (o.shape[i].attention)
-            bench_attention(&r, t, &(AttnDesc){v[0], v[1], v[2], v[3], v[4], 1 / sqrt((double)v[4])});
-        else
-            bench_layer(&r, t, v[0], v[1], v[2]);
-    }
+    for (r.round = 0; r.round < ROUNDS; r.round++) bench_round(&r, t);
     return 0;
 }
