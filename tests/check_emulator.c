@@ -179,7 +179,7 @@ static const Strict stricts[] = {
     {"null", "out of bounds", "mov.u64 a, 0; ld.global.u32 r, [a];"},
     {"shared bounds", "out of bounds", "mov.u32 s, x; st.shared.u32 [s+256], 1;"},
     {"misaligned", "misaligned", "ld.global.v2.u32 {r, s}, [p+4];"},
-    {"parameter", "parameter", "mov.u64 a, pp; st.u32 [a], 1;"},
+    {"parameter", "parameter", "mov.u64 a, pp; cvta.param.u64 a, a; st.u32 [a], 1;"},
     {"unwritten store", "never written", "ld.global.u32 r, [b]; st.global.u32 [a], r;"},
     {"unwritten register", "never written", "st.global.u32 [a], r;"},
     {"unwritten predicate", "never written",
@@ -277,6 +277,51 @@ START_TEST(reports) {
                       s->name, r, report);
         ck_assert_int_eq(cuCtxSynchronize(), r); /* the error stays */
     }
+}
+END_TEST
+
+/* A function that calls itself is refused: when the module is loaded or, through a pointer, when it happens.
+ */
+START_TEST(recursion) {
+    device();
+    capture();
+    char text[1024];
+    const char *calls[] = {"call f, (n);",
+                           "mov.u64 g, f; c: .callprototype _ (.reg .u32 _); call g, (n), c;"};
+    for (int k = 0; k < 2; k++) {
+        snprintf(
+            text, sizeof text,
+            HEAD
+            ".func f(.reg .u32 n);\n.func f(.reg .u32 n) { .reg .u64 g; .reg .pred p;\nsetp.eq.u32 p, n, 0; "
+            "@p ret; sub.u32 n, n, 1;\n%s\nret; }\n"
+            ".entry k(.param .u64 pp, .param .u64 qq) { .reg .u32 n; mov.u32 n, 3; call f, (n); exit; }",
+            calls[k]);
+        Handle m;
+        int r = cuModuleLoadDataEx(&m, text, 0, NULL, NULL);
+        if (k == 0) ck_assert_int_eq(r, 218);
+        if (k == 1) ck_assert_msg(!r && launch(m, "k", 1, 1, 0, 0), "a call through a pointer");
+        ck_assert_ptr_nonnull(strstr(captured(), "'f' calls itself: recursion is not supported"));
+    }
+}
+END_TEST
+
+/* What only newer devices have: vectors of 32 bytes, clusters (of one block). */
+START_TEST(newer_device) {
+    setenv("TBC_EMU_DEVICE", "sm_100", 1);
+    device();
+    Handle m = module(".version 8.8\n.target sm_100\n.address_size 64\n"
+                      ".entry k(.param .u64 pp, .param .u64 qq) { .reg .u64 p, q; .reg .u32 r<8>, n;\n"
+                      "ld.param.u64 p, [pp]; ld.param.u64 q, [qq]; mov.u32 n, %cluster_nctarank;\n"
+                      "ld.global.v8.u32 {r0, r1, r2, r3, r4, r5, r6, r7}, [p]; add.u32 r7, r7, n;\n"
+                      "st.global.v8.u32 [q], {r7, r6, r5, r4, r3, r2, r1, r0}; exit; }");
+    CUdeviceptr p, q;
+    uint32_t in[8] = {0, 1, 2, 3, 4, 5, 6, 7}, out[8], expected[8] = {8, 6, 5, 4, 3, 2, 1, 0};
+    CHECK(cuMemAlloc_v2(&p, sizeof in));
+    CHECK(cuMemAlloc_v2(&q, sizeof out));
+    CHECK(cuMemcpyHtoD_v2(p, in, sizeof in));
+    CHECK(launch(m, "k", 1, 1, p, q));
+    CHECK(cuMemcpyDtoH_v2(out, q, sizeof out));
+    ck_assert_mem_eq(out, expected, sizeof out);
 }
 END_TEST
 
@@ -454,6 +499,8 @@ int main(void) {
     tcase_add_test(t, instructions);
     tcase_add_loop_test(t, refusals, 0, (int)(sizeof refused / sizeof *refused));
     tcase_add_loop_test(t, reports, 0, (int)(sizeof stricts / sizeof *stricts));
+    tcase_add_test(t, recursion);
+    tcase_add_test(t, newer_device);
     tcase_add_test(t, use_after_free);
     tcase_add_test(t, work_is_late);
     tcase_add_test(t, managed_memory);

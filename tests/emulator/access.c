@@ -24,7 +24,7 @@ static const char *how_name(enum Touch how) {
 }
 
 static u8 *touch_param(Warp *w, const Ins *i, int lane, u64 a, u32 size, enum Touch how, u8 **state) {
-    static u8 written[16];
+    static u8 written[32];
     memset(written, ST_MAPPED | ST_INIT, sizeof written);
     const Launch *l = w->block->launch;
     if (how != READ) fault(w, i, lane, ERR_ILLEGAL_ADDRESS, "write to a kernel parameter");
@@ -65,7 +65,7 @@ static inline bool all_mapped(const u8 *state, u32 size, u8 *any) {
 }
 
 static u8 *touch_host(u64 a, u32 size, u8 **state) {
-    static u8 written[16];
+    static u8 written[32];
     memset(written, ST_MAPPED | ST_INIT, sizeof written);
     *state = written;
     return host_bytes(a, size);

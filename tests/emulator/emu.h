@@ -233,6 +233,7 @@ enum Sreg {
     SR_TOTAL_SMEM,
     SR_WARPSIZE,
     SR_ZERO,
+    SR_ONE,
     SR_ENVREG1, /* with the next: where the blocks of a cooperative launch meet */
     SR_ENVREG2,
     SR_GRIDID64, /* eight bytes a lane: two slots */

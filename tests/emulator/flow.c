@@ -197,6 +197,18 @@ static void print_formatted(Warp *w, const Call *c, u32 mask) { /* vprintf(forma
     fflush(stdout);
 }
 
+/* A function has one set of registers: no lane may be in it already. Direct calls were looked at when the
+ * module was loaded. */
+static void refuse_recursion(Warp *w, const Ins *i, u32 mask, const Func *f) {
+    for (u32 r = mask; r; r &= r - 1) {
+        int l = __builtin_ctz(r);
+        bool within = w->pc - 1 >= f->begin && w->pc - 1 < f->end;
+        for (u32 d = 0; d < w->depth[l]; d++) within |= w->stack[l][d] >= f->begin && w->stack[l][d] < f->end;
+        if (within)
+            fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "'%s' calls itself: recursion is not supported", f->name);
+    }
+}
+
 static void exec_call(Warp *w, const Ins *i, u32 mask) {
     const Call *c = (const Call *)i->targets;
     const Module *m = w->block->launch->module;
@@ -214,6 +226,7 @@ static void exec_call(Warp *w, const Ins *i, u32 mask) {
             fault(w, i, __builtin_ctz(mask), ERR_ILLEGAL_INSTRUCTION,
                   "a call through a pointer to no function, 0x%llx", (unsigned long long)target);
         f = m->funcs[k];
+        refuse_recursion(w, i, mask, f);
         if (f->nparams != c->nargs || f->nrets != c->nrets)
             fault(w, i, __builtin_ctz(mask), ERR_ILLEGAL_INSTRUCTION, "'%s' takes other parameters", f->name);
         for (u32 r = mask; r; r &= r - 1)

@@ -198,7 +198,15 @@ static int take_strength(Parser *p, Stmt *s, bool store) {
 }
 
 static u32 take_vector(Stmt *s) {
-    return mod(s, "v2") ? 2 : mod(s, "v4") ? 4 : 1;
+    return mod(s, "v2") ? 2 : mod(s, "v4") ? 4 : mod(s, "v8") ? 8 : 1;
+}
+
+/* 16 bytes at most; of global memory 32, as .v8 of 4 bytes or .v4 of 8, from sm_100 on. */
+static void check_vector(Parser *p, Stmt *s, u32 n, u32 size, Space space) {
+    bool global = space == S_GLOBAL && p->m->sm >= 100 && p->m->version >= 808;
+    if (size * n > (global && size >= 4 ? 32u : 16u))
+        ptx_fail(p, s->line, "a vector of %u bytes%s", size * n,
+                 size * n == 32 ? ": for .global, sm_100 and PTX 8.8" : "");
 }
 
 static void decode_memory(Parser *p, Stmt *s) {
@@ -212,11 +220,11 @@ static void decode_memory(Parser *p, Stmt *s) {
     u32 size = type_size(t);
     if (!size || size > 8 || (type_float(t) && t != T_F32 && t != T_F64))
         ptx_fail(p, s->line, "'%s' of .%s is not supported", s->op, type_name(t));
-    if (size * n > 16) ptx_fail(p, s->line, "a vector of %u bytes", size * n);
+    check_vector(p, s, n, size, space);
     operands_are(p, s, policy ? 3 : 2, policy ? 3 : 2);
     const Operand *value = &s->operands[store ? 1 : 0], *place = &s->operands[store ? 0 : 1];
     i64 displacement;
-    Opnd all[5];
+    Opnd all[9];
     all[0] = address(p, s, place, &space, &displacement);
     if (store && (space == S_PARAM || space == S_CONST))
         ptx_fail(p, s->line, "st to .%s", space == S_CONST ? "const" : "param");

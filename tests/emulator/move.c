@@ -122,9 +122,6 @@ static void decode_mov(Parser *p, Stmt *s) {
         if (type_size((Type)a.type) != type_size(t))
             ptx_fail(p, s->line, "'%s' has another size than .%s", from->name ? from->name : "operand",
                      type_name(t));
-        if (y && y->kind == Y_VAR &&
-            y->var->space == S_PARAM) /* the address of a kernel parameter is generic */
-            a = constant(p, T_U64, PARAM_WINDOW + y->var->address + from->value);
         Ins *i = new_ins(p, s);
         i->kernel = copier(t);
         i->type = (u8)t;

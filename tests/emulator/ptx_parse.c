@@ -335,9 +335,9 @@ static bool parse_label(Parser *p) {
     return true;
 }
 
-static void skip_loc(Parser *p) { /* .loc 1 2 3 [, function_name f, inlined_at 1 2 3] */
+static void skip_loc(Parser *p) { /* .loc 1 2 3 [, function_name f, inlined_at 1 2 3]; .file 1 "name" */
     u32 line = p->tok.line;
-    while (p->tok.kind != K_END && p->tok.line == line) advance(p);
+    while (p->tok.kind != K_END && p->tok.line == line && !is_punct(p, ';')) advance(p);
 }
 
 static void skip_pragma(Parser *p) {

@@ -112,6 +112,7 @@ static void special_registers(Warp *w) {
     fill(w, SR_TOTAL_SMEM, l->dynamic + l->func->shared_bytes);
     fill(w, SR_WARPSIZE, LANES);
     fill(w, SR_ZERO, 0);
+    fill(w, SR_ONE, 1);
     fill(w, SR_ENVREG1, (u32)(l->workspace >> 32));
     fill(w, SR_ENVREG2, (u32)l->workspace);
     for (u32 k = 0; k < LANES; k++) {
