@@ -47,8 +47,12 @@ static const char stages[] =
     "\"%s\"},"
     "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
     "\"trim_offsets\":false,\"use_regex\":false}]},"
-    "\"post_processor\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_"
-    "regex\":false},"
+    "\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\",\"add_prefix_space\":"
+    "false,"
+    "\"trim_offsets\":false,\"use_regex\":false},{\"type\":\"TemplateProcessing\",\"single\":[{"
+    "\"SpecialToken\":"
+    "{\"id\":\"<begin>\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],\"pair\":[],"
+    "\"special_tokens\":{}}]},"
     "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":"
     "false},";
 
@@ -174,9 +178,9 @@ START_TEST(text_is_normalised) {
     Tokenizer *t = open_small();
     ck_encodes(t, "e\xcc\x81", E_ACUTE);
     ck_encodes(t, "he e\xcc\x81 \xc3\xa9", HE, ' ', E_ACUTE, ' ', E_ACUTE);
-    ck_encodes(t, "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", 0xea, 0xb0, 0x81); /* Hangul jamo */
+    ck_encodes(t, "\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", 0xea, 0xb0, 0x81);       /* Hangul jamo */
     ck_encodes(t, "\xea\xb0\x80\xe1\x86\xa7", 0xea, 0xb0, 0x80, 0xe1, 0x86, 0xa7); /* no such consonant */
-    ck_encodes(t, "\xe2\x84\xab", 0xc3, 0x85);                               /* ANGSTROM SIGN */
+    ck_encodes(t, "\xe2\x84\xab", 0xc3, 0x85);                                     /* ANGSTROM SIGN */
     ck_encodes(t, "a\xcc\xa3\xcc\x82", 0xe1, 0xba, 0xad);
     tokenizer_close(t);
 }
@@ -335,8 +339,8 @@ static const struct {
     {"\"add_prefix_space\":false", "\"add_prefix_space\":true",
      "value of 'add_prefix_space' is not supported"},
     {"\"use_regex\":false", "\"use_regex\":true", "value of 'use_regex' is not supported"},
-    {"\"post_processor\":{\"type\":\"ByteLevel\"", "\"post_processor\":{\"type\":\"TemplateProcessing\"",
-     "post_processor: type 'TemplateProcessing' is not supported"},
+    {"TemplateProcessing", "BertProcessing", "post_processor: type 'BertProcessing' is not supported"},
+    {"\"processors\"", "\"processor\"", "post_processor: a Sequence without its processors"},
     {"\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"Metaspace\"",
      "decoder: type 'Metaspace'"},
     {"\"BPE\"", "\"Unigram\"", "model: type 'Unigram' is not supported (expected BPE)"},

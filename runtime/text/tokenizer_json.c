@@ -344,6 +344,19 @@ static bool read_pre_tokenizer(Reader *r, const cJSON *stage) {
     return read_split(r, list->child) && check_byte_level(r, list->child->next, "pre_tokenizer", true, false);
 }
 
+/* None of these changes ids but TemplateProcessing, which puts special tokens around a text: here texts are
+ * packed without, as the library does it with add_special_tokens=False. */
+static bool check_post_processor(const Reader *r, const cJSON *stage) {
+    if (is_null(stage) || strcmp(type_of(stage), "TemplateProcessing") == 0) return true;
+    if (strcmp(type_of(stage), "Sequence") != 0)
+        return check_byte_level(r, stage, "post_processor", false, true);
+    const cJSON *list = get(stage, "processors");
+    if (!cJSON_IsArray(list)) return rt_error(r->path, "post_processor: a Sequence without its processors");
+    for (const cJSON *item = list->child; item; item = item->next)
+        if (!check_post_processor(r, item)) return false;
+    return true;
+}
+
 static bool read_stages(Reader *r, const cJSON *json) {
     const cJSON *version = get(json, "version"), *added = get(json, "added_tokens");
     if (version && (!cJSON_IsString(version) || strcmp(version->valuestring, "1.0") != 0))
@@ -351,9 +364,8 @@ static bool read_stages(Reader *r, const cJSON *json) {
     if (!is_null(get(json, "truncation"))) return unsupported(r, "the file", "truncation", "null");
     if (!is_null(get(json, "padding"))) return unsupported(r, "the file", "padding", "null");
     if (!is_null(added) && !cJSON_IsArray(added)) return rt_error(r->path, "added_tokens: expected an array");
-    const cJSON *post = get(json, "post_processor");
     return read_normalizer(r, get(json, "normalizer")) && read_pre_tokenizer(r, get(json, "pre_tokenizer")) &&
-           (is_null(post) || check_byte_level(r, post, "post_processor", false, true)) &&
+           check_post_processor(r, get(json, "post_processor")) &&
            check_byte_level(r, get(json, "decoder"), "decoder", false, true) &&
            read_model(r, get(json, "model"), added) && read_added(r, added);
 }

@@ -5,7 +5,8 @@
  *   normalizer     null or {type: NFC}
  *   pre_tokenizer  {type: ByteLevel}, which has the regular expression of GPT-2, or {type: Sequence} of a
  *                  {type: Split, pattern: {Regex}, behavior: Isolated} and a ByteLevel with use_regex false
- *   post_processor null or ByteLevel, which does nothing to ids
+ *   post_processor null, ByteLevel, which does nothing to ids, TemplateProcessing, of which nothing is done (as with
+ *                  add_special_tokens=False: packed text has no special tokens around it), a Sequence of these
  *   decoder        ByteLevel
  *   model          {type: BPE, vocab: {text: id}, merges: [[left, right]] or ["left right"]}
  *
