@@ -470,7 +470,8 @@ static void add_local(Lower *l, int32_t table, const uint32_t *start) {
 
 /* ---- the table roofline */
 
-/* The peak of each kind of arithmetic that kernels of the module do, and reading its largest parameter. */
+/* The peak of each kind of arithmetic that kernels of the module do, and reading its parameters, which lie side by
+ * side: any run has written them, and only small models have all of theirs in a cache. */
 static void add_roofline(Lower *l) {
     static const PanelType type[] = {
         [TBC_MATH_F32] = PANELS_F32, [TBC_MATH_I16] = PANELS_I16, [TBC_MATH_BF16] = PANELS_BF16};
@@ -485,14 +486,16 @@ static void add_roofline(Lower *l) {
         launch(l, &d, (Cost){.flops = peak_flops(&d.peak, l->target)}, NULL, 0);
         o->kernels.at[o->launches.at[o->launches.n - 1].kernel].math = math;
     }
-    const tbc_tensor *largest = NULL;
+    uint64_t first = UINT64_MAX, end = 0;
     for (uint32_t i = 0; i < o->tensors.n; i++) {
         const tbc_tensor *t = &o->tensors.at[i];
-        if (t->kind == TBC_PARAM && (!largest || t->bytes > largest->bytes)) largest = t;
+        if (t->kind != TBC_PARAM) continue;
+        if (t->offset < first) first = t->offset;
+        if (t->offset + t->bytes > end) end = t->offset + t->bytes;
     }
-    if (largest) {
-        KernelDesc d = {.kind = KERNEL_stream, .stream = {(int64_t)largest->bytes}};
-        launch(l, &d, (Cost){.bytes = (int64_t)largest->bytes}, &largest->offset, 1);
+    if (end) {
+        KernelDesc d = {.kind = KERNEL_stream, .stream = {(int64_t)(end - first)}};
+        launch(l, &d, (Cost){.bytes = (int64_t)(end - first)}, &first, 1);
     }
     table.count = o->launches.n - table.first;
     vec_push(&o->tables, table);

@@ -236,14 +236,14 @@ bool session_open(Session *s, const Options *o) {
     if (!open_data(s)) return false;
     s->module.frozen = !o->train;
     if (!device_open(&s->device, &s->module, o->device, o->threads > 0 ? (int)o->threads : 0)) return false;
-    if (o->profile) {
+    list_tensors(s);
+    if (!start(s)) return false;
+    upload_weights(s);
+    if (o->profile) { /* now: memory that nobody has written yet is read from a cache */
         profile_open(&s->profile, &s->module);
         s->profile.roofline = roofline_of(&s->device);
         s->device.profile = &s->profile;
     }
-    list_tensors(s);
-    if (!start(s)) return false;
-    upload_weights(s);
     const tbc_table *project = module_table(&s->module, "project");
     if (project) device_run(&s->device, project);
     announce(s);

@@ -112,7 +112,7 @@ static bool parse_header(Header *h) {
 static bool find_header(const FileMap *map, const char *path, Header *h) {
     const unsigned char *b = map->at;
     if (map->size < 10 || memcmp(b, "\x93NUMPY", 6) != 0)
-        return rt_error(path, "not a .npy file (a NumPy array of int32 [rows, seq+1])");
+        return rt_error(path, "not a .npy file (a NumPy array of integers)");
     if (b[6] < 1 || b[6] > 3) return rt_error(path, ".npy version %d.%d (1, 2 or 3 are known)", b[6], b[7]);
     size_t start = b[6] == 1 ? 10 : 12, n = b[8] | (size_t)b[9] << 8;
     if (start == 12 && map->size >= 12) n |= (size_t)b[10] << 16 | (size_t)b[11] << 24;
@@ -144,7 +144,9 @@ static bool read_header(Npy *npy, const char *path) {
         return rt_error(path, "malformed header (expected {'descr': '<i4', 'fortran_order': False, 'shape': "
                               "(rows, seq+1), })");
     if (!find_type(h.descr, &npy->type))
-        return rt_error(path, "elements of type '%s' (expected '<i4': int32)", h.descr);
+        return rt_error(
+            path, "elements of type '%s' (expected little-endian integers: '<u2', '<i4', '<u4' or '<i8')",
+            h.descr);
     if (h.fortran) return rt_error(path, "the array is in Fortran order (expected C order)");
     if (h.rank != 1 && h.rank != 2)
         return rt_error(path, "%u dimensions (expected 2: [rows, seq+1], or 1)", h.rank);
