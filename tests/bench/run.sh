@@ -3,7 +3,6 @@
 #     sh tests/bench/run.sh [--short] [--no-peers] [--json FILE]
 # --short: one layer and one step, under two minutes; else a Qwen3-0.6B step as well, under ten.
 # --json FILE: one object a line. what: KERNEL/PRECISION/SIZES as `bench` names them, or step/PRECISION/MODEL/BATCHxSEQ
-# (MODEL-grads-buffer: as compiled with --grads buffer, so that no update is an epilogue of the product before it);
 # seconds; gflops or gb_per_s; peak_share of the peak of that kind of arithmetic (for few-row products: of the memory's
 # speed); peak_rss_gb; peer, peer_seconds, peer_rss_gb; ratio = peer_seconds / seconds.
 # Peers come from $PYTHON if that has torch, else from PyPI into a virtual environment that is thrown away.
@@ -15,7 +14,7 @@ while [ $# -gt 0 ]; do
     --short) short=yes ;;
     --no-peers) peers= ;;
     --json) json=${2:?--json FILE} && shift ;;
-    *) sed -n '3,9s/^# *//p' "$0" >&2 && exit 2 ;;
+    *) sed -n '3,8s/^# *//p' "$0" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -66,13 +65,13 @@ watched() {
     wait $!
 }
 
-ours() { # ours MODEL CONFIG BATCH SEQ PRECISION STEPS [GRADS]: the fastest of the steps; its seconds are left in $seconds
-    build/tbc compile "$2" -o "$work/train.so" --batch "$3" --seq "$4" --precision "$5" --grads "${7:-fused}"
+ours() { # ours MODEL CONFIG BATCH SEQ PRECISION STEPS: the fastest of the steps; its seconds are left in $seconds
+    build/tbc compile "$2" -o "$work/train.so" --batch "$3" --seq "$4" --precision "$5"
     rm -f "$work/log"
     watched build/tbc-run "$work/train.so" --data "$work/text" --tokenizer byte --steps "$6" --threads "$threads" --quiet --log "$work/log" >/dev/null
     seconds=$(sed -n 's/.*"tokens_per_s":\([0-9.]*\).*/\1/p' "$work/log" |
         awk -v tokens=$(($3 * $4)) '$1 > best { best = $1 } END { printf "%.4f", tokens / best }')
-    printf '{"what": "step/%s/%s%s/%sx%s", "seconds": %s, "peak_rss_gb": %.2f}\n' "$5" "$1" "${7:+-grads-$7}" "$3" "$4" "$seconds" \
+    printf '{"what": "step/%s/%s/%sx%s", "seconds": %s, "peak_rss_gb": %.2f}\n' "$5" "$1" "$3" "$4" "$seconds" \
         "$(awk '{ print $1 / 1e9 }' "$work/rss")" | record
 }
 
@@ -100,7 +99,6 @@ if [ "$short" ]; then
     peer torch-eager 29m $small 4 256 f32 2 peer_torch.py
     exit 0
 fi
-ours 29m $small 8 256 f32 6 buffer # without AdamW as an epilogue
 ours 29m $small 8 256 f32 6
 peer torch-eager 29m $small 8 256 f32 3 peer_torch.py
 peer torch-compile 29m $small 8 256 f32 3 peer_torch.py --compile
