@@ -5,7 +5,7 @@
  *
  * A panel of B stays in the first-level cache while the panels of A stream past it from the second. Both are
  * functions of their own: every GEMM and attention kernel of a module shares them. What differs from one type
- * of panels to another (gen.h) is how a word of A is multiplied with a word of B (pairs.c), and what becomes
+ * of panels to another (panels.h) is how a word of A is multiplied with a word of B (pairs.c), and what becomes
  * of the sums at the end of a block. */
 #include "gemm.h"
 #include <stdio.h>

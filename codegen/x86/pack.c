@@ -1,4 +1,4 @@
-/* Packing of matrices of f32, or bf16, into panels of f32, rounded or not, or of pairs of bf16 (see gen.h): by copying
+/* Packing of matrices of f32, or bf16, into panels of f32, rounded or not, or of pairs of bf16 (see panels.h): by copying
  * rows, or by transposing square blocks of vector-length in registers. Past the operand's end its last row or
  * column is repeated. */
 #include "gemm.h"

@@ -1,4 +1,4 @@
-/* Packing of ternary matrices into panels of B (see gen.h): 2-bit codes and f16 scales are decoded on the
+/* Packing of ternary matrices into panels of B (see panels.h): 2-bit codes and f16 scales are decoded on the
  * way, so the f32 weights exist only as the panels of the block at work.
  *
  * A code u = code+1 becomes the weight fma(u, s, -s), which is exact. Which lanes share a scale depends on

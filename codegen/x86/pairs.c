@@ -1,4 +1,4 @@
-/* Words of panels (gen.h), an f32 or a pair of bf16 or int16: making pairs, and multiplying words. */
+/* Words of panels (panels.h), an f32 or a pair of bf16 or int16: making pairs, and multiplying words. */
 #include "gemm.h"
 
 LLVMValueRef i16_multiply_pairs(Gen *g, LLVMValueRef a, LLVMValueRef b) {
