@@ -38,6 +38,16 @@ static const GemmDesc cases[] = {
     {2, 700, 17, false, GEMM_B_T2_KN, 8, false},
     {500, 530, 520, false, GEMM_B_T2_NK, 128, false},
     {500, 530, 520, false, GEMM_B_T2_KN, 64, false},
+    /* by look-up, and just not */
+    {16, 128, 32, false, GEMM_B_T2_NK, 32, false},
+    {16, 128, 32, false, GEMM_B_T2_KN, 128, true},
+    {15, 128, 32, false, GEMM_B_T2_NK, 32, false},
+    {35, 200, 70, false, GEMM_B_T2_NK, 1000, true},
+    {35, 200, 70, false, GEMM_B_T2_KN, 1000, false},
+    {33, 400, 47, true, GEMM_B_T2_KN, 128, false},
+    {17, 129, 65, true, GEMM_B_T2_NK, 64, false},
+    {40, 1100, 1400, false, GEMM_B_T2_NK, 96, false},
+    {40, 1400, 1100, false, GEMM_B_T2_KN, 256, true},
 };
 /* clang-format on */
 enum { CASES = sizeof cases / sizeof *cases };

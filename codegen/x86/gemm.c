@@ -10,6 +10,7 @@
  *
  * The order in which a sum is added up depends on the sizes and the target only. */
 #include "gemm.h"
+#include "lut.h"
 
 static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -99,11 +100,13 @@ int64_t gemm_packed_bytes(const GemmPlan *p) {
 }
 
 static uint32_t tiles(const GemmDesc *d, const Target *t, PanelType type) {
+    if (gemm_lut_fits(d, type)) return gemm_lut_tiles(d, t);
     GemmPlan p = plan(d, t, type);
     return (uint32_t)(p.cut.row_tiles * p.cut.col_tiles);
 }
 
 static uint64_t scratch(const GemmDesc *d, const Target *t, PanelType type) {
+    if (gemm_lut_fits(d, type)) return gemm_lut_scratch(d, t);
     GemmPlan p = plan(d, t, type);
     return (uint64_t)gemm_packed_bytes(&p);
 }
@@ -183,8 +186,7 @@ static void pack_b(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef j0
     gen_call(g, gen_pack(g, g->target->nr, from[d->b], p->panels.type), args, 6);
 }
 
-GemmTile gemm_tile(Gen *g, const GemmDesc *d, const GemmPlan *p) {
-    const Blocking *b = &p->cut;
+GemmTile gemm_tile(Gen *g, const GemmDesc *d, const Blocking *b) {
     GemmTile t;
     t.i0 = gen_mul(g, gen_mod(g, g->tile, b->row_tiles), b->rows);
     t.j0 = gen_mul(g, gen_div(g, g->tile, b->row_tiles), b->cols);
@@ -218,9 +220,13 @@ void gemm_product(Gen *g, const GemmDesc *d, const GemmPlan *p, const GemmTile *
 }
 
 static void gen_blocks(Gen *g, const char *name, const GemmDesc *d, PanelType type) {
+    if (gemm_lut_fits(d, type)) {
+        gen_gemm_lut(g, name, d, type);
+        return;
+    }
     GemmPlan p = plan(d, g->target, type);
     gen_kernel(g, name);
-    GemmTile t = gemm_tile(g, d, &p);
+    GemmTile t = gemm_tile(g, d, &p.cut);
     LLVMValueRef c = gemm_element(g, gen_buffer(g, 2), t.i0, t.j0, d->n);
     gemm_product(g, d, &p, &t, g->scratch, c, d->n, NULL, NULL);
     gen_end(g);

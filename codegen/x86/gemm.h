@@ -30,7 +30,7 @@ int64_t gemm_packed_bytes(const GemmPlan *); /* scratch for packed operands */
 typedef struct GemmTile {
     LLVMValueRef i0, i1, j0, n;
 } GemmTile;
-GemmTile gemm_tile(Gen *, const GemmDesc *, const GemmPlan *);
+GemmTile gemm_tile(Gen *, const GemmDesc *, const Blocking *);
 /* Emits work on rows first .. end-1 of the tile's block, which are complete. */
 typedef void GemmEpilogue(Gen *, void *context, const GemmTile *, LLVMValueRef first, LLVMValueRef end);
 /* Emits the product of the tile's block: buffers 0 and 1 of the kernel are A and B, c its first element with

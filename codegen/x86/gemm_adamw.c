@@ -96,7 +96,7 @@ void gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
     gen_adamw_hyper(g, gen_buffer(g, 5), e.update.hyper);
     if (d->group) e.codes = gen_buffer(g, 6);
     LLVMValueRef packed = gen_at(g, g->i8, g->scratch, gen_i64(g, block_bytes(&p)));
-    GemmTile tile = gemm_tile(g, &product, &p);
+    GemmTile tile = gemm_tile(g, &product, &p.cut);
     gemm_product(g, &product, &p, &tile, packed, e.block, p.cut.cols, update_rows, &e);
     gen_end(g);
 }

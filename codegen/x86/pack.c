@@ -8,7 +8,7 @@ enum { COLUMN_WORDS = 8 };
 
 /* Transposes v[n][n] held in n vectors of n lanes: for each power of two, lane bit and vector bit change
  * places. */
-static void transpose(Gen *g, LLVMValueRef *v, int n) {
+void gen_transpose(Gen *g, LLVMValueRef *v, int n) {
     LLVMValueRef first[16], second[16]; /* shuffle masks over the lanes of a pair */
     for (int s = 1; s < n; s *= 2) {
         for (int lane = 0; lane < n; lane++) {
@@ -132,7 +132,7 @@ static void pack_rows(Gen *g, const Pack *p) {
         Loop w = gen_loop(g, gen_i64(g, 0), whole, vl, "k");
         for (int i = 0; i < lanes; i++) prefetch_next(g, row[i], p->ld, width, gen_mul(g, w.i, steps / vl));
         for (int i = 0; i < vl; i++) v[i] = i < lanes ? load_words(g, p, row[i], w.i) : LLVMGetPoison(vec);
-        transpose(g, v, vl);
+        gen_transpose(g, v, vl);
         for (int t = 0; t < vl; t++) {
             LLVMValueRef to = gen_add(g, gen_mul(g, gen_add(g, w.i, gen_i64(g, t)), width), gen_i64(g, i0));
             gen_store(g, lanes < vl ? head(g, v[t], lanes) : v[t], gen_at(g, word, p->dst, to));

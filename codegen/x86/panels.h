@@ -35,6 +35,8 @@ int64_t panel_words(PanelType, int64_t k);
  * row stride ld numbers, into panels of any type but int16. */
 typedef enum PackFrom { PACK_ROWS, PACK_COLS, PACK_BF16_COLS } PackFrom;
 LLVMValueRef gen_pack(Gen *, int width, PackFrom, PanelType);
+/* Transposes v[n][n], n vectors of n lanes (at most 16), in place. */
+void gen_transpose(Gen *, LLVMValueRef *v, int n);
 /* void f(i64 j0, i64 n, i64 k0, i64 k, ptr t2, ptr dst, i64 depth): decodes and packs n columns from j0 on
  * (a multiple of nr) of B[k,n], steps k0 .. k0+k-1; B is the transposed of t2[rows,cols] (nk) or t2 itself.
  * k0 and depth are multiples of 16. With `rounded` the scales are rounded to bf16. */
