@@ -15,6 +15,7 @@ const char help_all[] =
     "    -o FILE                      output (train.so; text goes to stdout)\n"
     "    --emit so|tir|ll|asm|ptx     what to write: module, IR, LLVM IR, assembly or PTX (so)\n"
     "    --batch N, --seq N           sequences a step, tokens a sequence (the spec's)\n"
+    "    --ternary on|off             off: the same model in full precision, as a baseline (the spec's)\n"
     "    --grads fused|buffer         update weights inside the step, or keep gradients for clipping and\n"
     "                                 accumulation (fused)\n"
     "    --target x86-64|nvptx64      what to generate code for (x86-64)\n"

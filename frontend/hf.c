@@ -129,6 +129,8 @@ static void check_spelling(Sources *src, const Json *config) {
         "tie_word_embeddings", "hidden_act",          "use_sliding_window", "attention_dropout",
         "sliding_window",      "quantization_config"};
     for (const Json *m = config->first; m; m = m->next) {
+        if (strcmp(m->key, "ternary") == 0)
+            json_key_error(src, m, "a config.json says this as 'quantization_config' (null: full precision)");
         const char *near = suggest(m->key, matter, sizeof matter / sizeof *matter);
         if (near && strcmp(m->key, near) != 0)
             json_key_error(src, m, "unknown key (did you mean '%s'?)", near);

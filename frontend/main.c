@@ -127,7 +127,7 @@ enum { MAX_CORES = 4096 };
 
 typedef struct Compile {
     const char *input, *out, *target, *cpu, *gpu, *precision, *grads, *emit;
-    SpecOptions sizes;
+    SpecOptions spec;
     int64_t cores;
     ArgList print_after;
     PassOptions passes;
@@ -150,6 +150,7 @@ static int check_passes(Compile *c) {
 }
 
 static int parse_compile(int argc, char **argv, Compile *c) {
+    const char *ternary = NULL;
     const ArgOption options[] = {
         {"-o", ARG_TEXT, &c->out, NULL},
         {"--target", ARG_TEXT, &c->target, "x86-64|nvptx64"},
@@ -157,8 +158,9 @@ static int parse_compile(int argc, char **argv, Compile *c) {
         {"--gpu", ARG_TEXT, &c->gpu, NULL},
         {"--cores", ARG_COUNT, &c->cores, NULL},
         {"--precision", ARG_TEXT, &c->precision, "f32|i16|bf16"},
-        {"--batch", ARG_COUNT, &c->sizes.batch, NULL},
-        {"--seq", ARG_COUNT, &c->sizes.seq, NULL},
+        {"--batch", ARG_COUNT, &c->spec.batch, NULL},
+        {"--seq", ARG_COUNT, &c->spec.seq, NULL},
+        {"--ternary", ARG_TEXT, &ternary, "on|off"},
         {"--grads", ARG_TEXT, &c->grads, "fused|buffer"},
         {"--saved", ARG_TEXT, &c->passes.saved, "f32|bf16"},
         {"--memory", ARG_SIZE, &c->passes.memory.bytes, NULL},
@@ -172,9 +174,10 @@ static int parse_compile(int argc, char **argv, Compile *c) {
     int status = parse(argc, argv, options, &c->input, "a model spec");
     if (!status) status = check_passes(c);
     if (status) return status;
-    if (c->sizes.batch > MAX_BATCH) return usage_error("--batch: %lld at most", (long long)MAX_BATCH);
+    c->spec.full_precision = ternary && strcmp(ternary, "off") == 0;
+    if (c->spec.batch > MAX_BATCH) return usage_error("--batch: %lld at most", (long long)MAX_BATCH);
     if (c->cores > MAX_CORES) return usage_error("--cores: %d at most", MAX_CORES);
-    if (c->sizes.seq > MAX_SEQ) return usage_error("--seq: %lld at most", (long long)MAX_SEQ);
+    if (c->spec.seq > MAX_SEQ) return usage_error("--seq: %lld at most", (long long)MAX_SEQ);
     if (!c->emit) c->emit = "so";
     bool so = strcmp(c->emit, "so") == 0;
     if (!c->out && so) c->out = "train.so";
@@ -197,7 +200,7 @@ static int check_target(const Compile *c) {
 }
 
 static Module *load_input(const Compile *c, bool tir, Diag *diag) {
-    if (!tir) return load_spec(c->input, &c->sizes, diag);
+    if (!tir) return load_spec(c->input, &c->spec, diag);
     return load_tir(c->input, diag);
 }
 
@@ -346,8 +349,8 @@ static int cmd_compile(int argc, char **argv, Diag *diag) {
     int status = parse_compile(argc, argv, &c);
     bool tir = !status && is_tir(c.input);
     if (!status) status = check_target(&c);
-    if (!status && tir && (c.sizes.batch || c.sizes.seq))
-        status = usage_error("--batch and --seq need a spec, not a .tir file");
+    if (!status && tir && (c.spec.batch || c.spec.seq || c.spec.full_precision))
+        status = usage_error("--batch, --seq and --ternary need a spec, not a .tir file");
     if (!status && !compile(&c, tir, diag)) status = FAILED;
     vec_free(&c.print_after);
     return status;

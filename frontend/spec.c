@@ -412,6 +412,7 @@ static void check_root(Spec *s, const Json *root, const SpecOptions *options) {
     check_dims(s, json_get(root, "dims"));
     check_consts(s, json_get(root, "consts"));
     check_ternary(s, json_get(root, "ternary"));
+    if (options->full_precision) s->group = 0;
     check_train(s, root, options);
     s->sizes_known = s->src->diag->errors == before;
     s->config = json_get(root, "config");

@@ -84,7 +84,8 @@ typedef struct Spec {
 } Spec;
 
 typedef struct SpecOptions {
-    int64_t batch, seq; /* replace the spec's; 0: they do not */
+    int64_t batch, seq;  /* replace the spec's; 0: they do not */
+    bool full_precision; /* whatever the spec says of ternary weights */
 } SpecOptions;
 
 #define MAX_BATCH ((int64_t)1 << 20)

@@ -54,7 +54,7 @@ static char *temp_path(char *path, const char *end) {
 }
 
 static Module *build_spec(const char *path, Sources *src) {
-    Spec *spec = spec_load(src, path, &(SpecOptions){BATCH, SEQ});
+    Spec *spec = spec_load(src, path, &(SpecOptions){.batch = BATCH, .seq = SEQ});
     Module *m = spec ? build_module(spec) : NULL;
     spec_free(spec);
     return m;

@@ -28,7 +28,7 @@ static void teardown(void) {
 }
 
 static Module *build(const char *path, int64_t batch, int64_t seq) {
-    Spec *spec = spec_load(&src, path, &(SpecOptions){batch, seq});
+    Spec *spec = spec_load(&src, path, &(SpecOptions){.batch = batch, .seq = seq});
     Module *m = spec ? build_module(spec) : NULL;
     spec_free(spec);
     ck_assert_msg((m != NULL) == (diag.errors == 0), "%s: %s", path, diag.text.at ? diag.text.at : "");

@@ -427,7 +427,7 @@ START_TEST(plans_are_tight) {
     Arena *arena = arena_new();
     Diag diag = {0};
     Sources sources = {.arena = arena, .diag = &diag};
-    SpecOptions size = {real_models[_i].batch, real_models[_i].seq};
+    SpecOptions size = {.batch = real_models[_i].batch, .seq = real_models[_i].seq};
     Spec *spec = spec_load(&sources, real_models[_i].spec, &size);
     ck_assert_msg(spec != NULL, "%s", diag.text.at);
     Module *m = build_module(spec);

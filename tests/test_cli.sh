@@ -73,6 +73,7 @@ func @eval {
 }
 EOF
 expect 1 '--precision i16: the model has no ternary weights' compile "$dir/f32.tir" --precision i16
+expect 1 '--precision i16: the model has no ternary weights' compile "$spec" --ternary off --precision i16
 expect 0 'precision="i16"' compile "$spec" --precision i16 --stop-after precision
 cp "$dir/out" "$dir/i16.tir"
 expect 1 '--precision f32: the module is past the precision pass and has i16' compile "$dir/i16.tir" --precision f32
@@ -166,7 +167,7 @@ done
 "$tbc" compile "$spec" --precision bf16 --dump-ir half --emit tir -o half.tir
 "$tbc" compile half/*narrow-saved.tir --emit tir | cmp -s - half.tir || fail 'what is narrowed already'
 "$tbc" opt dumps/00-frontend.tir --passes insert-ste,autodiff | cmp -s - dumps/02-autodiff.tir || fail 'opt --passes'
-expect 2 '--batch and --seq need a spec' compile dumps/00-frontend.tir --batch 2
+expect 2 '--batch, --seq and --ternary need a spec' compile dumps/00-frontend.tir --batch 2
 expect 1 'past the optimizer pass' compile "$last" --grads buffer
 sed 's/ regions recomputed / /' "$last" >claims.tir
 expect 1 "pass 'schedule' needs the property 'regions'" compile claims.tir

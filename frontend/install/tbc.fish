@@ -12,6 +12,7 @@ complete -c tbc -n '__fish_seen_subcommand_from compile opt graph' -s o -r -d 'o
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l emit -x -a 'so tir ll asm ptx' -d 'what to write'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l batch -x -d 'sequences a step'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l seq -x -d 'tokens a sequence'
+complete -c tbc -n '__fish_seen_subcommand_from compile' -l ternary -x -a 'on off' -d 'off: full precision'
 complete -c tbc -n '__fish_seen_subcommand_from compile opt' -l grads -x -a 'fused buffer' -d 'where gradients go'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l target -x -a 'x86-64 nvptx64' -d 'code for'
 complete -c tbc -n '__fish_seen_subcommand_from compile' -l cpu -x -d 'name of the CPU'
