@@ -113,6 +113,28 @@ START_TEST(forward_and_backward) {
 }
 END_TEST
 
+/* One query, whose score of -128 is its lse too: of the queries that are only there to fill up a step nothing
+ * may become infinite. */
+START_TEST(nothing_behind_the_end) {
+    static const float value[] = {4, -8, 1, -128, 1, 4}; /* q, k, v, lse, dout, delta; width 4 */
+    const AttnDesc d = {1, 1, 1, 1, 4, 1};
+    uint64_t rng = 1;
+    NodeTest t = node_test(1 << 16);
+    for (int i = 0; i < 6; i++) {
+        int64_t width = i == 3 || i == 5 ? 1 : 4;
+        float *x = node_operand(&t, heads_type(&d, 1, 1, width), &rng);
+        for (int64_t j = 0; j < width; j++) x[j] = value[i], t.operand[i].at[j] = (double)value[i];
+    }
+    node_results(&t, OP_attention_grad, attrs_of(&d, _i));
+    Gen *g = test_device_gen(TEST_GPU);
+    KernelSize size =
+        _i == BF16 ? TEST_EMIT(g, "grad", attention_grad_bf16, d) : TEST_EMIT(g, "grad", attention_grad, d);
+    TestModule m = test_module(g);
+    compare(&t, &m, "grad", size, _i, true);
+    test_module_free(&m);
+}
+END_TEST
+
 START_TEST(decoding) {
     Gen *g = test_device_gen(TEST_GPU);
     KernelSize size[CASES];
@@ -151,6 +173,7 @@ int main(void) {
     tcase_set_timeout(c, 300);
     if (test_devices() == 3) {
         tcase_add_loop_test(c, forward_and_backward, 0, PRECISIONS);
+        tcase_add_loop_test(c, nothing_behind_the_end, 0, PRECISIONS);
         tcase_add_test(c, decoding);
     }
     tcase_add_test(c, nothing_spills);

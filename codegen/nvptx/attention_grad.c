@@ -54,8 +54,9 @@ static void add_product(const Block *b, const Sums *sums, Head h, LLVMValueRef b
     nv_barrier(b->g);
 }
 
-/* The thread's weights P, from the scores S of queries from q0 and keys from k0
- * on. */
+/* The thread's weights P, from the scores S of queries from q0 and keys from k0 on; 0 of queries behind the
+ * end, for which there is no lse: products go on to whole steps, and what they meet there is 0, but times
+ * infinity. */
 static void weights(const Block *b, LLVMValueRef query_head, LLVMValueRef q0, LLVMValueRef k0,
                     LLVMValueRef p[4][4]) {
     Gen *g = b->g;
@@ -63,9 +64,12 @@ static void weights(const Block *b, LLVMValueRef query_head, LLVMValueRef q0, LL
     for (int i = 0; i < 4; i++) {
         LLVMValueRef query = gen_add(g, q0, tile_at(g, b->p.ty, i));
         LLVMValueRef lse = gen_load(g, g->f32, nv_attention_stat(g, b->d, LSE, &stat, query));
-        for (int j = 0; j < 4; j++)
-            p[i][j] = nv_attention_weight(g, b->d->scale, gen_load(g, g->f32, b->scores.at[i][j]), lse,
-                                          nv_attention_seen(g, &b->p, q0, k0, i, j));
+        LLVMValueRef exists = gen_less(g, query, gen_i64(g, b->d->s));
+        for (int j = 0; j < 4; j++) {
+            LLVMValueRef seen = nv_attention_seen(g, &b->p, q0, k0, i, j);
+            if (b->d->s % ATTENTION_SIDE) seen = LLVMBuildAnd(g->b, seen, exists, "");
+            p[i][j] = nv_attention_weight(g, b->d->scale, gen_load(g, g->f32, b->scores.at[i][j]), lse, seen);
+        }
     }
 }
 
