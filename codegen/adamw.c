@@ -4,7 +4,7 @@
 AdamwState gen_adamw_step(Gen *g, const AdamwDesc *d, const LLVMValueRef *hyper, AdamwState s) {
     LLVMBuilderRef b = g->b;
     LLVMTypeRef type = LLVMTypeOf(s.w);
-    int n = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
+    int n = gen_width(s.w);
     LLVMValueRef decay = gen_splat(g, hyper[0], n), step = gen_splat(g, hyper[1], n),
                  vscale = gen_splat(g, hyper[2], n), gradscale = gen_splat(g, hyper[3], n);
     LLVMValueRef beta1 = gen_splat(g, gen_f32(g, d->beta1), n),
@@ -37,9 +37,8 @@ static void prefetch_next(Gen *g, const AdamwUpdate *u, const Lanes *at) {
     const LLVMValueRef arrays[] = {u->w, u->m, u->v};
     LLVMValueRef to = gen_add(g, at->col, gen_i64(g, u->next));
     for (int i = 0; i < 3; i++) {
-        LLVMValueRef p = LLVMBuildGEP2(g->b, g->f32, arrays[i], &to, 1, "");    /* may lie past the end */
-        LLVMValueRef args[] = {p, gen_i32(g, 1), gen_i32(g, 3), gen_i32(g, 1)}; /* to write, keep, data */
-        gen_intrinsic(g, "llvm.prefetch", g->ptr, args, 4);
+        LLVMValueRef p = LLVMBuildGEP2(g->b, g->f32, arrays[i], &to, 1, ""); /* may lie past the end */
+        gen_prefetch(g, p, true);
     }
 }
 
@@ -61,12 +60,12 @@ void gen_adamw_elements(Gen *g, const AdamwUpdate *u, LLVMValueRef lo, LLVMValue
     gen_lanes(g, lo, n, 2, update_lanes, (void *)u);
 }
 
-static Tiling element_tiling(const AdamwDesc *d) {
+Tiling adamw_tiling(const AdamwDesc *d) {
     return tiling_of(d->count, 16384, 64);
 }
 
 void gen_adamw(Gen *g, const char *name, const AdamwDesc *d) {
-    Tiling tiling = element_tiling(d);
+    Tiling tiling = adamw_tiling(d);
     gen_kernel(g, name);
     AdamwUpdate u = {*d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}, 0};
     LLVMValueRef lo, n;
@@ -78,7 +77,7 @@ void gen_adamw(Gen *g, const char *name, const AdamwDesc *d) {
 
 uint32_t adamw_tiles(const AdamwDesc *d, const Target *target) {
     (void)target;
-    return element_tiling(d).tiles;
+    return adamw_tiling(d).tiles;
 }
 
 uint64_t adamw_scratch(const AdamwDesc *d, const Target *target) {

@@ -8,9 +8,7 @@ typedef struct Update {
 } Update;
 
 static LLVMValueRef const_like(Gen *g, LLVMValueRef x, uint32_t c) {
-    LLVMTypeRef type = LLVMTypeOf(x);
-    int n = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-    return gen_splat(g, gen_i32(g, (int32_t)c), n);
+    return gen_splat(g, gen_i32(g, (int32_t)c), gen_width(x));
 }
 
 /* x ^ x >> shift. */
@@ -49,23 +47,18 @@ static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
     const Update *u = context;
     for (int i = 0; i < count; i++) {
         AdamwState s = {.w = lanes_load(g, u->w, &at[i]), .grad = lanes_load(g, u->grad, &at[i])};
-        int lanes = (int)LLVMGetVectorSize(LLVMTypeOf(s.w));
         s.m = lanes_load_bf16(g, u->m, &at[i]);
         s.v = lanes_load_bf16(g, u->v, &at[i]);
         s = gen_adamw_step(g, u->desc, u->hyper, s);
-        AdamwRandom random = adamw_random(g, u->key, at[i].col, lanes);
+        AdamwRandom random = adamw_random(g, u->key, at[i].col, gen_width(s.w));
         lanes_store(g, s.w, u->w, &at[i]);
         lanes_store_bf16(g, adamw_round(g, s.m, random.m), u->m, &at[i]);
         lanes_store_bf16(g, adamw_round(g, s.v, random.v), u->v, &at[i]);
     }
 }
 
-static Tiling element_tiling(const AdamwDesc *d) {
-    return tiling_of(d->count, 16384, 64);
-}
-
 void gen_adamw_bf16(Gen *g, const char *name, const AdamwDesc *d) {
-    Tiling tiling = element_tiling(d);
+    Tiling tiling = adamw_tiling(d);
     gen_kernel(g, name);
     Update u = {d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}, NULL};
     LLVMValueRef lo, n;
@@ -77,8 +70,7 @@ void gen_adamw_bf16(Gen *g, const char *name, const AdamwDesc *d) {
 }
 
 uint32_t adamw_bf16_tiles(const AdamwDesc *d, const Target *target) {
-    (void)target;
-    return element_tiling(d).tiles;
+    return adamw_tiles(d, target);
 }
 
 uint64_t adamw_bf16_scratch(const AdamwDesc *d, const Target *target) {

@@ -33,9 +33,9 @@ typedef enum EmitKind { EMIT_SO, EMIT_LL, EMIT_ASM /* PTX for a GPU */ } EmitKin
 /* Bytes of scratch that each thread needs to run m, which must be planned. */
 uint64_t codegen_scratch(const Module *m, const Target *);
 
-/* Generates the kernels and tables of m (which must be planned) and writes them to path (text also to
- * stdout, as "-"); through a
- * temporary file, so that a failure leaves nothing behind. False after a reported error. */
+/* Generates the kernels and tables of m (which must be planned) and writes them to path (text also to stdout,
+ * as
+ * "-"), through a temporary file, so that a failure leaves nothing behind. False after a reported error. */
 bool codegen_emit(const Module *m, const Target *, EmitKind, const char *path, Diag *);
 
 #endif

@@ -1,4 +1,5 @@
-/* From a finished LLVM module to files: text, assembly, or a linked shared object with its trailer. */
+/* From a finished LLVM module to a shared object: object code, linked by ld, with the trailer of
+ * tbc_module.h. */
 #include "gen.h"
 #include "tool.h"
 #include "../runtime/tbc_module.h"

@@ -38,7 +38,9 @@ static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
     Lowered *o = l->out;
     const KernelName name = kernel_name(d, l->arena);
     uint32_t k = 0;
-    while (k < o->kernels.n && strcmp(o->kernels.at[k].key, name.key) != 0) k++;
+    while (k < o->kernels.n && strcmp(o->kernels.at[k].name, name.name) != 0) k++;
+    if (k < o->kernels.n && strcmp(o->kernels.at[k].key, name.key) != 0)
+        ice("two kernels are called %s", name.name);
     if (k == o->kernels.n) {
         Kernel kernel = {.name = name.name,
                          .key = name.key,
@@ -77,7 +79,8 @@ static const char *parameter_near(const Lower *l, const Node *n) {
     for (uint32_t i = 0; i < n->nin; i++) {
         const Node *d = val_node(l->g, n->in[i]);
         if (n->op == OP_ternary && d->op == OP_adamw) d = val_node(l->g, d->in[0]);
-        if (codes_owner(l, d)) return codes_owner(l, d);
+        const char *owner = codes_owner(l, d);
+        if (owner) return owner;
         if (d->op == OP_param || d->op == OP_state) return d->attrs.name;
         if (d->op == OP_ternary && val_is(l->g, d->in[0], OP_param))
             return val_node(l->g, d->in[0])->attrs.name;
@@ -256,7 +259,7 @@ static void lower_matmul_adamw(Lower *l) {
                        .n = type_cols(b),
                        .k = type_rows(a),
                        .group = codes ? val_type(l->g, n->in[6])->group : 0,
-                       .bf16 = n->attrs.set & A(precision),
+                       .bf16 = is_bf16(n),
                        .b_bf16 = b->dtype == DT_BF16,
                        .beta1 = n->attrs.beta1,
                        .beta2 = n->attrs.beta2,
@@ -308,12 +311,42 @@ static void lower_constant(Lower *l) {
     vec_push(&l->out->consts, c);
 }
 
-static void lower_node(Lower *l) {
+/* The value of a ste is its first operand's; the second is for the gradient only. */
+static void lower_ste(Lower *l) {
     const Node *n = l->node;
-    const Type *in0 = n->nin ? val_type(l->g, n->in[0]) : NULL,
-               *in1 = n->nin > 1 ? val_type(l->g, n->in[1]) : NULL;
+    const Type *t2 = val_type(l->g, n->in[0]);
+    KernelDesc d = {.kind = KERNEL_decode, .decode = {type_rows(t2), type_cols(t2), t2->group}};
+    launch(l, &d, node_cost(l->g, n), (uint64_t[]){offset_of(l, n->in[0]), offset_of(l, n->out)}, 2);
+}
+
+/* The kernel of an op whose operands and results are its arguments just as they are. */
+static KernelDesc plain_kernel(const Lower *l) {
+    const Node *n = l->node;
+    const Type *x = n->nin ? val_type(l->g, n->in[0]) : NULL;
     const Type *out = n->nout ? val_type(l->g, n->out) : NULL;
+    const Type *table = n->op == OP_embedding ? val_type(l->g, n->in[1]) : NULL;
     switch (n->op) {
+    case OP_region:
+        return (KernelDesc){.kind = KERNEL_rows, .rows = {n->body}};
+    case OP_splat:
+        return (KernelDesc){.kind = KERNEL_fill, .fill = {type_count(out), n->attrs.c}};
+    case OP_sum_rows:
+        return (KernelDesc){.kind = KERNEL_sum_rows, .sum_rows = {type_rows(x), type_cols(x)}};
+    case OP_take_row:
+        return (KernelDesc){.kind = KERNEL_take_row,
+                            .take_row = {x->dim[0], x->dim[1], x->dim[2], out->dim[1]}};
+    case OP_ternary:
+        return (KernelDesc){.kind = KERNEL_ternary, .ternary = {type_rows(x), type_cols(x), n->attrs.group}};
+    case OP_embedding:
+        return (KernelDesc){.kind = KERNEL_embed,
+                            .embed = {type_count(x), table->dim[0], table->dim[1], table->group}};
+    default:
+        ice("%s: no kernel for %s outside of a region", l->g->name, op_info[n->op].name);
+    }
+}
+
+static void lower_node(Lower *l) {
+    switch (l->node->op) {
     case OP_input:
     case OP_param:
     case OP_state:
@@ -357,37 +390,14 @@ static void lower_node(Lower *l) {
     case OP_embedding_grad:
         lower_embedding_grad(l);
         return;
-    case OP_region:
-        launch_node(l, (KernelDesc){.kind = KERNEL_rows, .rows = {n->body}});
+    case OP_ste:
+        lower_ste(l);
         return;
-    case OP_splat:
-        launch_node(l, (KernelDesc){.kind = KERNEL_fill, .fill = {type_count(out), n->attrs.c}});
-        return;
-    case OP_sum_rows:
-        launch_node(l, (KernelDesc){.kind = KERNEL_sum_rows, .sum_rows = {type_rows(in0), type_cols(in0)}});
-        return;
-    case OP_take_row:
-        launch_node(l, (KernelDesc){.kind = KERNEL_take_row,
-                                    .take_row = {in0->dim[0], in0->dim[1], in0->dim[2], out->dim[1]}});
-        return;
-    case OP_ternary:
-        launch_node(l, (KernelDesc){.kind = KERNEL_ternary,
-                                    .ternary = {type_rows(in0), type_cols(in0), n->attrs.group}});
-        return;
-    case OP_ste: { /* value of the first operand; the second is for the gradient only */
-        KernelDesc d = {.kind = KERNEL_decode, .decode = {type_rows(in0), type_cols(in0), in0->group}};
-        launch(l, &d, node_cost(l->g, n), (uint64_t[]){offset_of(l, n->in[0]), offset_of(l, n->out)}, 2);
-        return;
-    }
     case OP_ste_clip:
         lower_ste_clip(l);
         return;
-    case OP_embedding:
-        launch_node(l, (KernelDesc){.kind = KERNEL_embed,
-                                    .embed = {type_count(in0), in1->dim[0], in1->dim[1], in1->group}});
-        return;
     default:
-        ice("%s: no kernel for %s outside of a region", l->g->name, op_info[n->op].name);
+        launch_node(l, plain_kernel(l));
     }
 }
 

@@ -18,9 +18,8 @@ typedef struct Lane {
 } Lane;
 
 static Lane lane_of(Gen *g, LLVMValueRef x) {
-    LLVMTypeRef t = LLVMTypeOf(x);
-    int n = LLVMGetTypeKind(t) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(t) : 1;
-    return (Lane){.g = g, .n = n, .f = t, .i = gen_vec(g, g->i32, n)};
+    int n = gen_width(x);
+    return (Lane){.g = g, .n = n, .f = LLVMTypeOf(x), .i = gen_vec(g, g->i32, n)};
 }
 
 static LLVMValueRef real(Lane l, double c) {

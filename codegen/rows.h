@@ -88,6 +88,7 @@ typedef struct AdamwState {
 } AdamwState;
 /* The four numbers of `hyper`. Where the first is NaN, the kernel ends here. */
 void gen_adamw_hyper(Gen *, LLVMValueRef at, LLVMValueRef *hyper);
+Tiling adamw_tiling(const AdamwDesc *); /* CPU: of the elements */
 /* The state after one step. */
 AdamwState gen_adamw_step(Gen *, const AdamwDesc *, const LLVMValueRef *hyper, AdamwState);
 

@@ -29,9 +29,7 @@ void rows_pair(Rows *r, Site *s, Site *other, LLVMValueRef lower) {
 /* ---- expressions */
 
 static LLVMValueRef element_wise(Gen *g, const Node *n, LLVMValueRef a, LLVMValueRef b) {
-    LLVMTypeRef type = LLVMTypeOf(a);
-    int lanes = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-    LLVMValueRef c = gen_splat(g, gen_f32(g, n->attrs.c), lanes);
+    LLVMValueRef c = gen_splat(g, gen_f32(g, n->attrs.c), gen_width(a));
     switch (n->op) {
     case OP_add:
         return LLVMBuildFAdd(g->b, a, b, "");

@@ -196,6 +196,19 @@ LLVMValueRef gen_project_part(Gen *g, int64_t part, int64_t cols, int64_t group)
     return fn;
 }
 
+/* Walks the columns of a row group by group; *scale, of the context, is the group's. */
+static void lanes_by_group(Gen *g, LLVMValueRef scales, int64_t cols, int64_t group, LLVMValueRef *scale,
+                           LanesBody *body, void *context) {
+    int64_t whole = cols / group, rest = cols % group;
+    Loop each = gen_loop(g, gen_i64(g, 0), gen_i64(g, whole), 1, "group");
+    *scale = ternary_load_scale(g, scales, each.i);
+    gen_lanes(g, gen_mul(g, each.i, group), gen_i64(g, group), 2, body, context);
+    gen_loop_end(g, &each);
+    if (!rest) return;
+    *scale = ternary_load_scale(g, scales, gen_i64(g, whole));
+    gen_lanes(g, gen_i64(g, whole * group), gen_i64(g, rest), 2, body, context);
+}
+
 /* ---- decoding */
 
 typedef struct Decode {
@@ -240,14 +253,7 @@ void gen_decode_row(Gen *g, LLVMValueRef codes, LLVMValueRef scales, LLVMValueRe
         return;
     }
     Decode d = {.codes = codes, .dst = dst};
-    int64_t whole = cols / group, rest = cols % group;
-    Loop each = gen_loop(g, gen_i64(g, 0), gen_i64(g, whole), 1, "group");
-    d.scale = ternary_load_scale(g, scales, each.i);
-    gen_lanes(g, gen_mul(g, each.i, group), gen_i64(g, group), 2, decode_vectors, &d);
-    gen_loop_end(g, &each);
-    if (!rest) return;
-    d.scale = ternary_load_scale(g, scales, gen_i64(g, whole));
-    gen_lanes(g, gen_i64(g, whole * group), gen_i64(g, rest), 2, decode_vectors, &d);
+    lanes_by_group(g, scales, cols, group, &d.scale, decode_vectors, &d);
 }
 
 /* ---- the clipped gradient */
@@ -256,12 +262,12 @@ typedef struct Clip {
     LLVMValueRef w, dy, scale;
 } Clip;
 
-/* Columns of one group. */
 LLVMValueRef ternary_clip(Gen *g, LLVMValueRef w, LLVMValueRef dy, LLVMValueRef scale) {
     LLVMValueRef inside = LLVMBuildFCmp(g->b, LLVMRealOLE, absolute(g, w), scale, "");
     return LLVMBuildSelect(g->b, inside, dy, LLVMConstNull(LLVMTypeOf(dy)), "");
 }
 
+/* Columns of one group. */
 static void clip_vectors(Gen *g, void *context, const Lanes *at, int count) {
     const Clip *c = context;
     int vl = g->target->vl;
@@ -336,15 +342,7 @@ void gen_ste_clip(Gen *g, const char *name, const SteClipDesc *d) {
     Loop row = gen_loop(g, lo, gen_add(g, lo, n), 1, "row");
     LLVMValueRef scales = ternary_scales(g, t2, row.i, &layout), first = gen_mul(g, row.i, d->cols);
     Clip c = {.w = gen_at(g, g->f32, w, first), .dy = gen_at(g, g->f32, dy, first)};
-    int64_t whole = d->cols / d->group, rest = d->cols % d->group;
-    Loop each = gen_loop(g, gen_i64(g, 0), gen_i64(g, whole), 1, "group");
-    c.scale = ternary_load_scale(g, scales, each.i);
-    gen_lanes(g, gen_mul(g, each.i, d->group), gen_i64(g, d->group), 2, clip_vectors, &c);
-    gen_loop_end(g, &each);
-    if (rest) {
-        c.scale = ternary_load_scale(g, scales, gen_i64(g, whole));
-        gen_lanes(g, gen_i64(g, whole * d->group), gen_i64(g, rest), 2, clip_vectors, &c);
-    }
+    lanes_by_group(g, scales, d->cols, d->group, &c.scale, clip_vectors, &c);
     gen_loop_end(g, &row);
     gen_end(g);
 }
