@@ -48,6 +48,7 @@ static const struct {
     {"x.so --data d --steps 1e3", "whole number"},
     {"x.so --data d --steps 99999999999999999999", "whole number"},
     {"x.so --data d --steps 0x10", "whole number"},
+    {"x.so --data d --seed 9007199254740993", "--seed"}, /* a checkpoint could not keep it */
     {"x.so --data d --lr nan", "--lr: 'nan'"},
     {"x.so --data d --lr inf", "--lr: 'inf'"},
     {"x.so --data d --lr -0.1", "--lr: '-0.1'"},
