@@ -108,16 +108,17 @@ static bool read_tensor(const StTensor *from, const NamedTensor *to) {
 
 /* Reads all of wanted, and nothing else may be there. */
 static bool read_tensors(const SafeTensors *st, const char *path, const NamedTensor *wanted, size_t n) {
-    if (!match_names(st, path, wanted, n)) return false;
+    bool ok = match_names(st, path, wanted, n);
     Listing bad = {0};
-    for (size_t i = 0; i < n; i++) {
-        if (!read_tensor(st_find(st, wanted[i].name), &wanted[i])) return false;
-        int64_t at = find_nonfinite(&wanted[i]);
+    for (size_t i = 0; ok && i < n; i++) {
+        const NamedTensor *to = &wanted[i];
+        ok = read_tensor(st_find(st, to->name), to);
+        int64_t at = ok ? find_nonfinite(to) : -1;
         if (at >= 0)
             list_add(&bad,
-                     rt_printf("%s (%g at %lld)", wanted[i].name, (double)tensor_value(&wanted[i], at), (long long)at));
+                     rt_printf("%s (%g at %lld)", to->name, (double)tensor_value(to, at), (long long)at));
     }
-    return list_report(&bad, path, "tensors with values that are not finite", "f32 numbers are needed");
+    return list_report(&bad, path, "tensors with values that are not finite", "f32 numbers are needed") && ok;
 }
 
 bool weights_load(const char *path, const NamedTensor *params, size_t n) {
@@ -231,6 +232,9 @@ static bool read_state(const char *path, TrainState *state) {
         ok = read_field(json, &fields[i], state) ||
              rt_error(path, "%s: missing or malformed (the state that --save writes)", fields[i].name);
     cJSON_Delete(json);
+    const Plan *plan = &state->plan;
+    if (ok && (state->accumulate < 1 || plan->decay_fraction < 0 || plan->decay_fraction > 1))
+        return rt_error(path, "accumulate or decay_fraction: out of range (the state that --save writes)");
     return ok;
 }
 

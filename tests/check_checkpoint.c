@@ -211,6 +211,7 @@ static const struct {
     {"0.3", "1e999", "lr: missing or malformed"},
     {"\"wsd\"", "\"wds\"", "schedule: missing or malformed"},
     {"\"wsd\"", "3", "schedule: missing or malformed"},
+    {"\"accumulate\":\t2", "\"accumulate\":\t0", "accumulate or decay_fraction: out of range"},
     {"12", "13", "belongs to step 12, not to step 13 of state.json"},
 };
 
