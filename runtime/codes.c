@@ -3,6 +3,15 @@
 #include "error.h"
 #include <string.h>
 
+Codes codes_at(const tbc_tensor *t, const void *at) {
+    int64_t cols = t->dim[t->rank - 1], rows = tensor_values(t) / cols;
+    Codes c = {.at = at, .rows = rows, .cols = cols, .group = t->group};
+    c.groups = (cols + c.group - 1) / c.group;
+    c.row_bytes = (cols + 15) / 16 * 4;
+    c.scales = c.at + (rows * c.row_bytes + 63) / 64 * 64;
+    return c;
+}
+
 bool codes_of(const Session *s, const tbc_tensor *param, Codes *c) {
     const LoadedModule *m = &s->module;
     const tbc_tensor *t = module_tensor(m, NULL, TBC_CODES, param->name);
@@ -10,13 +19,8 @@ bool codes_of(const Session *s, const tbc_tensor *param, Codes *c) {
         t->dim[t->rank - 1] != param->dim[param->rank - 1])
         return rt_error(m->path, "the module does not show the codes of %s", param->name);
     device_download(&s->device, t);
-    if (!device_ok(&s->device)) return false;
-    int64_t cols = param->dim[param->rank - 1], rows = tensor_values(param) / cols;
-    *c = (Codes){.at = device_at(&s->device, t), .rows = rows, .cols = cols, .group = t->group};
-    c->groups = (cols + c->group - 1) / c->group;
-    c->row_bytes = (cols + 15) / 16 * 4;
-    c->scales = c->at + (rows * c->row_bytes + 63) / 64 * 64;
-    return true;
+    *c = codes_at(t, device_at(&s->device, t));
+    return device_ok(&s->device);
 }
 
 void codes_count(const Codes *c, int64_t count[3]) {

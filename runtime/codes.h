@@ -13,6 +13,8 @@ typedef struct Codes {
     int64_t rows, cols, group, groups, row_bytes;
 } Codes;
 
+/* A t2 tensor, which lies at `at` in the host's memory. */
+Codes codes_at(const tbc_tensor *, const void *at);
 /* The codes of a ternary parameter. False: an error was printed. */
 bool codes_of(const Session *, const tbc_tensor *param, Codes *);
 

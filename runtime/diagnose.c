@@ -5,6 +5,7 @@
  *
  * Of a packed projection, the scales are looked at: its codes are always finite. */
 #include "diagnose.h"
+#include "codes.h"
 #include "error.h"
 #include "files/f16.h"
 #include <inttypes.h>
@@ -45,21 +46,17 @@ static Range range_of_tensor(const NamedTensor *t) {
 /* n is 0 for what cannot be other than finite. */
 static Range range_of(const Session *s, const tbc_tensor *t) {
     device_download(&s->device, t);
-    char *at = device_at(&s->device, t);
+    void *at = device_at(&s->device, t);
     Range r = {.min = INFINITY, .max = -INFINITY};
     NamedTensor flat = {.rank = 1, .dim = {tensor_values(t)}};
-    if (t->dtype == TBC_F32) flat.data = (float *)at;
-    if (t->dtype == TBC_BF16) flat.bf16 = (uint16_t *)at;
+    if (t->dtype == TBC_F32) flat.data = at;
+    if (t->dtype == TBC_BF16) flat.bf16 = at;
     if (flat.data || flat.bf16) return range_of_tensor(&flat);
     if (t->dtype != TBC_T2) return r;
-    int64_t cols = t->dim[t->rank - 1], rows = tensor_values(t) / cols;
-    int64_t scales = rows * ((cols + t->group - 1) / t->group);
-    at += (rows * ((cols + 15) / 16 * 4) + 63) / 64 * 64;
-    for (int64_t i = 0; i < scales; i++) {
-        uint16_t scale;
-        memcpy(&scale, at + 2 * i, sizeof scale);
-        range_add(&r, (double)f16_to_f32(scale));
-    }
+    Codes codes = codes_at(t, at);
+    for (int64_t row = 0; row < codes.rows; row++)
+        for (int64_t g = 0; g < codes.groups; g++)
+            range_add(&r, (double)f16_to_f32(codes_scale(&codes, row, g)));
     return r;
 }
 

@@ -6,16 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Prints in one write, so that lines of several processes on one terminal do not mix. */
-static void print_line(const char *path, const char *kind, const char *text, const char *reason) {
-    char *line = rt_printf("tbc-run: %s%s%s: %s%s%s", path ? path : "", path ? ": " : "", kind, text,
-                           reason ? ": " : "", reason ? reason : "");
-    for (char *p = line; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
-    fprintf(stderr, "%s\n", line);
-    free(line);
-}
-
 static char *vprintf_alloc(const char *fmt, va_list args) {
     char *text;
     if (vasprintf(&text, fmt, args) < 0) {
@@ -25,13 +15,24 @@ static char *vprintf_alloc(const char *fmt, va_list args) {
     return text;
 }
 
+/* Prints in one write, so that lines of several processes on one terminal do not mix. path, reason: or NULL.
+ */
+static void print_line(const char *path, const char *kind, const char *reason, const char *fmt,
+                       va_list args) {
+    char *text = vprintf_alloc(fmt, args);
+    char *line = rt_printf("tbc-run: %s%s%s: %s%s%s", path ? path : "", path ? ": " : "", kind, text,
+                           reason ? ": " : "", reason ? reason : "");
+    for (char *p = line; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    fprintf(stderr, "%s\n", line);
+    free(line), free(text);
+}
+
 bool rt_error(const char *path, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    char *text = vprintf_alloc(fmt, args);
+    print_line(path, "error", NULL, fmt, args);
     va_end(args);
-    print_line(path, "error", text, NULL);
-    free(text);
     return false;
 }
 
@@ -39,20 +40,16 @@ bool rt_error_errno(const char *path, const char *fmt, ...) {
     const char *reason = strerror(errno);
     va_list args;
     va_start(args, fmt);
-    char *text = vprintf_alloc(fmt, args);
+    print_line(path, "error", reason, fmt, args);
     va_end(args);
-    print_line(path, "error", text, reason);
-    free(text);
     return false;
 }
 
 void rt_note(const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    char *text = vprintf_alloc(fmt, args);
+    print_line(NULL, "note", NULL, fmt, args);
     va_end(args);
-    print_line(NULL, "note", text, NULL);
-    free(text);
 }
 
 char *rt_printf(const char *fmt, ...) {
