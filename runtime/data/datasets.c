@@ -21,11 +21,6 @@ static const KnownDataset known[] = {
 };
 enum { KNOWN = sizeof known / sizeof *known };
 
-char *data_home(void) {
-    const char *data = getenv("TBC_DATA_HOME"), *home = getenv("HOME");
-    return data && *data ? rt_printf("%s", data) : rt_printf("%s/.cache/tbc", home ? home : "");
-}
-
 /* ---- fetching */
 
 static bool dir_ready(const char *path) {

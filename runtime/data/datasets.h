@@ -1,9 +1,8 @@
 /* Data sets by name: the data home, and what can be fetched into it.
  *
- * Data set NAME is the directory NAME in the data home: $TBC_DATA_HOME, else ~/.cache/tbc. One that is not
- * there and is known (datasets.def) is downloaded, checked, and unpacked as train.txt, valid.txt and
- * test.txt. $TBC_DATA_URL is the base URL of a mirror, which is then asked instead of the public addresses.
- */
+ * Data set NAME is the directory NAME in the data home (files.h). One that is not there and is known
+ * (datasets.def) is downloaded, checked, and unpacked as train.txt, valid.txt and test.txt. $TBC_DATA_URL is
+ * the base URL of a mirror, which is then asked instead of the public addresses. */
 #ifndef TBC_RT_DATASETS_H
 #define TBC_RT_DATASETS_H
 
@@ -16,8 +15,6 @@ typedef struct KnownDataset {
     const char *member[3]; /* of the archive: train, valid, test */
     const char *url[2];    /* the second may be NULL */
 } KnownDataset;
-
-char *data_home(void); /* heap */
 
 /* Where the value of --data lies, heap: spec itself if there is such a file or directory, else a data set's
  * directory, fetched if need be. Prints an error and returns NULL where there is nothing. */

@@ -161,8 +161,7 @@ static void put_special(Gguf *g, const Vocab *v, const cJSON *settings, const cJ
 /* The file NAME next to path, mapped. False: there is none, or it cannot be read, which is not an error
  * of the tokenizer's. */
 static bool map_neighbour(const char *path, const char *name, FileMap *map) {
-    const char *slash = strrchr(path, '/');
-    char *neighbour = rt_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name);
+    char *neighbour = file_beside(path, name);
     bool ok = file_exists(neighbour) && file_map(map, neighbour);
     free(neighbour);
     return ok;

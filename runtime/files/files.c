@@ -66,6 +66,11 @@ char *file_beside(const char *path, const char *name) {
     return rt_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name);
 }
 
+char *data_home(void) {
+    const char *data = getenv("TBC_DATA_HOME"), *home = getenv("HOME");
+    return data && *data ? rt_printf("%s", data) : rt_printf("%s/.cache/tbc", home ? home : "");
+}
+
 bool make_dirs(const char *path) {
     char *part = rt_printf("%s", path);
     for (char *slash = part; (slash = strchr(slash, '/')); *slash++ = '/') {

@@ -24,6 +24,7 @@ bool file_is_dir(const char *path);
 bool file_exists(const char *path);                 /* anything but a directory */
 char *file_join(const char *dir, const char *name); /* heap: DIR/NAME */
 char *file_beside(const char *path, const char *name); /* heap: NAME in the directory `path`, or beside that file */
+char *data_home(void); /* heap: $TBC_DATA_HOME, else ~/.cache/tbc: where named things are looked for */
 bool make_dirs(const char *path); /* with its parents, as far as they are missing; false: see errno */
 
 /* A file being written beside its final place, as PATH.tmp. Protocol: open; write; close (flushes to

@@ -57,9 +57,9 @@ static Tokenizer *open_json(const char *path) {
 
 /* NAME-tokenizer/tokenizer.json in the data home, heap. */
 static char *named_path(const char *name) {
-    const char *data = getenv("TBC_DATA_HOME"), *home = getenv("HOME");
-    if (data && *data) return rt_printf("%s/%s-tokenizer/tokenizer.json", data, name);
-    return rt_printf("%s/.cache/tbc/%s-tokenizer/tokenizer.json", home ? home : "", name);
+    char *home = data_home(), *path = rt_printf("%s/%s-tokenizer/tokenizer.json", home, name);
+    free(home);
+    return path;
 }
 
 static Tokenizer *open_named(const char *name) {
