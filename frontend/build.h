@@ -14,7 +14,7 @@ Module *build_module(Spec *);
  * NULL after reported errors in the spec's config template. Memory of the arena (meta.c). */
 const char *build_meta(const Spec *, int64_t vocab, Arena *);
 
-/* Sets keys of a module's meta to strings: pairs is key, value, .., NULL. False if the meta is no JSON
+/* Sets keys of a module's meta to strings, in the places of those that are there: pairs is key, value, .., NULL. False if the meta is no JSON
  * object (a .tir file may say anything). */
 bool meta_set(Module *, const char *const *pairs);
 

@@ -273,6 +273,14 @@ static bool emit(const Module *m, const Compile *c, const Target *t, Diag *diag)
     return codegen_emit(m, t, kind, c->out ? c->out : "-", diag);
 }
 
+/* What recompute did goes into the meta, and with --memory to stderr. */
+static bool note_recomputed(PassCtx *ctx, Module *m, const char *what) {
+    if (ctx->options->memory.bytes) fprintf(stderr, "tbc: %s\n", what);
+    if (meta_set(m, (const char *const[]){"recompute", what, NULL})) return true;
+    diag_error(ctx->diag, m->files.n ? m->files.at[0] : NULL, 0, 0, "the module's meta is no JSON object");
+    return false;
+}
+
 /* --precision, as the passes take it. */
 static const char *pass_option(const char *precision) {
     return precision && strcmp(precision, "f32") != 0 ? precision : NULL;
@@ -306,15 +314,6 @@ static bool fits(const Module *m, const Compile *c, const Target *t, Diag *diag)
     return false;
 }
 
-/* What recompute did goes into the meta, and with --memory to stderr. */
-static bool note_recomputed(Module *m, const Compile *c, Diag *diag) {
-    const Buf *did = c->passes.recomputed;
-    if (did->n && c->passes.memory.bytes) fprintf(stderr, "tbc: %s\n", did->at);
-    if (!did->n || meta_set(m, (const char *const[]){"recompute", did->at, NULL})) return true;
-    diag_error(diag, c->input, 0, 0, "the module's meta is no JSON object");
-    return false;
-}
-
 static bool compile(Compile *c, bool tir, Diag *diag) {
     Arena *arena = arena_new();
     Target target = {0};
@@ -330,12 +329,10 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
         c->passes.logits_bytes = (int64_t)1280 << 20;
         c->passes.most_parts = 256;
     }
-    Buf recomputed = {0};
-    c->passes.recomputed = &recomputed;
+    c->passes.recomputed = note_recomputed;
     c->passes.memory.beside = beside_arena, c->passes.memory.context = &target;
     ok = ok && complete_meta(m, c, &target, diag) && can_fit(m, c, diag) && run_passes(m, &c->passes, diag) &&
-         fits(m, c, &target, diag) && note_recomputed(m, c, diag) && emit(m, c, &target, diag);
-    buf_free(&recomputed);
+         fits(m, c, &target, diag) && emit(m, c, &target, diag);
     module_free(m);
     arena_free(arena);
     return ok;
@@ -377,7 +374,7 @@ static int parse_passes(const char *list, const PassInfo **passes, uint32_t max,
 static int cmd_opt(int argc, char **argv, Diag *diag) {
     enum { MAX_PASSES = 100 };
     const char *input, *list = "", *out = NULL, *grads = NULL, *precision = NULL;
-    PassOptions options = {.verify = true};
+    PassOptions options = {.verify = true, .recomputed = note_recomputed};
     const ArgOption table[] = {{"--passes", ARG_TEXT, &list, NULL},
                                {"-o", ARG_TEXT, &out, NULL},
                                {"--grads", ARG_TEXT, &grads, "fused|buffer"},

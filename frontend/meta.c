@@ -117,8 +117,11 @@ bool meta_set(Module *m, const char *const *pairs) {
     cJSON *meta = cJSON_Parse(m->meta);
     bool ok = cJSON_IsObject(meta);
     for (; ok && *pairs; pairs += 2) {
-        cJSON_DeleteItemFromObjectCaseSensitive(meta, pairs[0]);
-        cJSON_AddStringToObject(meta, pairs[0], pairs[1]);
+        cJSON *value = cJSON_CreateString(pairs[1]);
+        if (cJSON_GetObjectItemCaseSensitive(meta, pairs[0]))
+            cJSON_ReplaceItemInObjectCaseSensitive(meta, pairs[0], value);
+        else
+            cJSON_AddItemToObject(meta, pairs[0], value);
     }
     if (ok) {
         char *text = cJSON_PrintUnformatted(meta);

@@ -12,6 +12,8 @@ typedef struct MemoryBudget {
     const void *context;
 } MemoryBudget;
 
+typedef struct PassCtx PassCtx;
+
 typedef struct PassOptions {
     bool grads_buffer;       /* --grads buffer: `backward` and `update` instead of a fused `train` */
     const char *precision;   /* of products: "i16" (ternary ones), "bf16"; NULL: f32 */
@@ -21,7 +23,8 @@ typedef struct PassOptions {
     int64_t logits_bytes;    /* aim for one chunk of logits in fuse-loss; 0: 16 MiB */
     int64_t most_parts;      /* of a very long sum_rows in fuse, each a tile of a region; 0: 32 */
     MemoryBudget memory;     /* for recompute */
-    Buf *recomputed;         /* gets a line about what recompute did, if anything; may be NULL */
+    /* Told in words what recompute did, if anything, before the dump; may be NULL. False after a reported error. */
+    bool (*recomputed)(PassCtx *, Module *, const char *what);
     /* driver */
     const char *dump_dir;    /* NN-PASS.tir of each pass, NULL: none */
     const char *const *print_after; /* pass names, NULL-terminated, may be NULL */
@@ -30,12 +33,12 @@ typedef struct PassOptions {
     bool verify;             /* after every pass */
 } PassOptions;
 
-typedef struct PassCtx {
+struct PassCtx {
     Diag *diag;
     const PassOptions *options;
     const Module *module; /* the module being transformed: file names for diagnostics */
     Arena *scratch;       /* emptied after each pass */
-} PassCtx;
+};
 
 /* A pass replaces graphs of the module. False: a diagnostic was reported, the module is unusable. */
 typedef bool PassFn(PassCtx *, Module *);

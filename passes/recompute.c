@@ -142,8 +142,9 @@ static void report(const Search *s, const Choice *c, const RerunCost *cost, Buf 
                1e-9 * (double)cost->cost.bytes, 100 * (double)cost->time / (double)s->time);
 }
 
-/* The function that takes g's place, g itself if nothing changes; NULL after a reported error. */
-static Graph *recompute(PassCtx *ctx, const Module *m, const Module *others, Graph *g) {
+/* The function that takes g's place, g itself if nothing changes; NULL after a reported error. What was done is added
+ * to `did`. */
+static Graph *recompute(PassCtx *ctx, const Module *m, const Module *others, Graph *g, Buf *did) {
     Graph *ordered = schedule_graph(ctx, g), *to = g;
     Search s = {.ctx = ctx, .m = m, .others = others, .g = ordered, .time = time_of(ordered)};
     s.rerun = rerun_new(ordered, ctx->scratch);
@@ -156,7 +157,7 @@ static Graph *recompute(PassCtx *ctx, const Module *m, const Module *others, Gra
         RerunCost cost;
         s.rerun.scratch = ctx->scratch;
         to = rerun_build(&s.rerun, &s.drops, c.drops, &cost);
-        if (ctx->options->recomputed) report(&s, &c, &cost, ctx->options->recomputed);
+        report(&s, &c, &cost, did);
     }
     graph_free(ordered);
     vec_free(&s.drops.at);
@@ -167,9 +168,10 @@ bool pass_recompute(PassCtx *ctx, Module *m) {
     Module others = {0};
     for (uint32_t i = 0; i < m->graphs.n; i++)
         if (!has_backward(m->graphs.at[i])) vec_push(&others.graphs, schedule_graph(ctx, m->graphs.at[i]));
+    Buf did = {0};
     bool ok = true;
     for (uint32_t i = 0; ok && i < m->graphs.n; i++) {
-        Graph *g = m->graphs.at[i], *to = has_backward(g) ? recompute(ctx, m, &others, g) : g;
+        Graph *g = m->graphs.at[i], *to = has_backward(g) ? recompute(ctx, m, &others, g, &did) : g;
         ok = to != NULL;
         if (!ok || to == g) continue;
         graph_free(g);
@@ -177,5 +179,7 @@ bool pass_recompute(PassCtx *ctx, Module *m) {
     }
     for (uint32_t i = 0; i < others.graphs.n; i++) graph_free(others.graphs.at[i]);
     vec_free(&others.graphs);
+    if (ok && did.n && ctx->options->recomputed) ok = ctx->options->recomputed(ctx, m, did.at);
+    buf_free(&did);
     return ok;
 }

@@ -60,8 +60,10 @@ paste "$work/f32.log" "$work/saved.log" | awk -F '"loss":' '{ a = $2 + 0; b = $3
 compile 0 --memory "${least}M" --grads buffer --precision i16 --stop-after recompute -o "$work/m.tir"
 "$tbc" opt "$work/m.tir" --passes cse,schedule,plan-memory -o "$work/p.tir" 2>"$work/err" || fail "opt goes on"
 grep -q '= after ' "$work/p.tir" || fail "opt: no values are held back"
+grep -qF '\"recompute\":' "$work/p.tir" || fail "opt: what was recomputed is forgotten"
 "$tbc" compile "$work/m.tir" --grads buffer --memory 1G -o "$work/m.so" 2>"$work/err" && fail "--memory past recompute"
 says 'past the recompute pass'
+
 # Moments as bf16: half the file, the same bits for any number of threads and across a resume.
 cat >"$work/bf16.json" <<'EOF'
 { "extends": "qwen3-tiny.json", "dims": { "hidden": 64, "ffn": 96, "layers": 1, "heads": 4, "kv_heads": 2, "head_dim": 16 },
