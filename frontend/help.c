@@ -57,13 +57,8 @@ const char help_all[] =
     "Exit status: 0 done, 1 an error in the input or while working, 2 wrong usage.\n";
 
 static void print_attrs(uint32_t set, const char *suffix) {
-    static const char *const name[ATTR_COUNT] = {
-#define ATTR(name, kind, help) #name,
-#include "../ir/attrs.def"
-#undef ATTR
-    };
     for (uint32_t i = 0; i < ATTR_COUNT; i++) {
-        if (set >> i & 1) printf(" %s%s", name[i], suffix);
+        if (set >> i & 1) printf(" %s%s", attr_name[i], suffix);
     }
 }
 

@@ -70,9 +70,8 @@ static void print_count(FILE *out, int width, double count, const char *unit) {
 }
 
 static void print_shape(FILE *out, const tbc_tensor *t) {
-    static const char *const dtype[] = {"f32", "i32", "t2", "bf16"};
     Buf b = {0};
-    buf_printf(&b, "%s[", t->dtype <= TBC_BF16 ? dtype[t->dtype] : "?");
+    buf_printf(&b, "%s[", inspect_dtype(t));
     for (uint32_t i = 0; i < t->rank && i < TBC_MAX_RANK; i++)
         buf_printf(&b, "%s%lld", i ? "," : "", (long long)t->dim[i]);
     buf_printf(&b, "]");

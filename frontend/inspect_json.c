@@ -19,6 +19,11 @@ Updates inspect_updates(const tbc_module_t *m) {
     return u;
 }
 
+const char *inspect_dtype(const tbc_tensor *t) {
+    static const char *const name[] = {[TBC_F32] = "f32", [TBC_I32] = "i32", [TBC_T2] = "t2", [TBC_BF16] = "bf16"};
+    return t->dtype < sizeof name / sizeof *name ? name[t->dtype] : "?";
+}
+
 static void add_text(Buf *b, const char *key, const char *text) {
     buf_printf(b, "\"%s\":", key);
     buf_quote(b, text ? text : "");
@@ -26,11 +31,10 @@ static void add_text(Buf *b, const char *key, const char *text) {
 }
 
 static void add_tensor(Buf *b, const tbc_module_t *m, const tbc_tensor *t) {
-    static const char *const dtype[] = {"f32", "i32", "t2", "bf16"};
     buf_printf(b, "{");
     add_text(b, "name", t->name);
     add_text(b, "kind", t->kind < INSPECT_KINDS ? inspect_kind[t->kind] : "?");
-    add_text(b, "dtype", t->dtype <= TBC_BF16 ? dtype[t->dtype] : "?");
+    add_text(b, "dtype", inspect_dtype(t));
     if (t->table >= 0 && (uint32_t)t->table < m->ntables) add_text(b, "table", m->tables[t->table].name);
     buf_printf(b, "\"group\":%u,\"shape\":[", t->group);
     for (uint32_t i = 0; i < t->rank && i < TBC_MAX_RANK; i++)

@@ -8,6 +8,7 @@
 
 #define INSPECT_KINDS 7
 extern const char *const inspect_kind[INSPECT_KINDS]; /* names of enum tbc_kind */
+const char *inspect_dtype(const tbc_tensor *);          /* "f32"; "?" for one that this tbc does not know */
 
 /* Parameters whose AdamW update is part of the product that computes their gradient, which never is in memory;
  * and those whose gradient is there for an update of its own. By the labels of launches. */

@@ -466,14 +466,9 @@ static int cmd_inspect(int argc, char **argv, Diag *diag) {
 }
 
 static void print_props(uint32_t props) {
-    static const char *const name[PROP_COUNT] = {
-#define PROP(name, help) #name,
-#include "../ir/props.def"
-#undef PROP
-    };
     for (uint32_t i = 0, first = 1; i < PROP_COUNT; i++) {
         if (!(props >> i & 1)) continue;
-        printf("%s%s", first ? "" : ", ", name[i]);
+        printf("%s%s", first ? "" : ", ", prop_name[i]);
         first = 0;
     }
 }

@@ -65,6 +65,7 @@ enum AttrBit {
     ATTR_COUNT
 };
 #define A(name) (1u << ATTR_INDEX_##name)
+extern const char *const attr_name[ATTR_COUNT];
 
 typedef int64_t attr_i64;
 typedef double attr_f64;
@@ -126,6 +127,7 @@ typedef enum Prop {
     PROP_COUNT
 } Prop;
 #define P(name) (1u << PROP_##name)
+extern const char *const prop_name[PROP_COUNT];
 
 typedef struct Module {
     Arena *arena;
@@ -173,8 +175,9 @@ Val ir_matmul(Graph *, Loc, Val a, Val b, bool ta, bool tb);
 /* ---- checking, text, evaluation, cost */
 
 /* Checks ids, order, operand counts, attributes, types, bodies, and planned offsets. A region's body
- * consists of row ops (which with the property `regions` stand nowhere else), arg, splat and one yield at its end; its f32 values broadcast to one shape, its rows;
- * indices have one element a row; partial sums have the same number of parts and go to yield only.
+ * consists of row ops (which with the property `regions` stand nowhere else), arg, splat and one yield at
+ * its end; its f32 values broadcast to one shape, its rows; indices have one element a row; partial sums have
+ * the same number of parts and go to yield only.
  * Reports each finding through diag; true if there was none. */
 bool verify(const Module *, Diag *);
 bool verify_graph(const Module *, const Graph *, Diag *);

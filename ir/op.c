@@ -1,4 +1,4 @@
-/* The op table as data, and what types say about themselves: sizes, storage, equality. */
+/* The tables of ops, attributes and props as data, and what types say about themselves: sizes, storage, equality. */
 #include "ir.h"
 
 #include <string.h>
@@ -8,6 +8,18 @@ const OpInfo op_info[OP_COUNT] = {
     {#name, min, max, results, attrs, optional, flags, #shape, #grad, #cost, help},
 #include "ops.def"
 #undef OP
+};
+
+const char *const attr_name[ATTR_COUNT] = {
+#define ATTR(name, kind, help) #name,
+#include "attrs.def"
+#undef ATTR
+};
+
+const char *const prop_name[PROP_COUNT] = {
+#define PROP(name, help) #name,
+#include "props.def"
+#undef PROP
 };
 
 _Static_assert(ATTR_COUNT <= 32 && PROP_COUNT <= 32, "attributes and props are bits of a uint32_t");

@@ -506,13 +506,10 @@ static bool parse_props(Parser *p) {
         Word name;
         if (!word(p, name)) return expected(p, "a prop");
         uint32_t prop = 0;
-#define PROP(id, help)                                                                                       \
-    if (strcmp(name, #id) == 0) prop = P(id);
-#include "props.def"
-#undef PROP
-        if (!prop) return error_at(p, at, "unknown prop '%s'", name);
-        if (p->m->props & prop) return error_at(p, at, "prop '%s' comes twice", name);
-        p->m->props |= prop;
+        while (prop < PROP_COUNT && strcmp(name, prop_name[prop]) != 0) prop++;
+        if (prop == PROP_COUNT) return error_at(p, at, "unknown prop '%s'", name);
+        if (p->m->props & 1u << prop) return error_at(p, at, "prop '%s' comes twice", name);
+        p->m->props |= 1u << prop;
     }
     return true;
 }

@@ -91,11 +91,6 @@ void print_graph(const Graph *g, Buf *b) {
 }
 
 void print_module(const Module *m, Buf *b) {
-    static const char *const prop_name[] = {
-#define PROP(name, help) #name,
-#include "props.def"
-#undef PROP
-    };
     buf_printf(b, "tbc_ir 1\n");
     for (uint32_t i = 0; i < m->files.n; i++) {
         buf_printf(b, "file %u ", i);

@@ -15,12 +15,6 @@ const PassInfo pass_info[] = {
 };
 const uint32_t pass_count = sizeof pass_info / sizeof *pass_info;
 
-static const char *const prop_name[PROP_COUNT] = {
-#define PROP(name, help) #name,
-#include "../ir/props.def"
-#undef PROP
-};
-
 const PassInfo *pass_find(const char *name) {
     for (uint32_t i = 0; i < pass_count; i++)
         if (strcmp(pass_info[i].name, name) == 0) return &pass_info[i];
