@@ -151,16 +151,16 @@ static Graph *graph_copy(const Graph *from) {
     return to;
 }
 
+Val graph_copy_on(Graph *to, const Graph *from, const Node *n, const Val *in) {
+    if (n->op == OP_region) return graph_add_region(to, n->loc, in, n->nin, graph_copy(n->body));
+    const Type *type = n->nout ? val_type(from, n->out) : NULL;
+    return graph_add(to, NULL, NULL, n->loc, n->op, type, in, n->nin, &n->attrs);
+}
+
 Val graph_copy_node(Graph *to, const Graph *from, const Node *n, Val *map) {
     Val *in = xcalloc(n->nin, sizeof *in);
     for (uint32_t i = 0; i < n->nin; i++) in[i] = map[n->in[i]];
-    Val out;
-    if (n->op == OP_region) {
-        out = graph_add_region(to, n->loc, in, n->nin, graph_copy(n->body));
-    } else {
-        const Type *type = n->nout ? val_type(from, n->out) : NULL;
-        out = graph_add(to, NULL, NULL, n->loc, n->op, type, in, n->nin, &n->attrs);
-    }
+    Val out = graph_copy_on(to, from, n, in);
     for (uint32_t i = 0; i < n->nout; i++) map[n->out + i] = out + i;
     free(in);
     return out;

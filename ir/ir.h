@@ -156,6 +156,8 @@ Val graph_add_region(Graph *, Loc loc, const Val *in, uint32_t nin, Graph *body)
 /* Copies node `n` of graph `from` into `to`, operands through map[old] (indexed by old value id), and
  * fills map for its results. Types are inferred again. Returns the first new result. */
 Val graph_copy_node(Graph *to, const Graph *from, const Node *n, Val *map);
+/* The same with operands as given: values of `to`, n->nin of them. */
+Val graph_copy_on(Graph *to, const Graph *from, const Node *n, const Val *in);
 
 static inline const Type *val_type(const Graph *g, Val v) { return &g->values.at[v].type; }
 static inline const Node *val_node(const Graph *g, Val v) { return &g->nodes.at[g->values.at[v].node]; }

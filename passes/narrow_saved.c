@@ -205,8 +205,7 @@ static void add_node(Narrow *s, uint32_t i) {
     if (n->op == OP_region) {
         add_region(s, i, in);
     } else {
-        const Type *type = op_info[n->op].flags & TYPED ? val_type(s->g, n->out) : NULL;
-        Val out = graph_add(s->to, NULL, NULL, n->loc, n->op, type, in, n->nin, &n->attrs);
+        Val out = graph_copy_on(s->to, s->g, n, in);
         for (uint32_t r = 0; r < n->nout; r++) {
             Val v = n->out + r;
             s->map[v] = out + r;

@@ -343,18 +343,10 @@ static void copy_region(Build *b, const Node *n) {
     free(inner), free(in);
 }
 
-/* Node n on other operands; its results go to results[], whose tail has room for the operands. */
+/* Node n on other operands; results[] gets its results, by their ids in the function. */
 static void add_node(Build *b, const Node *n, const Val *in, Val *results) {
-    uint32_t values = b->r->g->values.n;
-    Node other = *n;
-    Val *slots = xcalloc(n->nin, sizeof *slots);
-    for (uint32_t k = 0; k < n->nin; k++) {
-        slots[k] = values + k;
-        results[values + k] = in[k];
-    }
-    other.in = slots;
-    graph_copy_node(b->to, b->r->g, &other, results);
-    free(slots);
+    Val out = graph_copy_on(b->to, b->r->g, n, in);
+    for (uint32_t i = 0; i < n->nout; i++) results[n->out + i] = out + i;
 }
 
 /* v as the backward part reads it. */
@@ -408,12 +400,10 @@ Graph *rerun_build(Rerun *r, const Drops *drops, uint32_t n, RerunCost *cost) {
     const Graph *g = r->g;
     *cost = (RerunCost){0};
     redo(r, drops, n);
-    uint32_t most = 0;
-    for (uint32_t i = 0; i < g->nodes.n; i++) most = g->nodes.at[i].nin > most ? g->nodes.at[i].nin : most;
     Build b = {.r = r, .to = graph_new(g->name), .gradient = VAL_NONE, .cost = cost};
     b.to->attrs = g->attrs;
-    b.map = arena_array(r->scratch, Val, g->values.n + most);
-    b.again = arena_array(r->scratch, Val, g->values.n + most);
+    b.map = arena_array(r->scratch, Val, g->values.n);
+    b.again = arena_array(r->scratch, Val, g->values.n);
     for (Val v = 0; v < g->values.n; v++) b.map[v] = b.again[v] = VAL_NONE;
     for (uint32_t i = 0; i < g->nodes.n; i++) {
         if (r->forward[i])

@@ -162,23 +162,18 @@ static Val copy_of(Graph *to, Loc loc, Val v) {
 static Graph *with_copies(PassCtx *ctx, const Sched *s) {
     const Graph *from = s->g;
     Graph *to = pass_begin(from);
-    Val *shared = pass_map(ctx, from);
-    uint32_t most = 0;
-    for (uint32_t i = 0; i < from->nodes.n; i++)
-        most = from->nodes.at[i].nin > most ? from->nodes.at[i].nin : most;
-    Val *map = arena_array(ctx->scratch, Val, from->values.n + most); /* at the end: operands of one node */
+    Val *shared = pass_map(ctx, from), *map = pass_map(ctx, from);
     for (uint32_t i = 0; i < from->nodes.n; i++) {
-        Node n = from->nodes.at[i];
-        Val *in = arena_array(ctx->scratch, Val, n.nin);
-        for (uint32_t k = 0; k < n.nin; k++) {
-            Val v = n.in[k], *copy = &map[from->values.n + k];
+        const Node *n = &from->nodes.at[i];
+        Val *in = arena_array(ctx->scratch, Val, n->nin);
+        for (uint32_t k = 0; k < n->nin; k++) {
+            Val v = n->in[k];
             Copying c = (Copying)s->copying[s->slot[i] + k];
-            if (c == COPY && shared[v] == VAL_NONE) shared[v] = copy_of(to, n.loc, map[v]);
-            *copy = c == AS_IS ? map[v] : c == COPY ? shared[v] : copy_of(to, n.loc, map[v]);
-            in[k] = from->values.n + k;
+            if (c == COPY && shared[v] == VAL_NONE) shared[v] = copy_of(to, n->loc, map[v]);
+            in[k] = c == AS_IS ? map[v] : c == COPY ? shared[v] : copy_of(to, n->loc, map[v]);
         }
-        n.in = in;
-        graph_copy_node(to, from, &n, map);
+        Val out = graph_copy_on(to, from, n, in);
+        for (uint32_t r = 0; r < n->nout; r++) map[n->out + r] = out + r;
     }
     return to;
 }
