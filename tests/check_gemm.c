@@ -48,6 +48,7 @@ static const GemmDesc cases[] = {
     {17, 129, 65, true, GEMM_B_T2_NK, 64, false},
     {40, 1100, 1400, false, GEMM_B_T2_NK, 96, false},
     {40, 1400, 1100, false, GEMM_B_T2_KN, 256, true},
+    {100, 700, 64, false, GEMM_B_T2_KN, 256, false}, /* groups of more than one span: tiles end with them */
 };
 /* clang-format on */
 enum { CASES = sizeof cases / sizeof *cases };

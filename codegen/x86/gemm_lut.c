@@ -45,11 +45,13 @@ bool gemm_lut_fits(const GemmDesc *d, PanelType type) {
 }
 
 static Plan plan(const GemmDesc *d, const Target *t, PanelType type) {
-    Plan p = {.cut = gemm_cut(d, t, LUT_SPAN), .type = type, .nk = d->b == GEMM_B_T2_NK};
+    Plan p = {.type = type, .nk = d->b == GEMM_B_T2_NK};
+    const bool grouped = !p.nk && d->group < d->n; /* tables hold for a group of columns: tiles end with one */
+    p.cut = gemm_cut(d, t, grouped ? d->group : LUT_SPAN);
     p.cut.rows = gemm_part(d->m, p.cut.row_tiles, LUT_ROWS);
     p.cut.row_tiles = gemm_ceil_div(d->m, p.cut.rows);
     p.columns = p.cut.cols;
-    p.span = p.nk || d->group >= d->n ? p.columns : d->group;
+    p.span = grouped ? d->group : p.columns;
     int64_t slabs = max64(t->l2 / 2 / (LUT_RECORD * p.columns), 1); /* records: half of L2 */
     slabs = min64(slabs, gemm_ceil_div(d->k, LUT_STEPS));
     p.cut.kc = gemm_part(d->k, gemm_ceil_div(d->k, slabs * LUT_STEPS), LUT_STEPS);
