@@ -98,11 +98,15 @@ static void print_meta(const char *meta, FILE *out) {
 static void print_facts(const char *path, const tbc_module_t *m, FILE *out) {
     fprintf(out, "%s: tbc module, ABI %u\n", path, m->abi);
     print_meta(m->meta, out);
-    fprintf(out, "  %-10s %s\n  %-10s ", "needs", m->cpu_features, "memory");
+    if (*m->cpu_features) fprintf(out, "  %-10s %s\n", "needs", m->cpu_features);
+    fprintf(out, "  %-10s ", "memory");
     print_count(out, 0, (double)m->arena_bytes, "B");
-    fprintf(out, ", and ");
-    print_count(out, 0, (double)m->scratch_bytes, "B");
-    fprintf(out, " a thread\n  %-10s %u\n", "kernels", m->nkernels);
+    if (m->scratch_bytes) {
+        fprintf(out, ", and ");
+        print_count(out, 0, (double)m->scratch_bytes, "B");
+        fprintf(out, " a thread");
+    }
+    fprintf(out, "\n  %-10s %u\n", "kernels", m->nkernels);
     Updates u = inspect_updates(m);
     fprintf(out, "  %-10s %u in the product of their gradient, %u from a gradient in memory\n", "updates",
             u.fused, u.materialised);

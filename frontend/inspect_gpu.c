@@ -141,8 +141,9 @@ static double occupancy(const Gpu *gpu, const tbc_gpu_kernel *k, const tbc_gpu_u
 
 static void print_kernels(const tbc_module_t *m, const PtxWork *work, FILE *out) {
     const tbc_table *step = step_of(m);
-    fprintf(out, "\nKernels on a GPU: registers, shared memory, spills; share of the warps that fit; time in "
-                 "a step\n");
+    fprintf(out,
+            "\nKernels on a GPU: registers, shared memory, spills; share of the warps that fit; modelled "
+            "time in a step\n");
     for (uint32_t k = 0; k < m->nkernels; k++) {
         const tbc_gpu_kernel *kernel = &m->gpu->kernels[k];
         fprintf(out, "  %-48s %4u threads", m->kernels[k].name, kernel->threads);
