@@ -88,6 +88,7 @@ typedef struct FillDesc {
 typedef enum PanelType { PANELS_F32, PANELS_BF16, PANELS_I16, PANELS_ROUNDED } PanelType;
 typedef struct PeakDesc {
     PanelType type; /* of the products */
+    bool lut;       /* f32 sums are looked up in their place */
 } PeakDesc; /* no args */
 typedef struct StreamDesc {
     int64_t bytes; /* read, but for what is left of the last whole piece */
@@ -226,6 +227,8 @@ KERNEL_KINDS(GENERATOR)
 
 /* What a launch of peak computes; a multiply-add counts two. */
 int64_t peak_flops(const PeakDesc *, const Target *);
+/* Does a CPU's gemm (bf16: gemm_bf16) look sums up for such a product (x86/gemm_lut.c)? */
+bool gemm_looks_up(const GemmDesc *, bool bf16, const Target *);
 /* Can gemv do such a product? Groups must be whole words of codes; weights in f32 want one row of x. */
 bool gemv_fits(const GemvDesc *);
 

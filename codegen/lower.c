@@ -18,11 +18,14 @@ typedef struct Lower {
 /* ---- kernels */
 
 /* The arithmetic that a kernel does most of. */
-static enum tbc_math math_of(const KernelDesc *d) {
+static enum tbc_math math_of(const KernelDesc *d, const Target *t) {
     switch (d->kind) {
+    case KERNEL_gemm:
+        return !t->sm && gemm_looks_up(&d->gemm, false, t) ? TBC_MATH_LUT : TBC_MATH_F32;
     case KERNEL_gemm_i16:
         return TBC_MATH_I16;
     case KERNEL_gemm_bf16:
+        return !t->sm && gemm_looks_up(&d->gemm_bf16, true, t) ? TBC_MATH_LUT : TBC_MATH_BF16;
     case KERNEL_attention_bf16:
     case KERNEL_attention_grad_bf16:
         return TBC_MATH_BF16;
@@ -45,7 +48,7 @@ static uint32_t kernel_of(Lower *l, const KernelDesc *d) {
         Kernel kernel = {.name = name.name,
                          .key = name.key,
                          .desc = *d,
-                         .math = math_of(d),
+                         .math = math_of(d, l->target),
                          .size = kernel_size(d, l->target)};
         if (kernel.size.scratch > o->scratch_bytes) o->scratch_bytes = kernel.size.scratch;
         vec_push(&o->kernels, kernel);
@@ -483,15 +486,17 @@ static void add_local(Lower *l, int32_t table, const uint32_t *start) {
 /* The peak of each kind of arithmetic that kernels of the module do, and reading its parameters, which lie side by
  * side: any run has written them, and only small models have all of theirs in a cache. */
 static void add_roofline(Lower *l) {
-    static const PanelType type[] = {
-        [TBC_MATH_F32] = PANELS_F32, [TBC_MATH_I16] = PANELS_I16, [TBC_MATH_BF16] = PANELS_BF16};
+    static const PeakDesc peak[TBC_MATHS] = {[TBC_MATH_F32] = {.type = PANELS_F32},
+                                             [TBC_MATH_I16] = {.type = PANELS_I16},
+                                             [TBC_MATH_BF16] = {.type = PANELS_BF16},
+                                             [TBC_MATH_LUT] = {.lut = true}};
     Lowered *o = l->out;
     bool used[TBC_MATHS] = {false};
     for (uint32_t i = 0; i < o->kernels.n; i++) used[o->kernels.at[i].math] = true;
     tbc_table table = {.name = "roofline", .first = o->launches.n};
     l->node = NULL;
     for (enum tbc_math math = TBC_MATH_F32; math < TBC_MATHS; math++) {
-        KernelDesc d = {.kind = KERNEL_peak, .peak = {type[math]}};
+        KernelDesc d = {.kind = KERNEL_peak, .peak = peak[math]};
         if (!used[math]) continue;
         launch(l, &d, (Cost){.flops = peak_flops(&d.peak, l->target)}, NULL, 0);
         o->kernels.at[o->launches.at[o->launches.n - 1].kernel].math = math;

@@ -99,7 +99,7 @@ static void spell_FillDesc(const FillDesc *d, Buf *b) {
 
 static void spell_PeakDesc(const PeakDesc *d, Buf *b) {
     static const char *const type[] = {"f32", "bf16", "i16", "rounded"};
-    buf_printf(b, "%s", type[d->type]);
+    buf_printf(b, "%s", d->lut ? "lut" : type[d->type]);
 }
 
 static void spell_StreamDesc(const StreamDesc *d, Buf *b) {

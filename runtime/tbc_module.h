@@ -53,8 +53,9 @@
 /* A kernel runs one tile. args are the launch's: byte offsets into the arena. */
 typedef void tbc_kernel_fn(char *arena, const uint64_t *args, uint64_t tile, char *scratch);
 
-/* The arithmetic that a kernel does most of: f32, products of int16 added up in 32 bits, products of bf16. */
-enum tbc_math { TBC_MATH_F32 = 0, TBC_MATH_I16 = 1, TBC_MATH_BF16 = 2, TBC_MATHS = 3 };
+/* The arithmetic that a kernel does most of: f32, products of int16 added up in 32 bits, products of bf16, f32 sums looked
+ * up in tables in the place of ternary products. */
+enum tbc_math { TBC_MATH_F32 = 0, TBC_MATH_I16 = 1, TBC_MATH_BF16 = 2, TBC_MATH_LUT = 3, TBC_MATHS = 4 };
 
 typedef struct tbc_kernel {
     const char *name; /* unique, spells out the descriptor */

@@ -99,6 +99,10 @@ int64_t gemm_packed_bytes(const GemmPlan *p) {
     return packed_a_bytes(p) + p->b_depth * p->cut.cols * 4;
 }
 
+bool gemm_looks_up(const GemmDesc *d, bool bf16, const Target *t) {
+    return gemm_lut_fits(d, bf16 ? panels_in_bf16(t) : PANELS_F32);
+}
+
 static uint32_t tiles(const GemmDesc *d, const Target *t, PanelType type) {
     if (gemm_lut_fits(d, type)) return gemm_lut_tiles(d, t);
     GemmPlan p = plan(d, t, type);

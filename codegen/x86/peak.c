@@ -1,8 +1,10 @@
 /* What the machine can do at most, for others to be compared with: as many products as the micro-kernel keeps
- * in flight and nothing else, and reading memory and nothing else. */
+ * in flight and nothing else, or as many additions of numbers from the first-level cache, and reading memory and
+ * nothing else. */
 #include "gemm.h"
+#include "lut.h"
 
-enum { STEPS = 1 << 13, PEAK_TILES = 256, PIECE = 1 << 18 /* bytes */, STREAMS = 8 /* vectors in flight */ };
+enum { STEPS = 1 << 13, PEAK_TILES = 256, TABLE = 8 /* steps that each look at other entries */, PIECE = 1 << 18 /* bytes */, STREAMS = 8 /* vectors in flight */ };
 
 /* ---- arithmetic */
 
@@ -19,6 +21,14 @@ static LLVMValueRef operand(Gen *g, PanelType type) {
                                  : LLVMBuildUIToFP(g->b, words, gen_vec(g, g->f32, g->target->vl), "");
 }
 
+/* The next sum, given the one so far: an entry more, of a table where each step has its line of entries. */
+static LLVMValueRef look_up(Gen *g, LLVMValueRef step, int entry, LLVMValueRef sum) {
+    LLVMTypeRef vec = LLVMTypeOf(sum);
+    LLVMValueRef line = gen_mul(g, gen_mod(g, step, TABLE), accumulators(g->target));
+    LLVMValueRef x = gen_load(g, vec, gen_at(g, vec, g->scratch, gen_add(g, line, gen_i64(g, entry))));
+    return LLVMBuildFAdd(g->b, sum, x, "");
+}
+
 static PanelType panels(const PeakDesc *d, const Target *t) {
     return d->type == PANELS_BF16 ? panels_in_bf16(t) : d->type;
 }
@@ -30,12 +40,13 @@ void gen_peak(Gen *g, const char *name, const PeakDesc *d) {
     LLVMValueRef sum[64];
     gen_kernel(g, name);
     LLVMValueRef x = operand(g, type);
+    gen_zero(g, g->scratch, gen_i64(g, (int64_t)peak_scratch(d, g->target)));
     for (int i = 0; i < count; i++) gen_store(g, LLVMConstNull(vec), sum[i] = gen_alloca(g, vec, "sum"));
     Loop loop = gen_loop(g, gen_i64(g, 0), gen_i64(g, STEPS), 1, "step");
     for (int i = 0; i < count; i++) {
         LLVMValueRef so_far = gen_load(g, vec, sum[i]);
         LLVMValueRef a = type == PANELS_I16 ? so_far : x; /* or the product would leave the loop */
-        gen_store(g, pairs_add(g, type, so_far, a, x), sum[i]);
+        gen_store(g, d->lut ? look_up(g, loop.i, i, so_far) : pairs_add(g, type, so_far, a, x), sum[i]);
     }
     gen_loop_end(g, &loop);
     for (int i = 0; i < count; i++)
@@ -49,13 +60,13 @@ uint32_t peak_tiles(const PeakDesc *d, const Target *t) {
 }
 
 uint64_t peak_scratch(const PeakDesc *d, const Target *t) {
-    (void)d;
-    return 4u * (uint64_t)(accumulators(t) * t->vl);
+    return 4u * (uint64_t)(accumulators(t) * t->vl) * (d->lut ? TABLE : 1);
 }
 
 int64_t peak_flops(const PeakDesc *d, const Target *t) {
-    int each = panels_of_pairs(panels(d, t)) ? 4 : 2; /* a pair of products, or one */
-    return (int64_t)PEAK_TILES * STEPS * t->mr * t->nr * each;
+    int64_t each = (int64_t)PEAK_TILES * STEPS * t->mr * t->nr * 2; /* a product in each lane */
+    if (d->lut) return each * LUT_STEPS / LUT_TABLES;
+    return panels_of_pairs(panels(d, t)) ? 2 * each : each;
 }
 
 /* ---- memory */

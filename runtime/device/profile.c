@@ -79,7 +79,7 @@ static void print_row(const KernelTime *k, double total) {
 }
 
 void profile_print(const Profile *p) {
-    static const char *const math[TBC_MATHS] = {"f32", "i16", "bf16"};
+    static const char *const math[TBC_MATHS] = {"f32", "i16", "bf16", "look-up"};
     KernelTime total;
     uint32_t n;
     KernelTime *sorted = profile_sorted(p, &n, &total);

@@ -31,8 +31,7 @@ void profile_close(Profile *); /* a zeroed Profile is allowed */
 void profile_add(Profile *, const tbc_launch *, double seconds);
 /* The kernels that ran, the most expensive first; *n of them, and their sum. free() the result. */
 KernelTime *profile_sorted(const Profile *, uint32_t *n, KernelTime *total);
-/* The share of its roofline that a kernel reached, 0 .. 1; more where it needs no multiply-adds, as ternary products by
- * look-up do; 0: unknown. */
+/* The share of its roofline that a kernel reached, 0 .. 1 or a little above; 0: unknown. */
 double profile_share(const KernelTime *);
 /* Prints the table to stdout. */
 void profile_print(const Profile *);

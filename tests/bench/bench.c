@@ -112,7 +112,7 @@ static double report(Report *r, const char *what, bool bytes, double work, doubl
 /* FLOP/s of all threads. */
 static double bench_peak(Report *r, const Target *t, int threads, PanelType type) {
     static const char *const name[] = {"f32", "bf16", "i16"};
-    const PeakDesc d = {type};
+    const PeakDesc d = {.type = type};
     Gen *g = gen_new(t, "bench");
     gen_peak(g, "peak", &d);
     void *so = test_load(g);
