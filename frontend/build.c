@@ -123,9 +123,10 @@ static Param *find_param(Builder *b, const char *name) {
 }
 
 static bool taken(const char *name) {
-    static const char *const io[] = {"tokens", "targets", "hyper", "key", "pos", "lambda", "loss", "nll", "logits"};
-    for (size_t i = 0; i < sizeof io / sizeof *io; i++) {
-        if (strcmp(name, io[i]) == 0) return true;
+    static const char *const whole[] = {"tokens", "targets", "hyper", "key",    "pos",
+                                        "lambda", "loss",    "nll",   "logits", "fault"};
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        if (strcmp(name, whole[i]) == 0) return true;
     }
     /* NAME.m, NAME.v, NAME.grad are the optimizer's, NAME.codes and NAME.cache are decode's */
     static const char *const ends[] = {".m", ".v", ".grad", ".codes", ".cache"};
@@ -143,7 +144,7 @@ static void collect_param(Builder *b, Stmt *st) {
     if (!name || !stmt_shape(b, st, 1, 2, &type)) return;
     if (taken(name)) {
         stmt_error(b, st, st->weight,
-                   "'%.60s' is not a name for a weight (inputs, outputs and *.m, *.v, *.grad, *.codes, *.cache are taken)",
+                   "'%.60s' is not a name for a weight (inputs, outputs, fault and *.m, *.v, *.grad, *.codes, *.cache are taken)",
                    name);
         return;
     }
