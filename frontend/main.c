@@ -326,7 +326,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     c->passes.f32_products = is_gpu(c) && !(c->precision && strcmp(c->precision, "bf16") == 0);
     if (is_gpu(c)) { /* large products and many tiles keep all of it at work */
         c->passes.update_block = 128;
-        c->passes.logits_bytes = (int64_t)1280 << 20;
+        c->passes.logits_bytes = (int64_t)2560 << 20;
         c->passes.most_parts = 256;
     }
     c->passes.recomputed = note_recomputed;

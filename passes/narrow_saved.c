@@ -6,6 +6,9 @@
  *     ...                                 ->     ...
  *     dg = region(dy, g) { .. }                  dg = region(dy, g') { .. widen .. }
  *
+ * So does what a region of the backward part computes, often once more, for nothing but the second operand of weight
+ * gradients in bf16: it yields bf16 alone, which is what they would make of it.
+ *
  * A forward value is narrowed by the region that computes it, or else by the first that reads all of it, so
  * that this takes no pass over memory of its own; only where there is neither it does. Regions and gradients
  * of weights read bf16 as it is; for the others it is widened just before. Row scalars and single rows stay as they
@@ -23,7 +26,8 @@ typedef struct Narrow {
     bool f32_products;
     const bool *forward; /* of each node */
     uint32_t *maker; /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
-    Val *map;   /* of each value: itself in `to` */
+    bool *rounded; /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
+    Val *map;      /* of each value: itself in `to` */
     Val *half, *wide; /* its bf16, and that widened again; VAL_NONE: not yet */
 } Narrow;
 
@@ -95,6 +99,29 @@ static void find_makers(Narrow *s, Arena *scratch) {
     }
 }
 
+static bool is_weight_gradient(const Node *n) {
+    return n->op == OP_matmul_adamw || (n->op == OP_matmul && n->attrs.ta && !n->attrs.tb);
+}
+
+static bool is_bf16(const Node *n) {
+    return n->attrs.set & A(precision) && strcmp(n->attrs.precision, "bf16") == 0;
+}
+
+static void find_rounded(Narrow *s, Arena *scratch) {
+    const Graph *g = s->g;
+    Readers readers = graph_readers(g, scratch);
+    for (Val v = 0; v < g->values.n; v++) {
+        uint32_t def = g->values.at[v].node, first = readers.first[v], end = readers.first[v + 1];
+        const Type *t = val_type(g, v);
+        s->rounded[v] = first < end && !s->forward[def] && g->nodes.at[def].op == OP_region &&
+                        t->dtype == DT_F32 && type_cols(t) > 1 && type_rows(t) > 1;
+        for (uint32_t i = first; i < end && s->rounded[v]; i++) {
+            const Node *n = &g->nodes.at[readers.at[i]];
+            s->rounded[v] = is_weight_gradient(n) && is_bf16(n) && n->in[0] != v;
+        }
+    }
+}
+
 /* ---- building */
 
 static Type bf16_of(const Type *t) {
@@ -103,7 +130,8 @@ static Type bf16_of(const Type *t) {
     return half;
 }
 
-/* The region's body, in which args of bf16 operands are widened, and `narrowed` are yielded as bf16, too. */
+/* The region's body, in which args of bf16 operands are widened, rounded results are yielded as bf16, and `narrowed`
+ * as bf16, too. */
 static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const Vals *narrowed) {
     const Graph *from = region->body;
     Graph *body = graph_new("");
@@ -120,7 +148,11 @@ static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const 
     }
     const Node *yield = &from->nodes.at[from->nodes.n - 1];
     Vals results = {0};
-    for (uint32_t i = 0; i < yield->nin; i++) vec_push(&results, map[yield->in[i]]);
+    for (uint32_t i = 0; i < yield->nin; i++) {
+        Val result = map[yield->in[i]];
+        if (s->rounded[region->out + i]) result = ir_unary(body, yield->loc, OP_narrow, result);
+        vec_push(&results, result);
+    }
     for (uint32_t i = 0; i < narrowed->n; i++)
         vec_push(&results, ir_unary(body, yield->loc, OP_narrow, map[narrowed->at[i]]));
     graph_add(body, NULL, NULL, yield->loc, OP_yield, NULL, results.at, results.n, NULL);
@@ -183,8 +215,7 @@ static Val half_of(Narrow *s, Val v) {
 }
 
 static bool reads_bf16(const Narrow *s, const Node *n, uint32_t k) {
-    bool weight_gradient = n->op == OP_matmul_adamw || (n->op == OP_matmul && n->attrs.ta && !n->attrs.tb);
-    return n->op == OP_region || (weight_gradient && k == 1 && !s->f32_products);
+    return n->op == OP_region || (is_weight_gradient(n) && k == 1 && !s->f32_products);
 }
 
 /* Operand k of node i, in `to`. */
@@ -217,10 +248,8 @@ static void add_node(Narrow *s, uint32_t i) {
 
 static bool is_wanted(const PassOptions *options, const Graph *g) {
     if (options->saved) return strcmp(options->saved, "bf16") == 0;
-    for (uint32_t i = 0; i < g->nodes.n; i++) {
-        const Attrs *at = &g->nodes.at[i].attrs;
-        if (at->set & A(precision) && strcmp(at->precision, "bf16") == 0) return true;
-    }
+    for (uint32_t i = 0; i < g->nodes.n; i++)
+        if (is_bf16(&g->nodes.at[i])) return true;
     return false;
 }
 
@@ -233,7 +262,9 @@ Graph *narrow_graph(PassCtx *ctx, const Graph *from) {
                 .forward = forward_nodes(g, ctx->scratch)};
     s.map = pass_map(ctx, g), s.half = pass_map(ctx, g), s.wide = pass_map(ctx, g);
     s.maker = arena_array(ctx->scratch, uint32_t, g->values.n);
+    s.rounded = arena_array(ctx->scratch, bool, g->values.n);
     find_makers(&s, ctx->scratch);
+    find_rounded(&s, ctx->scratch);
     for (uint32_t i = 0; i < g->nodes.n; i++) add_node(&s, i);
     graph_free(g);
     return s.to;
