@@ -94,6 +94,7 @@ Param parse_param(Parser *p, bool entry);
 Opnd new_register(Parser *p, Type type);
 /* token helpers */
 void advance(Parser *p);
+bool tok_is(Tok t, TokKind kind, const char *word);
 bool is_punct(const Parser *p, char c);
 bool accept(Parser *p, char c);
 void expect(Parser *p, char c);
@@ -102,6 +103,11 @@ bool accept_dot(Parser *p, const char *word);
 char *tok_string(Parser *p, Tok t);
 char *expect_word(Parser *p);
 u64 expect_int(Parser *p);
+
+/* ptx_operand.c */
+Operand parse_operand(Parser *p);
+Operand parse_named(Parser *p, OpKind kind);       /* O_NAME, or O_ADDRESS: a name inside [ ] */
+void parse_items(Parser *p, Operand *o, char end); /* from after the opening bracket to after end */
 
 /* decode.c: the statement becomes one or more instructions at the end of p->m->code. */
 void decode(Parser *p, Stmt *s);
