@@ -285,6 +285,34 @@ START_TEST(microkernel_does_not_spill) {
 }
 END_TEST
 
+/* Tiles for one core and for many: the same bits. With a second-level cache this small k is cut as well. */
+START_TEST(cores_change_nothing) {
+    const GemmDesc d = {.m = 128, .n = 900, .k = 300, .b = _i ? GEMM_B_T2_NK : GEMM_B_T2_KN, .group = 128};
+    const uint64_t a_bytes = (uint64_t)(4 * d.m * d.k), c_bytes = (uint64_t)(4 * d.m * d.n);
+    const int64_t rows = _i ? d.n : d.k, cols = _i ? d.k : d.n;
+    const uint64_t b_bytes = (uint64_t)ternary_layout(rows, cols, d.group).bytes;
+    double *w = xcalloc((size_t)(rows * cols), sizeof *w);
+    float *c[2];
+    TestArgs args[2];
+    for (int i = 0; i < 2; i++) {
+        Target t = *test_target(NULL);
+        t.cores = i ? 64 : 1, t.l2 = 64 << 10;
+        Gen *g = gen_new(&t, "test");
+        gen_gemm(g, "gemm", &d);
+        void *so = test_load(g);
+        uint64_t state = 1;
+        args[i] = test_args(a_bytes + b_bytes + c_bytes + 4096);
+        test_fill(test_arg(&args[i], a_bytes), d.m * d.k, &state);
+        test_fill_ternary(test_arg(&args[i], b_bytes), w, rows, cols, d.group, &state);
+        c[i] = test_arg(&args[i], c_bytes);
+        test_run(so, "gemm", &args[i], gemm_tiles(&d, &t), gemm_scratch(&d, &t));
+        dlclose(so);
+    }
+    ck_assert_mem_eq(c[0], c[1], c_bytes);
+    test_args_free(&args[0]), test_args_free(&args[1]), free(w);
+}
+END_TEST
+
 /* Problems are cut into enough tiles to share, small ones too where there are many cores, and scratch stays
  * small whatever the size. */
 START_TEST(tiles_and_scratch_are_bounded) {
@@ -315,6 +343,7 @@ int main(void) {
     tcase_add_loop_test(c, few_rows_of_extremes, 0, 2);
     tcase_add_test(c, few_rows_take_vnni);
     tcase_add_loop_test(c, microkernel_does_not_spill, 0, 4);
+    tcase_add_loop_test(c, cores_change_nothing, 0, 2);
     tcase_add_test(c, tiles_and_scratch_are_bounded);
     suite_add_tcase(s, c);
     return run_suite(s);

@@ -25,7 +25,7 @@ int64_t gemm_part(int64_t n, int64_t parts, int64_t unit) {
     return gemm_ceil_div(gemm_ceil_div(n, parts), unit) * unit;
 }
 
-enum { MAX_ROWS = 1024, MAX_COLS = 1024 }; /* of C in a tile: bounds scratch, unless a unit is wider */
+enum { MAX_ROWS = 1024, MAX_COLS = GEMM_MAX_COLS }; /* of C in a tile: bounds scratch */
 enum { FEW_CORES = 16 };                   /* fewer get tiles for that many: none waits long for the last */
 
 /* Halves the block of a tile, its longer side first, until there are `tiles` of them or it is down to

@@ -21,9 +21,6 @@
 #include "gemm.h"
 #include "lut.h"
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
 static int64_t max64(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
@@ -52,9 +49,9 @@ static Plan plan(const GemmDesc *d, const Target *t, PanelType type) {
     p.cut.row_tiles = gemm_ceil_div(d->m, p.cut.rows);
     p.columns = p.cut.cols;
     p.span = grouped ? d->group : p.columns;
-    int64_t slabs = max64(t->l2 / 2 / (LUT_RECORD * p.columns), 1); /* records: half of L2 */
-    slabs = min64(slabs, gemm_ceil_div(d->k, LUT_STEPS));
-    p.cut.kc = gemm_part(d->k, gemm_ceil_div(d->k, slabs * LUT_STEPS), LUT_STEPS);
+    /* Records of the widest tile take half of L2: how many columns this one has may not change how k is cut. */
+    int64_t kc = max64(t->l2 / 2 / (LUT_RECORD * GEMM_MAX_COLS), 1) * LUT_STEPS;
+    p.cut.kc = gemm_part(d->k, gemm_ceil_div(d->k, kc), LUT_STEPS);
     p.a_at = 4 * LUT_ENTRIES * LUT_ROWS;
     p.sums_at = p.a_at + 4 * LUT_ROWS * p.cut.kc;
     p.records_at = p.sums_at + 4 * LUT_ROWS * p.columns;
