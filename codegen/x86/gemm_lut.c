@@ -15,8 +15,7 @@
  * the tables are made, which hold for the columns of one group. A NaN or an infinity in A meets only codes
  * that are not 0.
  *
- * After T-MAC and LUT-GEMM (arXiv 2407.00088, 2206.09557), which do the same for few rows of small integers.
- */
+ * After T-MAC and LUT-GEMM (arXiv 2407.00088, 2206.09557), which look sums up for the few rows of inference. */
 #include "../rows.h"
 #include "gemm.h"
 #include "lut.h"

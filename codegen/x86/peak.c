@@ -4,7 +4,13 @@
 #include "gemm.h"
 #include "lut.h"
 
-enum { STEPS = 1 << 13, PEAK_TILES = 256, TABLE = 8 /* steps that each look at other entries */, PIECE = 1 << 18 /* bytes */, STREAMS = 8 /* vectors in flight */ };
+enum {
+    STEPS = 1 << 13,
+    PEAK_TILES = 256,
+    TABLE = 8,       /* lines of entries, one for each of so many steps */
+    PIECE = 1 << 18, /* bytes */
+    STREAMS = 8      /* vectors in flight */
+};
 
 /* ---- arithmetic */
 
