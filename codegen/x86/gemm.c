@@ -1,4 +1,4 @@
-/* Matrix products, after BLIS. A tile owns a block of C and runs over all of k:
+/* Matrix products, after BLIS; ternary ones in f32 are gemm_lut.c's, but for small ones. A tile owns a block of C and runs over all of k:
  *
  *     for each kc steps of k:                      B block [kc, cols] packed (decoded, where ternary)
  *         for each mc rows of the block of C:      A block [mc, kc] packed, half of the L2 cache

@@ -3,9 +3,10 @@
  *     bench [--json] [--threads N] [--gemm M,K,N]... [--attention B,S,H,G,D]...
  *
  * --gemm M,K,N: the three products of a ternary linear layer with M tokens, K inputs and N outputs:
- * tmatmul-fwd y = x w^T and tmatmul-dx = dy w (both decode packed 2-bit weights) in f32, bf16 and int16, and
+ * tmatmul-fwd y = x w^T and tmatmul-dx = dy w (both from packed 2-bit weights) in f32, bf16 and int16, and
  * matmul-dw = dy^T x in f32 and bf16, also with AdamW and new codes as its epilogue (matmul-dw-adamw; -apart:
- * in three kernels instead), each as a share of the peak of such products. Up to four tokens as decoding
+ * in three kernels instead), each as a share of the peak of such multiply-adds, which products by look-up may
+ * exceed. Up to four tokens as decoding
  * does it (gemv), as a share of reading memory. Names are WHAT/PRECISION/MxKxN of the product. Times are the
  * best of several runs, in two rounds over everything: what else the machine does for some seconds passes by.
  * --json: one object a line: what, seconds, gflops or gb_per_s, peak_share (0 .. 1); run.sh says what they

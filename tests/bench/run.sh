@@ -3,7 +3,7 @@
 #     sh tests/bench/run.sh [--short] [--no-peers] [--json FILE]
 # --short: one layer and one step, under two minutes; else a Qwen3-0.6B step as well, under ten.
 # --json FILE: one object a line. what: KERNEL/PRECISION/SIZES as `bench` names them, or step/PRECISION/MODEL/BATCHxSEQ
-# seconds; gflops or gb_per_s; peak_share of the peak of that kind of arithmetic (for few-row products: of the memory's
+# seconds; gflops or gb_per_s; peak_share of the peak of such multiply-adds, above 1 for look-up (few rows: of the memory's
 # speed); peak_rss_gb; peer, peer_seconds, peer_rss_gb; ratio = peer_seconds / seconds.
 # Peers come from $PYTHON if that has torch, else from PyPI into a virtual environment that is thrown away.
 set -eu
