@@ -1,6 +1,6 @@
-/* Packing of matrices of f32, or bf16, into panels of f32, rounded or not, or of pairs of bf16 (see panels.h): by copying
- * rows, or by transposing square blocks of vector-length in registers. Past the operand's end its last row or
- * column is repeated. */
+/* Packing of matrices of f32, or bf16, into panels of f32, rounded or not, or of pairs of bf16 (see
+ * panels.h): by copying rows, or by transposing square blocks of vector-length in registers. Past the
+ * operand's end its last row or column is repeated. */
 #include "gemm.h"
 #include <stdio.h>
 
@@ -147,6 +147,17 @@ static void pack_rows(Gen *g, const Pack *p) {
     }
 }
 
+/* Asks for the steps of word w from column `from` on. */
+static void prefetch_word(Gen *g, const Pack *p, LLVMValueRef from, LLVMValueRef w) {
+    bool pairs = panels_of_pairs(p->type);
+    LLVMValueRef step = pairs ? first_step(g, w) : w;
+    for (int i = 0; i < (pairs ? 2 : 1); i++) {
+        LLVMValueRef offset = LLVMBuildMul(g->b, gen_add(g, step, gen_i64(g, i * 8)), p->ld, "");
+        LLVMValueRef at = LLVMBuildGEP2(g->b, source_type(g, p), from, &offset, 1, "");
+        gen_prefetch(g, at, false); /* may lie past the end */
+    }
+}
+
 /* Words w0 .. w1-1 of one panel from src[k,n]: in f32 dst[kk*width + j] = src[kk*ld + min(first + j, n-1)].
  */
 static void pack_cols(Gen *g, const Pack *p, LLVMValueRef w0, LLVMValueRef w1) {
@@ -156,6 +167,8 @@ static void pack_cols(Gen *g, const Pack *p, LLVMValueRef w0, LLVMValueRef w1) {
     If full = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, end, p->n, ""));
     Loop w = gen_loop(g, w0, w1, 1, "k");
     LLVMValueRef from = gen_at(g, source_type(g, p), p->src, p->first);
+    /* rows of a tile end before the CPU sees that they are being read */
+    prefetch_word(g, p, from, gen_add(g, w.i, gen_i64(g, COLUMN_WORDS)));
     gen_store(g, load_word(g, p, width, from, w.i, p->ld), gen_at(g, word, p->dst, gen_mul(g, w.i, width)));
     gen_loop_end(g, &w);
     gen_else(g, &full);
