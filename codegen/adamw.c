@@ -1,4 +1,5 @@
-/* The AdamW update, in place, with decoupled weight decay (see adamw in ir/ops.def). */
+/* The AdamW update, in place, with decoupled weight decay (see adamw in ir/ops.def), and moments as f32 or
+ * bf16. */
 #include "rows.h"
 
 AdamwState gen_adamw_step(Gen *g, const AdamwDesc *d, const LLVMValueRef *hyper, AdamwState s) {
@@ -32,14 +33,27 @@ void gen_adamw_hyper(Gen *g, LLVMValueRef at, LLVMValueRef *hyper) {
     LLVMPositionBuilderAtEnd(g->b, update);
 }
 
-/* Asks for what stands `next` floats behind these lanes in w, m and v. */
+/* Asks for what stands `next` numbers behind these lanes in w, m and v. */
 static void prefetch_next(Gen *g, const AdamwUpdate *u, const Lanes *at) {
     const LLVMValueRef arrays[] = {u->w, u->m, u->v};
     LLVMValueRef to = gen_add(g, at->col, gen_i64(g, u->next));
     for (int i = 0; i < 3; i++) {
-        LLVMValueRef p = LLVMBuildGEP2(g->b, g->f32, arrays[i], &to, 1, ""); /* may lie past the end */
+        LLVMTypeRef type = i && u->desc.bf16 ? g->i16 : g->f32;
+        LLVMValueRef p = LLVMBuildGEP2(g->b, type, arrays[i], &to, 1, ""); /* may lie past the end */
         gen_prefetch(g, p, true);
     }
+}
+
+static void store_moments(Gen *g, const AdamwUpdate *u, const AdamwState *s, const Lanes *at) {
+    if (!u->desc.bf16) {
+        lanes_store(g, s->m, u->m, at);
+        lanes_store(g, s->v, u->v, at);
+        return;
+    }
+    LLVMValueRef first = u->index ? gen_add(g, u->index, at->col) : at->col;
+    AdamwRandom random = adamw_random(g, u->key, first, gen_width(s->w));
+    lanes_store_bf16(g, adamw_round(g, s->m, random.m), u->m, at);
+    lanes_store_bf16(g, adamw_round(g, s->v, random.v), u->v, at);
 }
 
 static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
@@ -47,12 +61,12 @@ static void update_lanes(Gen *g, void *context, const Lanes *at, int count) {
     const int line = 16; /* floats */
     for (int i = 0; i < count; i++) {
         if (u->next && i * g->target->vl % line == 0) prefetch_next(g, u, &at[i]);
-        AdamwState s = {lanes_load(g, u->w, &at[i]), lanes_load(g, u->grad, &at[i]),
-                        lanes_load(g, u->m, &at[i]), lanes_load(g, u->v, &at[i])};
+        AdamwState s = {.w = lanes_load(g, u->w, &at[i]), .grad = lanes_load(g, u->grad, &at[i])};
+        s.m = (u->desc.bf16 ? lanes_load_bf16 : lanes_load)(g, u->m, &at[i]);
+        s.v = (u->desc.bf16 ? lanes_load_bf16 : lanes_load)(g, u->v, &at[i]);
         s = gen_adamw_step(g, &u->desc, u->hyper, s);
         lanes_store(g, s.w, u->w, &at[i]);
-        lanes_store(g, s.m, u->m, &at[i]);
-        lanes_store(g, s.v, u->v, &at[i]);
+        store_moments(g, u, &s, &at[i]);
     }
 }
 
@@ -67,9 +81,14 @@ Tiling adamw_tiling(const AdamwDesc *d) {
 void gen_adamw(Gen *g, const char *name, const AdamwDesc *d) {
     Tiling tiling = adamw_tiling(d);
     gen_kernel(g, name);
-    AdamwUpdate u = {*d, gen_buffer(g, 0), gen_buffer(g, 1), gen_buffer(g, 2), gen_buffer(g, 3), {NULL}, 0};
+    AdamwUpdate u = {.desc = *d,
+                     .w = gen_buffer(g, 0),
+                     .grad = gen_buffer(g, 1),
+                     .m = gen_buffer(g, 2),
+                     .v = gen_buffer(g, 3)};
     LLVMValueRef lo, n;
     gen_adamw_hyper(g, gen_buffer(g, 4), u.hyper);
+    if (d->bf16) u.key = adamw_key(g, gen_buffer(g, 5));
     gen_piece(g, &tiling, &lo, &n);
     gen_adamw_elements(g, &u, lo, n);
     gen_end(g);

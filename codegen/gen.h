@@ -60,13 +60,15 @@ typedef struct EmbedGradDesc {
 typedef struct AdamwDesc {
     int64_t count;
     double beta1, beta2, eps;
-} AdamwDesc; /* w, g, m, v, hyper; adamw_bf16: m and v as bf16, and key */
+    bool bf16; /* m and v are, rounded by a key */
+} AdamwDesc; /* w, g, m, v, hyper (, key) */
 typedef struct GemmAdamwDesc {
     int64_t m, n, k, group; /* group 0: no codes */
     bool bf16;              /* the product, as gemm_bf16 */
     bool b_bf16;            /* b is stored as bf16 */
+    bool moments_bf16;      /* m and v are, rounded by a key */
     double beta1, beta2, eps;
-} GemmAdamwDesc; /* a, b, w, m, v, hyper (, t2): the gradient of w[m,n] is a[k,m]^T b[k,n] */
+} GemmAdamwDesc; /* a, b, w, m, v, hyper (, t2) (, key): the gradient of w[m,n] is a[k,m]^T b[k,n] */
 typedef struct SumRowsDesc {
     int64_t rows, cols;
 } SumRowsDesc; /* x, out */
@@ -209,7 +211,6 @@ int gen_width(LLVMValueRef); /* lanes of a vector; 1 of a scalar */
     X(embed, EmbedDesc)                                                                                      \
     X(embed_grad, EmbedGradDesc)                                                                             \
     X(adamw, AdamwDesc)                                                                                      \
-    X(adamw_bf16, AdamwDesc)                                                                                 \
     X(sum_rows, SumRowsDesc)                                                                                 \
     X(take_row, TakeRowDesc)                                                                                 \
     X(copy, CopyDesc)                                                                                        \

@@ -236,12 +236,10 @@ static void lower_embedding_grad(Lower *l) {
 static void lower_adamw(Lower *l) {
     const Node *n = l->node;
     take_over(l, 0, 0), take_over(l, 2, 1), take_over(l, 3, 2);
-    AdamwDesc d = {type_count(val_type(l->g, n->out)), n->attrs.beta1, n->attrs.beta2, n->attrs.eps};
-    KernelDesc k = {.kind = KERNEL_adamw, .adamw = d};
-    if (n->nin == 6) k = (KernelDesc){.kind = KERNEL_adamw_bf16, .adamw_bf16 = d};
+    AdamwDesc d = {type_count(val_type(l->g, n->out)), n->attrs.beta1, n->attrs.beta2, n->attrs.eps, n->nin > 5};
     uint64_t args[] = {offset_of(l, n->out),     offset_of(l, n->in[1]), offset_of(l, n->out + 1),
                        offset_of(l, n->out + 2), offset_of(l, n->in[4]), offset_of(l, n->in[n->nin - 1])};
-    launch(l, &k, node_cost(l->g, n), args, n->nin);
+    launch(l, &(KernelDesc){.kind = KERNEL_adamw, .adamw = d}, node_cost(l->g, n), args, n->nin);
 }
 
 static void lower_ste_clip(Lower *l) {
@@ -256,7 +254,7 @@ static void lower_ste_clip(Lower *l) {
 static void lower_matmul_adamw(Lower *l) {
     const Node *n = l->node;
     const Type *a = val_type(l->g, n->in[0]), *b = val_type(l->g, n->in[1]);
-    bool codes = n->nin > 6;
+    bool codes = n->nout > 3, key = n->nin > (codes ? 7 : 6);
     take_over(l, 2, 0), take_over(l, 3, 1), take_over(l, 4, 2);
     GemmAdamwDesc d = {.m = type_cols(a),
                        .n = type_cols(b),
@@ -264,14 +262,15 @@ static void lower_matmul_adamw(Lower *l) {
                        .group = codes ? val_type(l->g, n->in[6])->group : 0,
                        .bf16 = is_bf16(n),
                        .b_bf16 = b->dtype == DT_BF16,
+                       .moments_bf16 = key,
                        .beta1 = n->attrs.beta1,
                        .beta2 = n->attrs.beta2,
                        .eps = n->attrs.eps};
-    uint64_t args[7] = {offset_of(l, n->in[0]),   offset_of(l, n->in[1]),   offset_of(l, n->out),
+    uint64_t args[8] = {offset_of(l, n->in[0]),   offset_of(l, n->in[1]),   offset_of(l, n->out),
                         offset_of(l, n->out + 1), offset_of(l, n->out + 2), offset_of(l, n->in[5])};
     if (codes) args[6] = offset_of(l, n->out + 3);
-    launch(l, &(KernelDesc){.kind = KERNEL_gemm_adamw, .gemm_adamw = d}, node_cost(l->g, n), args,
-           codes ? 7 : 6);
+    if (key) args[n->nin - 1] = offset_of(l, n->in[n->nin - 1]);
+    launch(l, &(KernelDesc){.kind = KERNEL_gemm_adamw, .gemm_adamw = d}, node_cost(l->g, n), args, n->nin);
 }
 
 static void lower_concat(Lower *l) {

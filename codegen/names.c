@@ -69,12 +69,12 @@ static void spell_EmbedGradDesc(const EmbedGradDesc *d, Buf *b) {
 }
 
 static void spell_AdamwDesc(const AdamwDesc *d, Buf *b) {
-    buf_printf(b, "%lld_%.9g_%.9g_%.9g", LL(d->count), d->beta1, d->beta2, d->eps);
+    buf_printf(b, "%lld_%.9g_%.9g_%.9g%s", LL(d->count), d->beta1, d->beta2, d->eps, d->bf16 ? "_bf16" : "");
 }
 
 static void spell_GemmAdamwDesc(const GemmAdamwDesc *d, Buf *b) {
-    buf_printf(b, "%s%lldx%lldx%lld%s_g%lld_%.9g_%.9g_%.9g", d->bf16 ? "bf16_" : "", LL(d->m), LL(d->n), LL(d->k),
-               d->b_bf16 ? "_bf16kn" : "", LL(d->group), d->beta1, d->beta2, d->eps);
+    buf_printf(b, "%s%lldx%lldx%lld%s_g%lld_%.9g_%.9g_%.9g%s", d->bf16 ? "bf16_" : "", LL(d->m), LL(d->n), LL(d->k),
+               d->b_bf16 ? "_bf16kn" : "", LL(d->group), d->beta1, d->beta2, d->eps, d->moments_bf16 ? "_bf16" : "");
 }
 
 static void spell_SumRowsDesc(const SumRowsDesc *d, Buf *b) {

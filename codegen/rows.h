@@ -92,23 +92,26 @@ Tiling adamw_tiling(const AdamwDesc *); /* CPU: of the elements */
 /* The state after one step. */
 AdamwState gen_adamw_step(Gen *, const AdamwDesc *, const LLVMValueRef *hyper, AdamwState);
 
-/* Moments as bf16 (adamw_bf16.c), by the random bits of ir/eval_bf16.c. */
-typedef struct AdamwRandom {
-    LLVMValueRef m, v; /* i32 with 16 random bits, a scalar or a vector */
-} AdamwRandom;
-LLVMValueRef adamw_key(Gen *, LLVMValueRef at); /* from the input {seed, t} */
-/* For elements i .. i+lanes-1. */
-AdamwRandom adamw_random(Gen *, LLVMValueRef key, LLVMValueRef i, int lanes);
-LLVMValueRef adamw_round(Gen *, LLVMValueRef value, LLVMValueRef random); /* to bf16, as i16, up or down by chance */
-
 /* An update of arrays. */
 typedef struct AdamwUpdate {
     AdamwDesc desc; /* but for the count */
     LLVMValueRef w, grad, m, v, hyper[4];
-    int64_t next; /* not 0: how many floats ahead w, m and v will be needed next */
+    LLVMValueRef key;   /* desc.bf16: adamw_key */
+    LLVMValueRef index; /* desc.bf16: which weight the first of w is; NULL: the first */
+    int64_t next;       /* not 0: how many numbers ahead w, m and v will be needed next */
 } AdamwUpdate;
-/* Updates n elements from lo on. */
+/* Updates n elements from lo on; CPU. */
 void gen_adamw_elements(Gen *, const AdamwUpdate *, LLVMValueRef lo, LLVMValueRef n);
+
+/* ---- moments as bf16 (adamw_bf16.c) */
+
+typedef struct AdamwRandom {
+    LLVMValueRef m, v; /* i32 with 16 random bits, a scalar or a vector */
+} AdamwRandom;
+LLVMValueRef adamw_key(Gen *, LLVMValueRef at); /* from the input {seed, t} */
+/* For weights i .. i+lanes-1, the random bits of ir/eval_bf16.c. */
+AdamwRandom adamw_random(Gen *, LLVMValueRef key, LLVMValueRef i, int lanes);
+LLVMValueRef adamw_round(Gen *, LLVMValueRef value, LLVMValueRef random); /* to bf16, as i16, up or down by chance */
 
 /* ---- the plan of a row region (rows_plan.c)
  *

@@ -58,7 +58,7 @@ static int64_t flops_adamw(const Graph *g, const Node *n) {
 }
 
 static int64_t flops_matmul_adamw(const Graph *g, const Node *n) {
-    int64_t count = type_count(val_type(g, n->out)), project = n->nin > 6 ? 4 : 0;
+    int64_t count = type_count(val_type(g, n->out)), project = n->nout > 3 ? 4 : 0;
     return (2 * type_rows(operand(g, n, 0)) + project) * count + flops_adamw(g, n);
 }
 
@@ -82,7 +82,7 @@ static int64_t bytes_of(const Graph *g, const Node *n) {
     for (uint32_t i = 0; i < n->nin; i++) bytes += type_bytes(operand(g, n, i));
     for (uint32_t i = 0; i < n->nout; i++) bytes += type_bytes(val_type(g, n->out + i));
     if (n->op == OP_store) bytes *= 2; /* read and written */
-    if (n->op == OP_matmul_adamw && n->nin > 6) bytes -= type_bytes(operand(g, n, 6)); /* written only */
+    if (n->op == OP_matmul_adamw && n->nout > 3) bytes -= type_bytes(operand(g, n, 6)); /* written only */
     if (n->op == OP_cache_row) bytes = 2 * type_bytes(operand(g, n, 1));
     if (n->op == OP_embedding || n->op == OP_take_row) {
         /* Of the table only the rows that are looked up, as large as the result's. */

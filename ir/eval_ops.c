@@ -305,10 +305,12 @@ void eval_matmul_adamw(Eval *e) {
     const Tensor *in = e->in;
     const Attrs *at = &e->n->attrs;
     Attrs product = {.set = A(ta) | (at->set & A(precision)), .ta = true, .precision = at->precision};
+    bool codes = e->n->nout > 3, key = e->n->nin > (codes ? 7 : 6);
     step(e, (Node){.op = OP_matmul, .nin = 2, .nout = 1, .attrs = product}, in, 0);
-    Tensor update[5] = {in[2], e->out[0], in[3], in[4], in[5]};
-    step(e, (Node){.op = OP_adamw, .nin = 5, .nout = 3, .attrs = e->n->attrs}, update, 0);
-    if (e->n->nin < 7) return;
+    Tensor update[6] = {in[2], e->out[0], in[3], in[4], in[5]};
+    if (key) update[5] = in[e->n->nin - 1];
+    step(e, (Node){.op = OP_adamw, .nin = key ? 6 : 5, .nout = 3, .attrs = e->n->attrs}, update, 0);
+    if (!codes) return;
     Attrs group = {.set = A(group), .group = in[6].type.group};
     if (isnan(in[5].at[0]))
         copy(e->out[3].at, in[6].at, type_count(&in[6].type));

@@ -452,18 +452,26 @@ static bool shape_attention_decode(Infer *s) {
 
 /* ---- optimizer */
 
+/* The moments of w as operands `at` and the next: f32, or bf16 with a key as operand number `key`. Sets the
+ * results. */
+static bool want_moments(Infer *s, const Type *w, uint32_t at, uint32_t key) {
+    const Type pair = type_make(DT_I32, 1, (int64_t[]){2});
+    bool bf16 = s->node->nin > key;
+    Type moment = *w;
+    if (bf16) moment.dtype = DT_BF16;
+    s->out[0] = *w;
+    s->out[1] = s->out[2] = moment;
+    return want_same(s, at, &moment) && want_same(s, at + 1, &moment) && (!bf16 || want_same(s, key, &pair));
+}
+
 static bool shape_adamw(Infer *s) {
     if (!want_f32(s, 0, 0, MAX_RANK)) return false;
     const Type *w = operand(s, 0), hyper = type_make(DT_F32, 1, (int64_t[]){4});
-    const Type key = type_make(DT_I32, 1, (int64_t[]){2});
-    Type moment = *w;
-    if (s->node->nin == 6) moment.dtype = DT_BF16;
-    if (!want_same(s, 1, w) || !want_same(s, 2, &moment) || !want_same(s, 3, &moment) ||
-        !want_same(s, 4, &hyper) || (s->node->nin == 6 && !want_same(s, 5, &key)))
-        return false;
-    s->out[0] = *w;
-    s->out[1] = s->out[2] = moment;
-    return true;
+    return want_same(s, 1, w) && want_same(s, 4, &hyper) && want_moments(s, w, 2, 5);
+}
+
+static bool makes_codes(const NodeShape *n) {
+    return n->nin > 6 && val_type(n->g, n->in[6])->dtype == DT_T2;
 }
 
 /* The types are those of the three ops in a row; the operands taken over come last, but for hyper. */
@@ -472,13 +480,13 @@ static bool shape_matmul_adamw(Infer *s) {
     if (!want_precision(s, "bf16") || !want_f32(s, 0, 1, MAX_RANK) ||
         !want_f32_or_bf16(s, 1, 1, MAX_RANK) || !product(s, true, false))
         return false;
-    for (uint32_t i = 2; i < 5; i++)
-        if (!want_same(s, i, s->out)) return false;
-    if (!want_same(s, 5, &hyper)) return false;
-    s->out[1] = s->out[2] = s->out[0];
-    if (s->node->nin < 7) return true;
+    const Type w = s->out[0];
+    bool coded = makes_codes(s->node);
+    if (!want_same(s, 2, &w) || !want_same(s, 5, &hyper) || !want_moments(s, &w, 3, coded ? 7 : 6))
+        return false;
+    if (!coded) return true;
     if (!want(s, 6, DT_T2, 2, 2)) return false;
-    Type codes = s->out[0];
+    Type codes = w;
     codes.dtype = DT_T2, codes.group = operand(s, 6)->group;
     s->out[3] = codes;
     return want_same(s, 6, &codes);
@@ -493,7 +501,7 @@ static ShapeRule *const rules[OP_COUNT] = {
 };
 
 uint32_t shape_results(const NodeShape *n) {
-    if (n->op == OP_matmul_adamw) return n->nin < 7 ? 3 : 4;
+    if (n->op == OP_matmul_adamw) return makes_codes(n) ? 4 : 3;
     if (n->op != OP_region) return (uint32_t)op_info[n->op].results;
     return n->body->nodes.n ? n->body->nodes.at[n->body->nodes.n - 1].nin : 0;
 }

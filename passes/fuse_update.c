@@ -52,8 +52,7 @@ static void find_codes(const Graph *g, const Readers *r, int64_t columns, Update
 static Update find_update(const Graph *g, const Readers *r, uint32_t adamw, int64_t columns) {
     Update u = {NONE, NONE, NONE, NONE};
     const Node *n = &g->nodes.at[adamw];
-    if (n->op != OP_adamw || !type_equal(val_type(g, n->in[0]), val_type(g, n->in[2])) ||
-        !is_weight_gradient(val_node(g, n->in[1])) || only_reader(r, n->in[1]) == NONE)
+    if (n->op != OP_adamw || !is_weight_gradient(val_node(g, n->in[1])) || only_reader(r, n->in[1]) == NONE)
         return u;
     u.product = g->values.at[n->in[1]].node;
     u.adamw = adamw;
@@ -64,10 +63,11 @@ static Update find_update(const Graph *g, const Readers *r, uint32_t adamw, int6
 static void add_update(Graph *to, const Graph *from, const Update *u, Val *map) {
     const Node *product = &from->nodes.at[u->product], *adamw = &from->nodes.at[u->adamw];
     const Val *old = adamw->in;
-    Val in[7] = {map[product->in[0]], map[product->in[1]], map[old[0]],
+    Val in[8] = {map[product->in[0]], map[product->in[1]], map[old[0]],
                  map[old[2]],         map[old[3]],         map[old[4]]};
     uint32_t nin = 6;
     if (u->project != NONE) in[nin++] = map[declared_value(from, from->nodes.at[u->store].attrs.name)];
+    if (adamw->nin > 5) in[nin++] = map[old[5]]; /* the key of moments in bf16 */
     Attrs attrs = adamw->attrs;
     attrs.set |= product->attrs.set & A(precision), attrs.precision = product->attrs.precision;
     Val out = graph_add(to, NULL, NULL, adamw->loc, OP_matmul_adamw, NULL, in, nin, &attrs);

@@ -22,6 +22,9 @@ static const GemmAdamwDesc cases[] = {
     {.m = 20, .n = 300, .k = 35, .group = 0, .bf16 = true},
     {.m = 130, .n = 513, .k = 900, .group = 64, .b_bf16 = true},
     {.m = 37, .n = 300, .k = 35, .group = 128, .bf16 = true, .b_bf16 = true},
+    /* moments as bf16 */
+    {.m = 70, .n = 1000, .k = 40, .group = 128, .moments_bf16 = true},
+    {.m = 64, .n = 300, .k = 35, .group = 0, .bf16 = true, .moments_bf16 = true},
     /* full precision */
     {.m = 200, .n = 700, .k = 400, .group = 0},
     {.m = 13, .n = 5, .k = 3, .group = 0},
@@ -47,7 +50,7 @@ typedef struct Sizes {
 
 static Sizes emit(Gen *g, int i, bool parts) {
     GemmAdamwDesc d = with_betas(&cases[i]);
-    AdamwDesc update = {d.m * d.n, d.beta1, d.beta2, d.eps};
+    AdamwDesc update = {d.m * d.n, d.beta1, d.beta2, d.eps, d.moments_bf16};
     Sizes size = {0};
     char name[32];
     snprintf(name, sizeof name, "fused%d", i);
@@ -69,10 +72,11 @@ typedef struct Buffers {
     unsigned char *codes;
 } Buffers;
 
-enum { A, B, W, M, V, HYPER, CODES, GRAD }; /* of the arguments */
+enum { A, B, W, M, V, HYPER, CODES, GRAD, KEY }; /* of the arguments */
 
 static Buffers make_buffers(const GemmAdamwDesc *d, uint64_t code_bytes) {
     static const float hyper[] = {0.995f, 0.02f, 1.5f, 0.25f};
+    static const int32_t key[] = {-5, 1234567};
     int64_t count = d->m * d->n;
     uint64_t bytes = (uint64_t)count * 4, state = (uint64_t)(d->m * 131 + d->n), room;
     room = (uint64_t)(d->m + d->n) * (uint64_t)d->k * 4 + 4 * bytes + code_bytes + 8192;
@@ -85,10 +89,12 @@ static Buffers make_buffers(const GemmAdamwDesc *d, uint64_t code_bytes) {
     test_fill(x.m = test_arg(&x.args, bytes), count, &state);
     test_fill(x.v = test_arg(&x.args, bytes), count, &state);
     for (int64_t i = 0; i < count; i++) x.v[i] = fabsf(x.v[i]);
+    if (d->moments_bf16) test_to_bf16(x.m, count), test_to_bf16(x.v, count);
     memcpy(x.hyper = test_arg(&x.args, sizeof hyper), hyper, sizeof hyper);
     x.codes = test_arg(&x.args, code_bytes);
     memset(x.codes, 0xee, code_bytes);
     test_arg(&x.args, bytes);
+    memcpy(test_arg(&x.args, sizeof key), key, sizeof key);
     return x;
 }
 
@@ -100,9 +106,16 @@ static TestArgs choose(const Buffers *x, const int *which, uint32_t n) {
     return a;
 }
 
+static TestArgs fused_args(const Buffers *x, const GemmAdamwDesc *d) {
+    int which[] = {A, B, W, M, V, HYPER, CODES, KEY};
+    uint32_t n = d->group ? 7 : 6;
+    if (d->moments_bf16) which[n++] = KEY;
+    return choose(x, which, n);
+}
+
 static void run_parts(const TestModule *m, int i, const Sizes *size, const Buffers *x) {
     TestArgs gemm = choose(x, (const int[]){A, B, GRAD}, 3),
-             adamw = choose(x, (const int[]){W, GRAD, M, V, HYPER}, 5),
+             adamw = choose(x, (const int[]){W, GRAD, M, V, HYPER, KEY}, cases[i].moments_bf16 ? 6 : 5),
              ternary = choose(x, (const int[]){W, CODES}, 2);
     char name[32];
     snprintf(name, sizeof name, "gemm%d", i);
@@ -118,7 +131,7 @@ static void check_case(const TestModule *m, int i, const Sizes *size) {
     uint64_t bytes = (uint64_t)(d->m * d->n) * 4, code_bytes = 64;
     if (d->group) code_bytes = (uint64_t)ternary_layout(d->m, d->n, d->group).bytes;
     Buffers fused = make_buffers(d, code_bytes), parts = make_buffers(d, code_bytes);
-    TestArgs args = choose(&fused, (const int[]){A, B, W, M, V, HYPER, CODES}, d->group ? 7 : 6);
+    TestArgs args = fused_args(&fused, d);
     char name[32];
     snprintf(name, sizeof name, "fused%d", i);
     test_launch(m, name, &args, size->fused);
@@ -136,7 +149,7 @@ static void check_no_update(const TestModule *m, int i, const Sizes *size) {
     uint64_t bytes = (uint64_t)(d->m * d->n) * 4, code_bytes = 64;
     if (d->group) code_bytes = (uint64_t)ternary_layout(d->m, d->n, d->group).bytes;
     Buffers x = make_buffers(d, code_bytes), before = make_buffers(d, code_bytes);
-    TestArgs args = choose(&x, (const int[]){A, B, W, M, V, HYPER, CODES}, d->group ? 7 : 6);
+    TestArgs args = fused_args(&x, d);
     x.hyper[0] = NAN;
     char name[32];
     snprintf(name, sizeof name, "fused%d", i);

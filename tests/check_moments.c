@@ -19,9 +19,9 @@ static float from_bf16(uint16_t half) {
 static void check_kernel(Gen *g, int64_t n) {
     static const float hyper[] = {0.995f, 0.02f, 1.5f, 0.25f};
     static const int32_t key[] = {-5, 1234567};
-    AdamwDesc d = {n, 0.9, 0.95, 1e-8};
+    AdamwDesc d = {n, 0.9, 0.95, 1e-8, true};
     uint64_t rng = 3, half = (uint64_t)n * 2;
-    KernelSize size = TEST_EMIT(g, "adamw", adamw_bf16, d);
+    KernelSize size = TEST_EMIT(g, "adamw", adamw, d);
     TestModule module = test_module(g);
     TestArgs a = test_args((uint64_t)n * 16 + 8192);
     float *w = test_arg(&a, (uint64_t)n * 4), *grad = test_arg(&a, (uint64_t)n * 4);

@@ -166,9 +166,10 @@ static void check_update(const Bindings *in, const Bindings *out, const char *pa
     double g = grad * hyper[3];
     double m = 0.9 * at(in, param, ".m", i) + 0.1 * g, v = 0.95 * at(in, param, ".v", i) + 0.05 * g * g;
     double w = at(in, param, "", i) * hyper[0] - hyper[1] * m / (sqrt(v * hyper[2]) + 1e-8);
+    near(at(out, param, "", i), w);
+    if (find_tensor(in, "key")) return; /* moments are rounded: check_moments.c */
     near(at(out, param, ".m", i), m);
     near(at(out, param, ".v", i), v);
-    near(at(out, param, "", i), w);
 }
 
 START_TEST(optimizer_updates_from_gradients) {

@@ -55,6 +55,19 @@ static void check_intact(const Machine *x, Val v, int64_t offset, const char *wh
                  (long long)offset, when);
 }
 
+/* A number of bf16 is the upper half of an f32. */
+static uint16_t bf16_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+static float bf16_value(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 /* The content of v as if just computed: new tags, at its offset. */
 static void fill(Machine *x, Val v, const Tensor *t) {
     int64_t at = offset_of(x, v), n = type_count(&t->type);
@@ -64,6 +77,8 @@ static void fill(Machine *x, Val v, const Tensor *t) {
     for (int64_t i = 0; t->type.dtype != DT_T2 && i < n; i++) {
         if (t->type.dtype == DT_I32)
             ((int32_t *)(x->bytes + at))[i] = (int32_t)t->at[i];
+        else if (t->type.dtype == DT_BF16)
+            ((uint16_t *)(x->bytes + at))[i] = bf16_bits((float)t->at[i]);
         else
             ((float *)(x->bytes + at))[i] = (float)t->at[i];
     }
@@ -74,9 +89,11 @@ static Tensor fetch(const Machine *x, Val v, int64_t offset, const char *when) {
     check_intact(x, v, offset, when);
     if (type->dtype == DT_T2) return x->ternary[v];
     Tensor t = tensor_new(x->arena, type);
+    const char *at = x->bytes + offset;
     for (int64_t i = 0; i < type_count(type); i++)
-        t.at[i] =
-            type->dtype == DT_I32 ? ((int32_t *)(x->bytes + offset))[i] : ((float *)(x->bytes + offset))[i];
+        t.at[i] = type->dtype == DT_I32    ? ((const int32_t *)at)[i]
+                  : type->dtype == DT_BF16 ? bf16_value(((const uint16_t *)at)[i])
+                                           : ((const float *)at)[i];
     return t;
 }
 

@@ -225,7 +225,7 @@ enum { COUNTS = sizeof counts / sizeof *counts };
 
 START_TEST(test_adamw) {
     static const float hyper[] = {0.995f, 0.02f, 1.5f, 0.25f};
-    AdamwDesc d = {counts[_i % COUNTS], 0.9, 0.95, 1e-8};
+    AdamwDesc d = {counts[_i % COUNTS], 0.9, 0.95, 1e-8, false};
     int64_t n = d.count;
     uint64_t bytes = (uint64_t)n * 4, rng = 11;
     Gen *g = test_device_gen((TestDevice)(_i / COUNTS));
@@ -366,7 +366,7 @@ START_TEST(test_wide) {
     ALL(decode, DecodeDesc, MATRICES, {matrices[i].rows, matrices[i].cols, matrices[i].group})
     ALL(embed, EmbedDesc, EMBEDDINGS, embeddings[i])
     ALL(embed_grad, EmbedGradDesc, EMBED_GRADS, embed_grads[i])
-    ALL(adamw, AdamwDesc, COUNTS, {counts[i], 0.9, 0.95, 1e-8})
+    ALL(adamw, AdamwDesc, COUNTS, {counts[i], 0.9, 0.95, 1e-8, false})
     ALL(sum_rows, SumRowsDesc, SUMS, sums[i])
     ALL(take_row, TakeRowDesc, 1, {3, 5, 37, 2})
     ALL(cache_row, CacheRowDesc, 1, {3, 5, 37, 2})

@@ -57,6 +57,7 @@ static inline void fill_random(Tensor *t, const char *name, Op op, uint64_t seed
             t->at[i] = hyper[i % 4];
         else
             t->at[i] = rng_uniform(&r, op == OP_state ? 0 : -1, 1);
+        if (t->type.dtype == DT_BF16) t->at[i] = (double)bf16_round((float)t->at[i]);
     }
 }
 

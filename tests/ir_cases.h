@@ -270,6 +270,16 @@ static const IrCase ir_cases[] = {
      {{"a", {1, 0.5}}, {"b", {1, 2}}, {"w", {1}}, {"w.m", {0.5}}, {"w.v", {0.25}}, {"hyper", {0.9, 0.1, 2, 0.5}},
       {"w.codes", {-1}}},
      {{"w", {0.8536474508437579}}, {"w.m", {0.75}}, {"w.v", {0.625}}, {"w.codes", {0.853515625}}}},
+    /* moments as bf16, as for adamw; no codes, so the key is the seventh operand */
+    {OP_matmul_adamw,
+     IN(0, "f32[1,1]", "a") IN(1, "f32[1,1]", "b") "%2: f32[1,1] = param {name=\"w\"}\n"
+     "%3: bf16[1,1] = state {name=\"w.m\"}\n%4: bf16[1,1] = state {name=\"w.v\"}\n" IN(5, "f32[4]", "hyper")
+     IN(6, "i32[2]", "key")
+     "%7: f32[1,1], %8: bf16[1,1], %9: bf16[1,1] = matmul_adamw %0, %1, %2, %3, %4, %5, %6 "
+     "{eps=1, beta1=0.5, beta2=0.5}\n"
+     "store %7 {name=\"w\"}\nstore %8 {name=\"w.m\"}\nstore %9 {name=\"w.v\"}\n",
+     {{"a", {2}}, {"b", {0.5}}, {"w", {1}}, {"w.m", {0}}, {"w.v", {1}}, {"hyper", {1, 1, 1, 1}}, {"key", {7, 1}}},
+     {{"w", {0.75}}, {"w.m", {0.5}}, {"w.v", {1}}}},
     {OP_store,
      "%0: f32[2] = state {name=\"m\"}\n%1: f32[2] = scale %0 {c=2}\nstore %1 {name=\"m\"}\n",
      {{"m", {1, 2}}},

@@ -341,6 +341,7 @@ static inline Val random_logits(RandomBody *b) {
 static inline Graph *random_train(RandomModel *m, uint32_t steps) {
     RandomBody b = random_body(m, "train", steps);
     b.g->attrs = (Attrs){.set = A(beta1) | A(beta2) | A(eps), .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8};
+    if (steps % 4 == 0) b.g->attrs.set |= A(moments), b.g->attrs.moments = "bf16";
     Val loss = mean_of(b.g, cross_entropy(b.g, random_logits(&b), b.targets));
     if (rng_below(&m->rng, 2)) {
         Val x = from_pool(&b); /* a second path into the loss */

@@ -8,7 +8,7 @@
  *     w' (shared)                  ->   scales and codes
  *
  * Groups lie within a tile: fuse-update leaves others alone. */
-#include "../rows.h"
+#include "adamw.h"
 #include "gemm.h"
 #include "ternary.h"
 
@@ -17,10 +17,10 @@ enum { PAD = 4 /* floats: fewer bank conflicts */ };
 typedef struct Epilogue {
     const GemmAdamwDesc *d;
     const NvTile *tile;
-    AdamwDesc update;
-    LLVMValueRef w, m, v, hyper[4], codes; /* whole matrices; codes NULL: none */
-    LLVMValueRef first;                    /* of the rows of the tile that are in shared memory now */
-    int rows;                              /* so many */
+    AdamwUpdate update;
+    LLVMValueRef codes; /* NULL: none */
+    LLVMValueRef first; /* of the rows of the tile that are in shared memory now */
+    int rows;           /* so many */
 } Epilogue;
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
@@ -52,14 +52,8 @@ static void put_gradient(Gen *g, void *context, LLVMValueRef row, LLVMValueRef c
 static void update_weights(Gen *g, const Epilogue *e, LLVMValueRef row, LLVMValueRef col, LLVMValueRef grad,
                            int width) {
     LLVMValueRef at = gen_add(g, gen_mul(g, row, e->d->n), gen_add(g, e->tile->j0, col));
-    AdamwState s = {nv_load_elements(g, g->f32, e->w, at, width), tile_load(g, grad, width),
-                    nv_load_elements(g, g->f32, e->m, at, width),
-                    nv_load_elements(g, g->f32, e->v, at, width)};
-    s = gen_adamw_step(g, &e->update, e->hyper, s);
-    nv_store_elements(g, s.w, e->w, at);
-    nv_store_elements(g, s.m, e->m, at);
-    nv_store_elements(g, s.v, e->v, at);
-    if (e->codes) tile_store(g, s.w, grad, width);
+    LLVMValueRef w = nv_adamw_elements(g, &e->update, tile_load(g, grad, width), at, width);
+    if (e->codes) tile_store(g, w, grad, width);
 }
 
 /* A warp's work on a row of w, which is row `in_shared` of those in shared memory. */
@@ -105,13 +99,16 @@ NvGrid nv_gemm_adamw_grid(const GemmAdamwDesc *d, const Target *t) {
 
 void nv_gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
     GemmDesc product = product_of(d);
-    nv_kernel(g, name, d->group ? 7 : 6, nv_gemm_adamw_grid(d, g->target).threads);
+    int buffers = d->group ? 7 : 6;
+    nv_kernel(g, name, buffers + d->moments_bf16, nv_gemm_adamw_grid(d, g->target).threads);
     nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
-    Epilogue e = {.d = d, .update = {.beta1 = d->beta1, .beta2 = d->beta2, .eps = d->eps}};
-    e.w = gen_buffer(g, 2), e.m = gen_buffer(g, 3), e.v = gen_buffer(g, 4);
-    e.codes = d->group ? gen_buffer(g, 6) : NULL;
-    gen_adamw_hyper(g, gen_buffer(g, 5), e.hyper);
+    Epilogue e = {.d = d, .codes = d->group ? gen_buffer(g, 6) : NULL};
+    AdamwUpdate *u = &e.update;
+    u->desc = (AdamwDesc){.beta1 = d->beta1, .beta2 = d->beta2, .eps = d->eps, .bf16 = d->moments_bf16};
+    u->w = gen_buffer(g, 2), u->m = gen_buffer(g, 3), u->v = gen_buffer(g, 4);
+    gen_adamw_hyper(g, gen_buffer(g, 5), u->hyper);
+    if (d->moments_bf16) u->key = adamw_key(g, gen_buffer(g, buffers));
     if (d->bf16)
         nv_gemm_bf16_tile(g, &product, unit_of(d), update_tile, &e);
     else

@@ -7,7 +7,8 @@
 #include "../rows.h"
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
+    return (GemmDesc){
+        .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
 }
 
 static int64_t common_divisor(int64_t a, int64_t b) {
@@ -75,9 +76,11 @@ static void update_rows(Gen *g, void *context, const GemmTile *t, LLVMValueRef f
     Loop row = gen_loop(g, first, end, 1, "row");
     LLVMValueRef in_block = gen_mul(g, gen_sub(g, row.i, t->i0), e->cut.cols);
     AdamwUpdate u = e->update;
-    u.w = gemm_element(g, e->w, row.i, t->j0, e->d->n);
-    u.m = gemm_element(g, e->m, row.i, t->j0, e->d->n);
-    u.v = gemm_element(g, e->v, row.i, t->j0, e->d->n);
+    LLVMTypeRef moment = u.desc.bf16 ? g->i16 : g->f32;
+    u.index = gen_add(g, gen_mul(g, row.i, e->d->n), t->j0);
+    u.w = gen_at(g, g->f32, e->w, u.index);
+    u.m = gen_at(g, moment, e->m, u.index);
+    u.v = gen_at(g, moment, e->v, u.index);
     u.grad = gen_at(g, g->f32, e->block, in_block);
     u.next = e->d->n;
     gen_adamw_elements(g, &u, gen_i64(g, 0), t->n);
@@ -92,9 +95,10 @@ void gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
     gen_kernel(g, name);
     e.block = g->scratch;
     e.w = gen_buffer(g, 2), e.m = gen_buffer(g, 3), e.v = gen_buffer(g, 4);
-    e.update.desc = (AdamwDesc){.beta1 = d->beta1, .beta2 = d->beta2, .eps = d->eps};
+    e.update.desc = (AdamwDesc){.beta1 = d->beta1, .beta2 = d->beta2, .eps = d->eps, .bf16 = d->moments_bf16};
     gen_adamw_hyper(g, gen_buffer(g, 5), e.update.hyper);
     if (d->group) e.codes = gen_buffer(g, 6);
+    if (d->moments_bf16) e.update.key = adamw_key(g, gen_buffer(g, d->group ? 7 : 6));
     LLVMValueRef packed = gen_at(g, g->i8, g->scratch, gen_i64(g, block_bytes(&p)));
     GemmTile tile = gemm_tile(g, &product, &p.cut);
     gemm_product(g, &product, &p, &tile, packed, e.block, p.cut.cols, update_rows, &e);

@@ -215,7 +215,7 @@ static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
 static void bench_update(Report *r, const Target *t, const GemmAdamwDesc *d) {
     GemmDesc product = {d->m, d->n, d->k, true, GEMM_B_KN, 0, false};
     PanelType type = d->bf16 ? PANELS_BF16 : PANELS_F32;
-    AdamwDesc adamw = {d->m * d->n, d->beta1, d->beta2, d->eps};
+    AdamwDesc adamw = {d->m * d->n, d->beta1, d->beta2, d->eps, false};
     TernaryDesc ternary = {d->m, d->n, d->group};
     Gen *g = gen_new(t, "bench");
     gen_gemm_adamw(g, "fused", d);
@@ -268,7 +268,7 @@ static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, 
         bench_gemm(r, t, "tmatmul-dx", &backward, type);
         if (type == PANELS_I16) continue;
         bench_gemm(r, t, "matmul-dw", &weights, type);
-        bench_update(r, t, &(GemmAdamwDesc){out, in, tokens, 128, type == PANELS_BF16, false, 0.9, 0.95, 1e-8});
+        bench_update(r, t, &(GemmAdamwDesc){out, in, tokens, 128, type == PANELS_BF16, false, false, 0.9, 0.95, 1e-8});
     }
 }
 
