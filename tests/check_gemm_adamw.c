@@ -197,6 +197,7 @@ START_TEST(nothing_spills) {
         {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true},
         {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true, .b_bf16 = true},
         {.m = 3072, .n = 1024, .k = 16384, .group = 128},
+        {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true, .moments_bf16 = true},
     };
     Gen *g = test_device_gen(TEST_GPU);
     char name[16];
