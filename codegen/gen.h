@@ -23,6 +23,7 @@ typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
     GemmB b;         /* how b is stored; T2: packed ternary, decoded while packing; else f32 or bf16 */
     int64_t group;   /* T2 only: along the stored last dim */
     bool accumulate; /* c holds a sum so far */
+    bool a_bf16;     /* a is stored as bf16: gemm_bf16 of b packed, or of a_cols */
 } GemmDesc;
 
 typedef struct AttnDesc {  /* forward: q, k, v, out, lse */
@@ -65,7 +66,7 @@ typedef struct AdamwDesc {
 typedef struct GemmAdamwDesc {
     int64_t m, n, k, group; /* group 0: no codes */
     bool bf16;              /* the product, as gemm_bf16 */
-    bool b_bf16;            /* b is stored as bf16 */
+    bool a_bf16, b_bf16;    /* stored as bf16; a only where the product is */
     bool moments_bf16;      /* m and v are, rounded by a key */
     double beta1, beta2, eps;
 } GemmAdamwDesc; /* a, b, w, m, v, hyper (, t2) (, key): the gradient of w[m,n] is a[k,m]^T b[k,n] */

@@ -172,7 +172,8 @@ static void lower_matmul(Lower *l) {
                        : b->dtype == DT_BF16 ? GEMM_B_BF16_KN
                                      : GEMM_B_KN,
                   .group = packed ? b->group : 0,
-                  .accumulate = n->nin == 3};
+                  .accumulate = n->nin == 3,
+                  .a_bf16 = a->dtype == DT_BF16};
     if (n->nin == 3) take_over(l, 2, 0);
     KernelDesc k = {.kind = KERNEL_gemm, .gemm = d};
     GemvDesc few = {d.m, d.n, d.k, d.group};
@@ -261,6 +262,7 @@ static void lower_matmul_adamw(Lower *l) {
                        .k = type_rows(a),
                        .group = codes ? val_type(l->g, n->in[6])->group : 0,
                        .bf16 = is_bf16(n),
+                       .a_bf16 = a->dtype == DT_BF16,
                        .b_bf16 = b->dtype == DT_BF16,
                        .moments_bf16 = key,
                        .beta1 = n->attrs.beta1,

@@ -21,7 +21,8 @@ static void region_key(const Graph *body, Buf *b) {
 
 static void spell_GemmDesc(const GemmDesc *d, Buf *b) {
     static const char *const b_kind[] = {"kn", "nk", "t2kn", "t2nk", "bf16kn"};
-    buf_printf(b, "%lldx%lldx%lld_%s_%s", LL(d->m), LL(d->n), LL(d->k), d->a_cols ? "km" : "mk", b_kind[d->b]);
+    buf_printf(b, "%lldx%lldx%lld_%s%s_%s", LL(d->m), LL(d->n), LL(d->k), d->a_bf16 ? "bf16" : "",
+               d->a_cols ? "km" : "mk", b_kind[d->b]);
     if (d->group) buf_printf(b, "%lld", LL(d->group));
     if (d->accumulate) buf_printf(b, "_acc");
 }
@@ -73,8 +74,9 @@ static void spell_AdamwDesc(const AdamwDesc *d, Buf *b) {
 }
 
 static void spell_GemmAdamwDesc(const GemmAdamwDesc *d, Buf *b) {
-    buf_printf(b, "%s%lldx%lldx%lld%s_g%lld_%.9g_%.9g_%.9g%s", d->bf16 ? "bf16_" : "", LL(d->m), LL(d->n), LL(d->k),
-               d->b_bf16 ? "_bf16kn" : "", LL(d->group), d->beta1, d->beta2, d->eps, d->moments_bf16 ? "_bf16" : "");
+    buf_printf(b, "%s%lldx%lldx%lld%s%s_g%lld_%.9g_%.9g_%.9g%s", d->bf16 ? "bf16_" : "", LL(d->m), LL(d->n), LL(d->k),
+               d->a_bf16 ? "_bf16km" : "", d->b_bf16 ? "_bf16kn" : "", LL(d->group), d->beta1, d->beta2, d->eps,
+               d->moments_bf16 ? "_bf16" : "");
 }
 
 static void spell_SumRowsDesc(const SumRowsDesc *d, Buf *b) {

@@ -363,6 +363,7 @@ static bool product(Infer *s, bool ta, bool tb) {
     int64_t inner = tb ? b_cols : b_rows, n = tb ? b_rows : b_cols;
     if (k != inner) return fail(s, "inner dims %lld and %lld differ", (long long)k, (long long)inner);
     s->out[0] = ta ? type_make(DT_F32, 2, (int64_t[]){type_cols(a), n}) : with_cols(a, n);
+    s->out[0].dtype = DT_F32;
     return true;
 }
 
@@ -379,19 +380,26 @@ static bool want_f32_or_bf16(Infer *s, uint32_t i, uint32_t min_rank, uint32_t m
     return want(s, i, operand(s, i)->dtype == DT_BF16 ? DT_BF16 : DT_F32, min_rank, max_rank);
 }
 
+/* Operand 0 may be bf16 where the product rounds it to that anyway. */
+static bool want_activations(Infer *s) {
+    const Attrs *at = s->node->attrs;
+    bool rounds = at->set & A(precision) && strcmp(at->precision, "bf16") == 0;
+    return rounds ? want_f32_or_bf16(s, 0, 1, MAX_RANK) : want_f32(s, 0, 1, MAX_RANK);
+}
+
 static bool shape_matmul(Infer *s) {
     const Attrs *at = s->node->attrs;
     if (!want_precision(s, "bf16")) return false;
     /* With ta alone b is a batch of rows like a; else it is a matrix. */
     bool rows = at->ta && !at->tb;
-    if (!want_f32(s, 0, 1, MAX_RANK) || !(rows ? want_f32_or_bf16(s, 1, 1, MAX_RANK) : want_f32(s, 1, 2, 2)))
+    if (!(rows ? want_activations(s) : want_f32(s, 0, 1, MAX_RANK)) || !(rows ? want_f32_or_bf16(s, 1, 1, MAX_RANK) : want_f32(s, 1, 2, 2)))
         return false;
     return product(s, at->ta, at->tb) && (s->node->nin < 3 || want_same(s, 2, s->out));
 }
 
 static bool shape_tmatmul(Infer *s) {
     const Attrs *at = s->node->attrs;
-    return want_precision(s, "i16, bf16") && want_f32(s, 0, 1, MAX_RANK) &&
+    return want_precision(s, "i16, bf16") && want_activations(s) &&
            want(s, 1, DT_T2, 2, 2) && product(s, false, at->tb);
 }
 
@@ -477,7 +485,7 @@ static bool makes_codes(const NodeShape *n) {
 /* The types are those of the three ops in a row; the operands taken over come last, but for hyper. */
 static bool shape_matmul_adamw(Infer *s) {
     const Type hyper = type_make(DT_F32, 1, (int64_t[]){4});
-    if (!want_precision(s, "bf16") || !want_f32(s, 0, 1, MAX_RANK) ||
+    if (!want_precision(s, "bf16") || !want_activations(s) ||
         !want_f32_or_bf16(s, 1, 1, MAX_RANK) || !product(s, true, false))
         return false;
     const Type w = s->out[0];

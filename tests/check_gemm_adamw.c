@@ -21,15 +21,15 @@ static const GemmAdamwDesc cases[] = {
     {.m = 130, .n = 513, .k = 400, .group = 64, .bf16 = true},
     {.m = 20, .n = 300, .k = 35, .group = 0, .bf16 = true},
     {.m = 130, .n = 513, .k = 900, .group = 64, .b_bf16 = true},
-    {.m = 37, .n = 300, .k = 35, .group = 128, .bf16 = true, .b_bf16 = true},
+    {.m = 37, .n = 300, .k = 35, .group = 128, .bf16 = true, .a_bf16 = true, .b_bf16 = true},
     /* moments as bf16 */
     {.m = 70, .n = 1000, .k = 40, .group = 128, .moments_bf16 = true},
-    {.m = 64, .n = 300, .k = 35, .group = 0, .bf16 = true, .moments_bf16 = true},
+    {.m = 64, .n = 300, .k = 35, .group = 0, .bf16 = true, .a_bf16 = true, .moments_bf16 = true},
     /* full precision */
     {.m = 200, .n = 700, .k = 400, .group = 0},
     {.m = 13, .n = 5, .k = 3, .group = 0},
-    {.m = 1100, .n = 1544, .k = 20, .group = 128, .bf16 = true, .b_bf16 = true}, /* 9 x 7 of a GPU's 128 x 256
-                                                                                  */
+    /* 9 x 7 of a GPU's 128 x 256 */
+    {.m = 1100, .n = 1544, .k = 20, .group = 128, .bf16 = true, .a_bf16 = true, .b_bf16 = true},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -40,8 +40,12 @@ static GemmAdamwDesc with_betas(const GemmAdamwDesc *c) {
 }
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){
-        .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
+    return (GemmDesc){.m = d->m,
+                      .n = d->n,
+                      .k = d->k,
+                      .a_cols = true,
+                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
+                      .a_bf16 = d->a_bf16};
 }
 
 typedef struct Sizes {
@@ -81,7 +85,9 @@ static Buffers make_buffers(const GemmAdamwDesc *d, uint64_t code_bytes) {
     uint64_t bytes = (uint64_t)count * 4, state = (uint64_t)(d->m * 131 + d->n), room;
     room = (uint64_t)(d->m + d->n) * (uint64_t)d->k * 4 + 4 * bytes + code_bytes + 8192;
     Buffers x = {.args = test_args(room)};
-    test_fill(test_arg(&x.args, (uint64_t)(d->k * d->m) * 4), d->k * d->m, &state);
+    float *a = test_arg(&x.args, (uint64_t)(d->k * d->m) * 4);
+    test_fill(a, d->k * d->m, &state);
+    if (d->a_bf16) test_to_bf16(a, d->k * d->m);
     float *b = test_arg(&x.args, (uint64_t)(d->k * d->n) * 4);
     test_fill(b, d->k * d->n, &state);
     if (d->b_bf16) test_to_bf16(b, d->k * d->n);
@@ -196,6 +202,7 @@ START_TEST(nothing_spills) {
     static const GemmAdamwDesc shapes[] = {
         {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true},
         {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true, .b_bf16 = true},
+        {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true, .a_bf16 = true, .b_bf16 = true},
         {.m = 3072, .n = 1024, .k = 16384, .group = 128},
         {.m = 3072, .n = 1024, .k = 16384, .group = 128, .bf16 = true, .moments_bf16 = true},
     };

@@ -6,33 +6,33 @@
 
 /* clang-format off */
 static const GemmDesc cases[] = {
-    /* m, n, k, a_cols, b, group, accumulate */
-    {1, 1, 1, false, GEMM_B_T2_NK, 128, false},
-    {1, 1, 1, false, GEMM_B_T2_KN, 128, false},
-    {1, 1000, 576, false, GEMM_B_T2_NK, 128, false},
-    {45, 151, 256, false, GEMM_B_T2_NK, 128, false},
-    {45, 256, 151, false, GEMM_B_T2_KN, 128, false},
-    {129, 200, 576, false, GEMM_B_T2_NK, 128, false},
-    {129, 576, 200, false, GEMM_B_T2_KN, 128, false},
-    {50, 60, 250, false, GEMM_B_T2_NK, 100, false},
-    {50, 250, 60, false, GEMM_B_T2_KN, 100, false},
-    {33, 47, 330, false, GEMM_B_T2_NK, 48, false},
-    {33, 330, 47, false, GEMM_B_T2_KN, 48, false},
-    {20, 35, 77, false, GEMM_B_T2_NK, 7, false},
-    {20, 77, 35, false, GEMM_B_T2_KN, 7, false},
-    {13, 35, 70, false, GEMM_B_T2_NK, 1, false},
-    {13, 70, 35, false, GEMM_B_T2_KN, 1, false},
-    {20, 40, 70, false, GEMM_B_T2_NK, 1000, false},
-    {20, 70, 40, false, GEMM_B_T2_KN, 1000, false},
-    {20, 40, 700, false, GEMM_B_T2_NK, 300, false},
-    {20, 700, 40, false, GEMM_B_T2_KN, 300, false},
-    {7, 33, 1300, false, GEMM_B_T2_NK, 2000, false},
-    {5, 20, 1200, false, GEMM_B_T2_NK, 512, false},
-    {2, 700, 17, false, GEMM_B_T2_KN, 8, false},
-    {300, 130, 530, false, GEMM_B_T2_NK, 64, false},
-    {300, 530, 650, false, GEMM_B_T2_KN, 64, false},
-    {500, 530, 520, false, GEMM_B_T2_NK, 128, false},
-    {500, 1100, 130, false, GEMM_B_T2_KN, 128, false},
+    /* m, n, k, a_cols, b, group, accumulate, a_bf16 */
+    {1, 1, 1, false, GEMM_B_T2_NK, 128, false, false},
+    {1, 1, 1, false, GEMM_B_T2_KN, 128, false, false},
+    {1, 1000, 576, false, GEMM_B_T2_NK, 128, false, false},
+    {45, 151, 256, false, GEMM_B_T2_NK, 128, false, false},
+    {45, 256, 151, false, GEMM_B_T2_KN, 128, false, false},
+    {129, 200, 576, false, GEMM_B_T2_NK, 128, false, false},
+    {129, 576, 200, false, GEMM_B_T2_KN, 128, false, false},
+    {50, 60, 250, false, GEMM_B_T2_NK, 100, false, false},
+    {50, 250, 60, false, GEMM_B_T2_KN, 100, false, false},
+    {33, 47, 330, false, GEMM_B_T2_NK, 48, false, false},
+    {33, 330, 47, false, GEMM_B_T2_KN, 48, false, false},
+    {20, 35, 77, false, GEMM_B_T2_NK, 7, false, false},
+    {20, 77, 35, false, GEMM_B_T2_KN, 7, false, false},
+    {13, 35, 70, false, GEMM_B_T2_NK, 1, false, false},
+    {13, 70, 35, false, GEMM_B_T2_KN, 1, false, false},
+    {20, 40, 70, false, GEMM_B_T2_NK, 1000, false, false},
+    {20, 70, 40, false, GEMM_B_T2_KN, 1000, false, false},
+    {20, 40, 700, false, GEMM_B_T2_NK, 300, false, false},
+    {20, 700, 40, false, GEMM_B_T2_KN, 300, false, false},
+    {7, 33, 1300, false, GEMM_B_T2_NK, 2000, false, false},
+    {5, 20, 1200, false, GEMM_B_T2_NK, 512, false, false},
+    {2, 700, 17, false, GEMM_B_T2_KN, 8, false, false},
+    {300, 130, 530, false, GEMM_B_T2_NK, 64, false, false},
+    {300, 530, 650, false, GEMM_B_T2_KN, 64, false, false},
+    {500, 530, 520, false, GEMM_B_T2_NK, 128, false, false},
+    {500, 1100, 130, false, GEMM_B_T2_KN, 128, false, false},
 };
 /* clang-format on */
 enum { CASES = sizeof cases / sizeof *cases };
@@ -139,8 +139,8 @@ START_TEST(products) {
 }
 END_TEST
 
-static const GemmDesc forward = {100, 600, 384, false, GEMM_B_T2_NK, 128, false};
-static const GemmDesc backward = {100, 600, 384, false, GEMM_B_T2_KN, 128, false};
+static const GemmDesc forward = {100, 600, 384, false, GEMM_B_T2_NK, 128, false, false};
+static const GemmDesc backward = {100, 600, 384, false, GEMM_B_T2_KN, 128, false, false};
 
 static void *load_both(const Target *t) {
     Gen *g = gen_new(t, "test");
@@ -227,7 +227,7 @@ END_TEST
 START_TEST(microkernel_does_not_spill) {
     static const char *const cpus[] = {"x86-64-v3", "x86-64-v4", "alderlake", "icelake-server"};
     Gen *g = test_gen(cpus[_i]);
-    gen_gemm_i16(g, "gemm", &(GemmDesc){64, 64, 256, false, GEMM_B_T2_NK, 128, false});
+    gen_gemm_i16(g, "gemm", &(GemmDesc){64, 64, 256, false, GEMM_B_T2_NK, 128, false, false});
     char *text = test_compile(g);
     ck_assert_int_ge(test_count(text, "microkernel_i16_128", _i < 2 ? "vpmaddwd" : "vpdpwssd"), 12);
     free(text);
@@ -237,9 +237,9 @@ END_TEST
 /* Large problems are cut into enough tiles to share, and scratch stays small whatever the size. */
 START_TEST(tiles_and_scratch_are_bounded) {
     const Target *t = test_target(NULL);
-    GemmDesc layer = {1024, 3072, 1024, false, GEMM_B_T2_NK, 128, false};
-    GemmDesc head = {256, 151936, 1024, false, GEMM_B_T2_NK, 128, false};
-    GemmDesc head_dx = {256, 1024, 151936, false, GEMM_B_T2_KN, 128, false};
+    GemmDesc layer = {1024, 3072, 1024, false, GEMM_B_T2_NK, 128, false, false};
+    GemmDesc head = {256, 151936, 1024, false, GEMM_B_T2_NK, 128, false, false};
+    GemmDesc head_dx = {256, 1024, 151936, false, GEMM_B_T2_KN, 128, false, false};
     ck_assert_uint_ge(gemm_i16_tiles(&layer, t), 8);
     ck_assert_uint_ge(gemm_i16_tiles(&head, t), 64);
     ck_assert_uint_le(gemm_i16_scratch(&head, t), 4 << 20);

@@ -5,27 +5,34 @@
 
 /* clang-format off */
 static const GemmDesc cases[] = {
-    /* m, n, k, a_cols, b, group, accumulate */
-    {1, 1, 1, false, GEMM_B_KN, 0, false},
-    {45, 151, 33, false, GEMM_B_KN, 0, false},
-    {45, 151, 33, true, GEMM_B_KN, 0, true},
-    {132, 140, 36, true, GEMM_B_KN, 0, false},
-    {45, 151, 33, true, GEMM_B_BF16_KN, 0, true},
-    {132, 140, 36, true, GEMM_B_BF16_KN, 0, false},
-    {65, 17, 100, false, GEMM_B_NK, 0, false},
-    {64, 64, 64, false, GEMM_B_NK, 0, true},
-    {45, 70, 256, false, GEMM_B_T2_NK, 128, false},
-    {45, 256, 70, false, GEMM_B_T2_KN, 128, false},
-    {50, 60, 250, false, GEMM_B_T2_NK, 100, false},
-    {50, 250, 60, false, GEMM_B_T2_KN, 100, false},
-    {20, 35, 77, false, GEMM_B_T2_NK, 7, false},
-    {20, 77, 35, false, GEMM_B_T2_KN, 7, false},
-    {20, 40, 70, false, GEMM_B_T2_NK, 1000, false},
-    {20, 70, 40, false, GEMM_B_T2_KN, 1000, false},
-    {30, 90, 300, false, GEMM_B_T2_NK, 150, false},
-    {9, 301, 140, false, GEMM_B_T2_KN, 75, false},
-    {1280, 1281, 40, false, GEMM_B_T2_NK, 32, false}, /* tiles of 128 x 128 */
-    {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false},
+    /* m, n, k, a_cols, b, group, accumulate, a_bf16 */
+    {1, 1, 1, false, GEMM_B_KN, 0, false, false},
+    {45, 151, 33, false, GEMM_B_KN, 0, false, false},
+    {45, 151, 33, true, GEMM_B_KN, 0, true, false},
+    {132, 140, 36, true, GEMM_B_KN, 0, false, false},
+    {45, 151, 33, true, GEMM_B_BF16_KN, 0, true, false},
+    {132, 140, 36, true, GEMM_B_BF16_KN, 0, false, false},
+    {65, 17, 100, false, GEMM_B_NK, 0, false, false},
+    {64, 64, 64, false, GEMM_B_NK, 0, true, false},
+    {45, 151, 33, true, GEMM_B_BF16_KN, 0, true, true},
+    {132, 140, 36, true, GEMM_B_KN, 0, false, true},
+    {45, 70, 250, false, GEMM_B_T2_NK, 128, false, true},
+    {45, 250, 70, false, GEMM_B_T2_KN, 128, false, true},
+    {50, 60, 250, false, GEMM_B_T2_NK, 100, false, true},
+    {45, 70, 256, false, GEMM_B_T2_NK, 128, false, false},
+    {45, 256, 70, false, GEMM_B_T2_KN, 128, false, false},
+    {50, 60, 250, false, GEMM_B_T2_NK, 100, false, false},
+    {50, 250, 60, false, GEMM_B_T2_KN, 100, false, false},
+    {20, 35, 77, false, GEMM_B_T2_NK, 7, false, false},
+    {20, 77, 35, false, GEMM_B_T2_KN, 7, false, false},
+    {20, 40, 70, false, GEMM_B_T2_NK, 1000, false, false},
+    {20, 70, 40, false, GEMM_B_T2_KN, 1000, false, false},
+    {30, 90, 300, false, GEMM_B_T2_NK, 150, false, false},
+    {9, 301, 140, false, GEMM_B_T2_KN, 75, false, false},
+    {1280, 1281, 40, false, GEMM_B_T2_NK, 32, false, false}, /* tiles of 128 x 128 */
+    {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false, false},
+    {1280, 1281, 40, false, GEMM_B_T2_NK, 32, false, true},
+    {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false, true},
 };
 static const GemvDesc few[] = {
     {1, 1, 1, 128}, {1, 151, 45, 128}, {1, 1000, 576, 128}, {2, 151, 200, 128}, {3, 77, 330, 32}, {4, 75, 129, 128},
@@ -50,9 +57,9 @@ static KernelDesc kernel_of(KernelKind kind, const GemmDesc *d) {
     return k;
 }
 
-/* int16 is for ternary weights alone. */
+/* int16 is for ternary weights alone, activations stored as bf16 for products in it. */
 static bool has(int kind, const GemmDesc *d) {
-    return kinds[kind] != KERNEL_gemm_i16 || d->group;
+    return d->a_bf16 ? kinds[kind] == KERNEL_gemm_bf16 : kinds[kind] != KERNEL_gemm_i16 || d->group;
 }
 
 /* Large tiles take a second each to emulate, int16 three: one of those is enough, and under AddressSanitizer,
@@ -67,7 +74,7 @@ static NodeTest node_of(const GemmDesc *d, const char *precision) {
     bool nk = d->b == GEMM_B_NK || d->b == GEMM_B_T2_NK;
     int64_t rows = nk ? d->n : d->k, cols = nk ? d->k : d->n;
     NodeTest t = node_test((uint64_t)(4 * (d->m * d->k + rows * cols + d->m * d->n)) + 8192);
-    Type a = type_make(DT_F32, 2, d->a_cols ? (int64_t[]){d->k, d->m} : (int64_t[]){d->m, d->k});
+    Type a = type_make(d->a_bf16 ? DT_BF16 : DT_F32, 2, d->a_cols ? (int64_t[]){d->k, d->m} : (int64_t[]){d->m, d->k});
     Attrs attrs = {0};
     if (nk) attrs.set |= A(tb), attrs.tb = true;
     if (d->a_cols) attrs.set |= A(ta), attrs.ta = true;
@@ -123,7 +130,7 @@ START_TEST(few_rows) {
     TestModule m = test_module(g);
     for (int i = 0; i < FEW; i++) {
         const GemvDesc *d = &few[i];
-        NodeTest t = node_of(&(GemmDesc){d->m, d->n, d->k, false, GEMM_B_T2_NK, d->group, false}, NULL);
+        NodeTest t = node_of(&(GemmDesc){d->m, d->n, d->k, false, GEMM_B_T2_NK, d->group, false, false}, NULL);
         snprintf(name, sizeof name, "gemv%d", i);
         test_launch(&m, name, &t.args, size[i]);
         double error = node_error(&t, 0);
@@ -138,11 +145,15 @@ END_TEST
 START_TEST(nothing_spills) {
     Gen *g = test_device_gen(TEST_GPU);
     static const GemmDesc shapes[] = {
-        {16384, 3072, 1024, false, GEMM_B_T2_NK, 128, false},
-        {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false},
-        {3072, 1024, 16384, true, GEMM_B_KN, 0, true},
-        {3072, 1024, 16384, true, GEMM_B_BF16_KN, 0, true},
-        {1024, 1024, 1024, false, GEMM_B_T2_NK, 128, false},
+        {16384, 3072, 1024, false, GEMM_B_T2_NK, 128, false, false},
+        {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false, false},
+        {3072, 1024, 16384, true, GEMM_B_KN, 0, true, false},
+        {3072, 1024, 16384, true, GEMM_B_BF16_KN, 0, true, false},
+        {16384, 3072, 1024, false, GEMM_B_T2_NK, 128, false, true},
+        {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false, true},
+        {3072, 1024, 16384, true, GEMM_B_KN, 0, true, true},
+        {3072, 1024, 16384, true, GEMM_B_BF16_KN, 0, true, true},
+        {1024, 1024, 1024, false, GEMM_B_T2_NK, 128, false, false},
     };
     char name[16];
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {

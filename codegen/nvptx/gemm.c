@@ -54,6 +54,7 @@ NvGrid nv_gemm_grid(const GemmDesc *d, const Target *t) {
 
 static Operand operand_a(Gen *g, const GemmDesc *d, LLVMValueRef i0) {
     return (Operand){.storage = d->a_cols ? STORED_STEPS : STORED_ROWS,
+                     .half = d->a_bf16,
                      .base = gen_buffer(g, 0),
                      .rows = d->m,
                      .depth = d->k,

@@ -24,8 +24,12 @@ typedef struct Epilogue {
 } Epilogue;
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){
-        .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
+    return (GemmDesc){.m = d->m,
+                      .n = d->n,
+                      .k = d->k,
+                      .a_cols = true,
+                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
+                      .a_bf16 = d->a_bf16};
 }
 
 static int64_t unit_of(const GemmAdamwDesc *d) {

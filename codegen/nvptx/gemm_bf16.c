@@ -84,19 +84,20 @@ static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *
 static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
     const TileShape *s = shape_of(d, unit, t);
     bool half = d->b == GEMM_B_BF16_KN, b_steps = d->b == GEMM_B_KN || half || is_code_steps(d);
-    Product p = {.d = d, .shape = s, .turn = d->group || half ? 32 : 16};
+    Product p = {.d = d, .shape = s, .turn = d->group || half || d->a_bf16 ? 32 : 16};
     p.mt = s->rows / 32;
     p.nt = s->cols / (s->threads / NV_WARP / 2) / 8;
-    p.a = (Panel){NULL, d->a_cols, false, d->m, d->k, s->rows, p.turn, s->threads};
+    p.a = (Panel){NULL, d->a_cols, d->a_bf16, d->m, d->k, s->rows, p.turn, s->threads};
     p.b = (Panel){NULL, b_steps, half, d->n, d->k, s->cols, p.turn, s->threads};
     p.b_spread = d->group || panel_by_vectors(&p.b);
     if (d->group) p.layout = ternary_layout(b_steps ? d->k : d->n, b_steps ? d->n : d->k, d->group);
     return p;
 }
 
-/* Bytes of a step's codes in shared memory: padded, so that four steps begin in different banks. */
+/* Bytes of a step's codes in shared memory: an odd number of 16, so that four steps begin in different banks,
+ * neighbours or each second one. */
 static int step_bytes(const Product *p) {
-    return p->shape->cols / 4 + 16;
+    return (p->shape->cols / 4 + 16) | 16;
 }
 
 static int64_t b_bytes(const Product *p) {
@@ -283,25 +284,40 @@ static void begin_group(const Product *p, LLVMValueRef k) {
     gen_if_end(g, &begins);
 }
 
+/* The lane's two pairs of a word's codes, in the low bits of the halves of i32s. */
+static void pairs_of_codes(const Product *p, LLVMValueRef word, Slice out) {
+    Gen *g = p->g;
+    LLVMValueRef t = LLVMBuildTrunc(g->b, gen_mod(g, nv_lane(g), 4), g->i32, "");
+    if (!panel_of_neighbours(&p->a)) {
+        out[0] = LLVMBuildLShr(g->b, word, LLVMBuildMul(g->b, t, gen_i32(g, 2), ""), "");
+        out[1] = LLVMBuildLShr(g->b, out[0], gen_i32(g, 8), "");
+        return;
+    }
+    LLVMValueRef even = LLVMBuildLShr(g->b, word, LLVMBuildMul(g->b, t, gen_i32(g, 4), ""), "");
+    LLVMValueRef odd = LLVMBuildLShr(g->b, even, gen_i32(g, 2), "");
+    for (int r = 0; r < 2; r++) { /* the low halves of both, the high halves */
+        LLVMValueRef args[] = {even, odd, gen_i32(g, r ? 0x7632 : 0x5410)};
+        out[r] = gen_intrinsic(g, "llvm.nvvm.prmt", NULL, args, 3);
+    }
+}
+
 /* The slices of 16 steps of columns whose codes lie [column][turn / WORD]. */
 static void slices_of_words(const Product *p, LLVMValueRef tile, int step, Slice *out) {
     Gen *g = p->g;
     int words = p->turn / WORD;
     LLVMValueRef c = gen_div(g, nv_lane(g), 4);
-    LLVMValueRef shift = LLVMBuildTrunc(g->b, gen_mul(g, gen_mod(g, nv_lane(g), 4), 2), g->i32, "");
     for (int j = 0; j < p->nt; j++) {
         LLVMValueRef column = gen_add(g, p->col0, panel_row(g, true, j, c));
         LLVMValueRef at = gen_add(g, gen_mul(g, column, words), gen_i64(g, step / WORD));
-        LLVMValueRef word = LLVMBuildLShr(g->b, gen_load(g, g->i32, gen_at(g, g->i32, tile, at)), shift, "");
-        out[j][0] = mma_codes(g, word);
-        out[j][1] = mma_codes(g, LLVMBuildLShr(g->b, word, gen_i32(g, 8), ""));
+        pairs_of_codes(p, gen_load(g, g->i32, gen_at(g, g->i32, tile, at)), out[j]);
+        for (int r = 0; r < 2; r++) out[j][r] = mma_codes(g, out[j][r]);
     }
 }
 
-/* A pair of numbers as wide as `type` from two lines 8 apart, in the halves of an i32. */
-static LLVMValueRef halves(Gen *g, LLVMTypeRef type, LLVMValueRef at, int64_t offset, int64_t ld) {
+/* A pair of numbers as wide as `type`, `apart` from each other, in the halves of an i32. */
+static LLVMValueRef halves(Gen *g, LLVMTypeRef type, LLVMValueRef at, int64_t offset, int64_t apart) {
     LLVMValueRef low = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset)));
-    LLVMValueRef high = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset + 8 * ld)));
+    LLVMValueRef high = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset + apart)));
     high = LLVMBuildShl(g->b, LLVMBuildZExt(g->b, high, g->i32, ""), gen_i32(g, 16), "");
     return LLVMBuildOr(g->b, LLVMBuildZExt(g->b, low, g->i32, ""), high, "");
 }
@@ -310,13 +326,16 @@ static LLVMValueRef halves(Gen *g, LLVMTypeRef type, LLVMValueRef at, int64_t of
 static void slices_of_bytes(const Product *p, LLVMValueRef tile, LLVMValueRef scales, int step, Slice *out) {
     Gen *g = p->g;
     int ld = step_bytes(p), scales_ld = p->shape->cols / SPAN;
-    LLVMValueRef t = gen_mod(g, nv_lane(g), 4), c = gen_div(g, nv_lane(g), 4);
+    bool neighbours = panel_of_neighbours(&p->a);
+    int apart = neighbours ? 1 : 8, next = neighbours ? 8 : 4; /* steps of a pair; pairs */
+    LLVMValueRef t = gen_mul(g, gen_mod(g, nv_lane(g), 4), neighbours ? 2 : 1), c = gen_div(g, nv_lane(g), 4);
     tile = gen_at(g, g->i8, tile, gen_add(g, gen_mul(g, t, ld), gen_add(g, gen_div(g, p->col0, 4), c)));
     scales = gen_at(g, g->i16, scales, gen_add(g, gen_mul(g, t, scales_ld), gen_div(g, p->col0, SPAN)));
     for (int j = 0; j < p->nt; j += 4)
         for (int r = 0; r < 2; r++) {
-            LLVMValueRef codes = halves(g, g->i8, tile, (step + 4 * r) * ld + 2 * j, ld);
-            LLVMValueRef factors = halves(g, g->i16, scales, (step + 4 * r) * scales_ld + j / 4, scales_ld);
+            int at = step + next * r;
+            LLVMValueRef codes = halves(g, g->i8, tile, at * ld + 2 * j, apart * ld);
+            LLVMValueRef factors = halves(g, g->i16, scales, at * scales_ld + j / 4, apart * scales_ld);
             for (int i = 0; i < 4; i++)
                 out[j + i][r] =
                     mma_scaled_codes(g, LLVMBuildLShr(g->b, codes, gen_i32(g, 2 * i), ""), factors);

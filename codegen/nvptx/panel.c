@@ -12,15 +12,15 @@ static int number_bytes(const Panel *p) {
     return p->half ? 2 : 4;
 }
 
-/* Numbers from line to line in shared memory. Of f32, eight lines along rows begin in different groups of
- * four banks, and four along steps (run is a multiple of 32 there) eight banks apart. */
+/* Numbers from line to line in shared memory. Eight lines along rows begin in different groups of four banks,
+ * and four of f32 along steps (run is a multiple of 32 there) eight banks apart. */
 static int stride(const Panel *p) {
-    return run(p) + (p->steps ? 8 : 4);
+    return run(p) + (p->steps || p->half ? 8 : 4);
 }
-/* More of them after each eight lines. Of bf16, eight neighbouring lines begin in different groups of four
- * banks; those of a matrix are t and t + 8, t = 0 .. 3 or 4 .. 7. */
+/* More of them after each eight lines. Of bf16 along steps, eight neighbouring lines begin in different groups
+ * of four banks; those of a matrix are t and t + 8, t = 0 .. 3 or 4 .. 7. */
 static int gap(const Panel *p) {
-    return p->half ? 32 : 0;
+    return p->steps && p->half ? 32 : 0;
 }
 
 int64_t panel_bytes(const Panel *p) {
@@ -65,6 +65,10 @@ void panel_copy(Gen *g, const Panel *p, LLVMValueRef to, LLVMValueRef row0, LLVM
         else
             nv_copy(g, place, gen_at(g, type, p->base, at), n * number_bytes(p), inside);
     }
+}
+
+bool panel_of_neighbours(const Panel *p) {
+    return p->half && !p->steps;
 }
 
 bool panel_by_vectors(const Panel *p) {
@@ -117,26 +121,40 @@ static void slices_of_steps(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValue
     }
 }
 
+/* Two slices by one ldmatrix, a matrix for each register. */
+static void load_slices(Gen *g, const char *ldmatrix, LLVMValueRef from, Slice out[2]) {
+    LLVMValueRef four = gen_intrinsic(g, ldmatrix, LLVMTypeOf(from), &from, 1);
+    for (unsigned m = 0; m < 4; m++) out[m / 2][m % 2] = LLVMBuildExtractValue(g->b, four, m, "");
+}
+
+/* Matrix i of four is 8 rows of slice i / 2 by steps 0 .. 7 or 8 .. 15. */
+static void slices_of_half_rows(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n,
+                                Slice *out) {
+    LLVMValueRef i = gen_div(g, nv_lane(g), 8), c = gen_mod(g, nv_lane(g), 8);
+    row = gen_add(g, row, gen_add(g, c, gen_mul(g, gen_div(g, i, 2), 8)));
+    LLVMValueRef at = gen_add(g, gen_mul(g, row, stride(p)), gen_mul(g, gen_mod(g, i, 2), 8));
+    tile = gen_at(g, g->i16, tile, at);
+    for (int s = 0; s < n; s += 2)
+        load_slices(g, "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
+                    gen_at(g, g->i16, tile, gen_i64(g, 8 * s * stride(p) + step)), &out[s]);
+}
+
 /* Matrix i of four is 8 steps of slice i / 2, in the order in which a lane's pairs have them. */
-static void slices_of_halves(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n,
-                             Slice *out) {
+static void slices_of_half_steps(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n,
+                                  Slice *out) {
     LLVMValueRef i = gen_div(g, nv_lane(g), 8), j = gen_mod(g, nv_lane(g), 8);
     LLVMValueRef line = gen_add(g, gen_div(g, j, 2), gen_mul(g, gen_mod(g, j, 2), 8));
     line = gen_add(g, line, gen_mul(g, gen_mod(g, i, 2), 4));
     row = gen_add(g, row, gen_mul(g, gen_div(g, i, 2), 8));
     tile = gen_at(g, g->i16, tile, gen_add(g, line_at(g, p, gen_add(g, line, gen_i64(g, step))), row));
-    for (int s = 0; s < n; s += 2) {
-        LLVMValueRef from = gen_at(g, g->i16, tile, gen_i64(g, 8 * s));
-        LLVMValueRef four =
-            gen_intrinsic(g, "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16", LLVMTypeOf(from), &from, 1);
-        for (unsigned m = 0; m < 4; m++)
-            out[s + (int)m / 2][m % 2] = LLVMBuildExtractValue(g->b, four, m, "");
-    }
+    for (int s = 0; s < n; s += 2)
+        load_slices(g, "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16",
+                    gen_at(g, g->i16, tile, gen_i64(g, 8 * s)), &out[s]);
 }
 
 void panel_slices(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n, Slice *out) {
     if (p->half)
-        slices_of_halves(g, p, tile, row, step, n, out);
+        (p->steps ? slices_of_half_steps : slices_of_half_rows)(g, p, tile, row, step, n, out);
     else
         (p->steps ? slices_of_steps : slices_of_rows)(g, p, tile, row, step, n, out);
 }

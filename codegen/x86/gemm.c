@@ -132,16 +132,25 @@ LLVMValueRef gemm_element(Gen *g, LLVMValueRef base, LLVMValueRef row, LLVMValue
     return gen_at(g, g->f32, base, gen_add(g, gen_mul(g, row, ld), col));
 }
 
+PackFrom gemm_a_storage(const GemmDesc *d) {
+    if (d->a_cols) return d->a_bf16 ? PACK_BF16_COLS : PACK_COLS;
+    return d->a_bf16 ? PACK_BF16_ROWS : PACK_ROWS;
+}
+
+LLVMValueRef gemm_a_at(Gen *g, const GemmDesc *d, LLVMValueRef a, LLVMValueRef row, LLVMValueRef step) {
+    LLVMValueRef at = d->a_cols ? gen_add(g, gen_mul(g, step, d->m), row) : gen_add(g, gen_mul(g, row, d->k), step);
+    return gen_at(g, d->a_bf16 ? g->i16 : g->f32, a, at);
+}
+
 /* Packs k steps from k0 on of rows i0.. (A) or columns j0.. (B), n of them. */
 static void pack_a(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef i0, LLVMValueRef n, LLVMValueRef k0,
                    LLVMValueRef k, LLVMValueRef dst) {
     int64_t ld = d->a_cols ? d->m : d->k;
-    LLVMValueRef a = gen_buffer(g, 0),
-                 src = d->a_cols ? gemm_element(g, a, k0, i0, ld) : gemm_element(g, a, i0, k0, ld);
-    LLVMValueRef fn = gen_pack(g, g->target->mr, d->a_cols ? PACK_COLS : PACK_ROWS, p->panels.type), depth = gen_i64(g, p->a_depth);
+    LLVMValueRef a = gen_buffer(g, 0), depth = gen_i64(g, p->a_depth);
+    LLVMValueRef fn = gen_pack(g, g->target->mr, gemm_a_storage(d), p->panels.type);
     int64_t steps = p->panels.block.steps;
     if (steps % 16 == 0) {
-        gen_call(g, fn, (LLVMValueRef[]){n, k, src, gen_i64(g, ld), dst, depth}, 6);
+        gen_call(g, fn, (LLVMValueRef[]){n, k, gemm_a_at(g, d, a, i0, k0), gen_i64(g, ld), dst, depth}, 6);
         return;
     }
     Loop b = gen_loop(g, gen_i64(g, 0), k, steps, "block"); /* padded to 16 steps each */
@@ -149,7 +158,7 @@ static void pack_a(Gen *g, const GemmDesc *d, const GemmPlan *p, LLVMValueRef i0
     LLVMValueRef words = gen_mul(g, gen_div(g, b.i, steps), (int64_t)p->panels.block.pairs * g->target->mr);
     LLVMValueRef args[] = {n,
                            left,
-                           gen_at(g, g->f32, src, gen_mul(g, b.i, d->a_cols ? ld : 1)),
+                           gemm_a_at(g, d, a, i0, gen_add(g, k0, b.i)),
                            gen_i64(g, ld),
                            gen_at(g, g->i32, dst, words),
                            depth};

@@ -39,6 +39,9 @@ typedef void GemmEpilogue(Gen *, void *context, const GemmTile *, LLVMValueRef f
 void gemm_product(Gen *, const GemmDesc *, const GemmPlan *, const GemmTile *, LLVMValueRef packed,
                   LLVMValueRef c, int64_t ldc, GemmEpilogue *, void *context);
 
+/* How A is stored, for gen_pack, and where its element of a row and a step of k is. */
+PackFrom gemm_a_storage(const GemmDesc *);
+LLVMValueRef gemm_a_at(Gen *, const GemmDesc *, LLVMValueRef a, LLVMValueRef row, LLVMValueRef step);
 /* Element (row, col) of an f32 matrix with `ld` columns. */
 LLVMValueRef gemm_element(Gen *, LLVMValueRef base, LLVMValueRef row, LLVMValueRef col, int64_t ld);
 

@@ -7,8 +7,12 @@
 #include "../rows.h"
 
 static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){
-        .m = d->m, .n = d->n, .k = d->k, .a_cols = true, .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN};
+    return (GemmDesc){.m = d->m,
+                      .n = d->n,
+                      .k = d->k,
+                      .a_cols = true,
+                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
+                      .a_bf16 = d->a_bf16};
 }
 
 static int64_t common_divisor(int64_t a, int64_t b) {

@@ -255,9 +255,8 @@ static void write_rows(Gen *g, const Write *w) {
 static void pack_a(Gen *g, const Work *w, LLVMValueRef i, LLVMValueRef m) {
     const GemmDesc *d = w->d;
     int64_t ld = d->a_cols ? d->m : d->k;
-    LLVMValueRef a = gen_buffer(g, 0), to = scratch_at(g, w->p.a_at);
-    LLVMValueRef src = d->a_cols ? gemm_element(g, a, w->k0, i, ld) : gemm_element(g, a, i, w->k0, ld);
-    LLVMValueRef fn = gen_pack(g, LUT_ROWS, d->a_cols ? PACK_COLS : PACK_ROWS, w->p.type);
+    LLVMValueRef to = scratch_at(g, w->p.a_at), src = gemm_a_at(g, d, gen_buffer(g, 0), i, w->k0);
+    LLVMValueRef fn = gen_pack(g, LUT_ROWS, gemm_a_storage(d), w->p.type);
     gen_call(g, fn, (LLVMValueRef[]){m, w->k, src, gen_i64(g, ld), to, gen_i64(g, w->p.cut.kc)}, 6);
     LLVMValueRef rest = gen_mod(g, gen_sub(g, gen_i64(g, w->p.cut.kc), w->k), LUT_STEPS);
     gen_zero(g, row_at(g, to, w->k), gen_mul(g, rest, 4 * LUT_ROWS));

@@ -33,12 +33,6 @@ static LLVMValueRef head(Gen *g, LLVMValueRef v, int n) {
                                   "");
 }
 
-/* Asks for row[width*ld + k], which the next panel will read. */
-static void prefetch_next(Gen *g, LLVMValueRef row, LLVMValueRef ld, int width, LLVMValueRef k) {
-    LLVMValueRef offset = gen_add(g, gen_mul(g, ld, width), k);
-    gen_prefetch(g, LLVMBuildGEP2(g->b, g->f32, row, &offset, 1, ""), false); /* may lie past the end */
-}
-
 /* Where numbers come from and go. */
 typedef struct Pack {
     int width;
@@ -68,6 +62,12 @@ static LLVMValueRef first_step(Gen *g, LLVMValueRef w) {
 
 static LLVMTypeRef source_type(Gen *g, const Pack *p) {
     return p->half ? g->i16 : g->f32;
+}
+
+/* Asks for row[width*ld + k], which the next panel will read. */
+static void prefetch_next(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef k) {
+    LLVMValueRef offset = gen_add(g, gen_mul(g, p->ld, p->width), k);
+    gen_prefetch(g, LLVMBuildGEP2(g->b, source_type(g, p), row, &offset, 1, ""), false); /* may lie past the end */
 }
 
 /* Numbers at an address, as f32; as they are packed if they are not packed in pairs. */
@@ -104,16 +104,16 @@ static LLVMValueRef load_word(Gen *g, const Pack *p, int lanes, LLVMValueRef src
 /* The words w .. w+vl-1 of a row; w is a multiple of vl. */
 static LLVMValueRef load_words(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef w) {
     int vl = g->target->vl;
-    LLVMTypeRef vec = gen_vec(g, g->f32, vl);
-    if (!panels_of_pairs(p->type)) return load_numbers(g, p, vl, gen_at(g, g->f32, row, w));
-    LLVMValueRef v[2], mask[2][16], at = gen_at(g, g->f32, row, gen_mul(g, w, 2));
+    LLVMTypeRef type = source_type(g, p), vec = gen_vec(g, type, vl);
+    if (!panels_of_pairs(p->type)) return load_numbers(g, p, vl, gen_at(g, type, row, w));
+    LLVMValueRef v[2], mask[2][16], at = gen_at(g, type, row, gen_mul(g, w, 2));
     for (int i = 0; i < 2; i++) {
-        v[i] = gen_load(g, vec, gen_at(g, g->f32, at, gen_i64(g, (int64_t)i * vl)));
+        v[i] = gen_load(g, vec, gen_at(g, type, at, gen_i64(g, (int64_t)i * vl)));
         for (int lane = 0; lane < vl; lane++) mask[i][lane] = gen_i32(g, lane / 8 * 16 + i * 8 + lane % 8);
     }
     LLVMValueRef low = LLVMBuildShuffleVector(g->b, v[0], v[1], LLVMConstVector(mask[0], (unsigned)vl), "");
     LLVMValueRef high = LLVMBuildShuffleVector(g->b, v[0], v[1], LLVMConstVector(mask[1], (unsigned)vl), "");
-    return bf16_pairs(g, low, high);
+    return p->half ? bf16_join(g, gen_widen(g, low), gen_widen(g, high)) : bf16_pairs(g, low, high);
 }
 
 /* One panel from src[n,k]: in f32 dst[kk*width + i] = src[min(first + i, n-1)*ld + kk], `lanes` rows at a
@@ -127,10 +127,10 @@ static void pack_rows(Gen *g, const Pack *p) {
         LLVMValueRef row[16], v[16];
         for (int i = 0; i < lanes; i++) {
             LLVMValueRef at = gen_min(g, gen_add(g, p->first, gen_i64(g, i0 + i)), last);
-            row[i] = gen_at(g, g->f32, p->src, LLVMBuildMul(g->b, at, p->ld, ""));
+            row[i] = gen_at(g, source_type(g, p), p->src, LLVMBuildMul(g->b, at, p->ld, ""));
         }
         Loop w = gen_loop(g, gen_i64(g, 0), whole, vl, "k");
-        for (int i = 0; i < lanes; i++) prefetch_next(g, row[i], p->ld, width, gen_mul(g, w.i, steps / vl));
+        for (int i = 0; i < lanes; i++) prefetch_next(g, p, row[i], gen_mul(g, w.i, steps / vl));
         for (int i = 0; i < vl; i++) v[i] = i < lanes ? load_words(g, p, row[i], w.i) : LLVMGetPoison(vec);
         gen_transpose(g, v, vl);
         for (int t = 0; t < vl; t++) {
@@ -183,8 +183,8 @@ static void pack_cols(Gen *g, const Pack *p, LLVMValueRef w0, LLVMValueRef w1) {
 }
 
 LLVMValueRef gen_pack(Gen *g, int width, PackFrom from, PanelType type) {
-    static const char *const from_name[] = {"rows", "cols", "bf16_cols"};
-    bool rows = from == PACK_ROWS;
+    static const char *const from_name[] = {"rows", "cols", "bf16_rows", "bf16_cols"};
+    bool rows = from == PACK_ROWS || from == PACK_BF16_ROWS;
     if (width > 4 * g->target->vl || g->target->vl > 16) ice("panel width %d", width);
     char name[32];
     static const char *const types[] = {
@@ -199,7 +199,7 @@ LLVMValueRef gen_pack(Gen *g, int width, PackFrom from, PanelType type) {
     LLVMGetParams(fn, v);
     Pack p = {.width = width,
               .type = type,
-              .half = from == PACK_BF16_COLS,
+              .half = from == PACK_BF16_ROWS || from == PACK_BF16_COLS,
               .n = v[0],
               .k = v[1],
               .src = v[2],

@@ -33,7 +33,7 @@ PanelType panels_in_bf16(const Target *);
 int64_t panel_words(PanelType, int64_t k);
 /* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] or n columns of src[k,n],
  * row stride ld numbers, into panels of any type but int16. */
-typedef enum PackFrom { PACK_ROWS, PACK_COLS, PACK_BF16_COLS } PackFrom;
+typedef enum PackFrom { PACK_ROWS, PACK_COLS, PACK_BF16_ROWS, PACK_BF16_COLS } PackFrom;
 LLVMValueRef gen_pack(Gen *, int width, PackFrom, PanelType);
 /* Transposes v[n][n], n vectors of n lanes (at most 16), in place. */
 void gen_transpose(Gen *, LLVMValueRef *v, int n);

@@ -213,7 +213,7 @@ static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
 /* The update of a layer's weight: from activations and their gradients to new weights, moments and codes, in
  * one kernel and in the three that it replaces. Both count the FLOP of the product alone. */
 static void bench_update(Report *r, const Target *t, const GemmAdamwDesc *d) {
-    GemmDesc product = {d->m, d->n, d->k, true, GEMM_B_KN, 0, false};
+    GemmDesc product = {d->m, d->n, d->k, true, GEMM_B_KN, 0, false, false};
     PanelType type = d->bf16 ? PANELS_BF16 : PANELS_F32;
     AdamwDesc adamw = {d->m * d->n, d->beta1, d->beta2, d->eps, false};
     TernaryDesc ternary = {d->m, d->n, d->group};
@@ -260,9 +260,9 @@ static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, 
         bench_gemv(r, t, &few);
         return;
     }
-    GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false};
-    GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false};
-    const GemmDesc weights = {out, in, tokens, true, GEMM_B_KN, 0, false};
+    GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false, false};
+    GemmDesc backward = {tokens, in, out, false, GEMM_B_T2_KN, 128, false, false};
+    const GemmDesc weights = {out, in, tokens, true, GEMM_B_KN, 0, false, false};
     for (PanelType type = PANELS_F32; type <= PANELS_I16; type++) {
         bench_gemm(r, t, "tmatmul-fwd", &forward, type);
         bench_gemm(r, t, "tmatmul-dx", &backward, type);
