@@ -392,15 +392,16 @@ static bool shape_matmul(Infer *s) {
     if (!want_precision(s, "bf16")) return false;
     /* With ta alone b is a batch of rows like a; else it is a matrix. */
     bool rows = at->ta && !at->tb;
-    if (!(rows ? want_activations(s) : want_f32(s, 0, 1, MAX_RANK)) || !(rows ? want_f32_or_bf16(s, 1, 1, MAX_RANK) : want_f32(s, 1, 2, 2)))
+    if (!(rows ? want_activations(s) : want_f32(s, 0, 1, MAX_RANK)) ||
+        !(rows ? want_f32_or_bf16(s, 1, 1, MAX_RANK) : want_f32(s, 1, 2, 2)))
         return false;
     return product(s, at->ta, at->tb) && (s->node->nin < 3 || want_same(s, 2, s->out));
 }
 
 static bool shape_tmatmul(Infer *s) {
     const Attrs *at = s->node->attrs;
-    return want_precision(s, "i16, bf16") && want_activations(s) &&
-           want(s, 1, DT_T2, 2, 2) && product(s, false, at->tb);
+    return want_precision(s, "i16, bf16") && want_activations(s) && want(s, 1, DT_T2, 2, 2) &&
+           product(s, false, at->tb);
 }
 
 /* ---- attention */

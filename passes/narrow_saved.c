@@ -1,13 +1,13 @@
-/* narrow-saved: what waits in memory for the backward part waits as bf16, where products are rounded to that
- * anyway or options.saved asks for it.
+/* narrow-saved: what waits in memory for the backward part, or for a product, waits as bf16, where products are rounded
+ * to that anyway or options.saved asks for it.
  *
  *     g = tmatmul(x, W)                          g = tmatmul(x, W)
  *     y = region(g) { .. silu .. }               y, g' = region(g) { .. silu .. narrow .. }
  *     ...                                 ->     ...
  *     dg = region(dy, g) { .. }                  dg = region(dy, g') { .. widen .. }
  *
- * So does what a region of the backward part computes, often once more, for nothing but the second operand of weight
- * gradients in bf16: it yields bf16 alone, which is what they would make of it.
+ * So does what a region computes for products that round it to bf16: they read its bf16, and the region yields nothing
+ * else where nothing else is read.
  *
  * A forward value is narrowed by the region that computes it, or else by the first that reads all of it, so
  * that this takes no pass over memory of its own; only where there is neither it does. Regions and gradients
@@ -26,8 +26,9 @@ typedef struct Narrow {
     bool f32_products;
     const bool *forward; /* of each node */
     uint32_t *maker; /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
-    bool *rounded; /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
-    Val *map;      /* of each value: itself in `to` */
+    bool *waits;     /* of each value: the backward part reads all of it, after the forward part has ended */
+    bool *rounded;   /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
+    Val *map;        /* of each value: itself in `to` */
     Val *half, *wide; /* its bf16, and that widened again; VAL_NONE: not yet */
 } Narrow;
 
@@ -56,7 +57,7 @@ static bool is_cut(const Graph *g, Val v) {
 }
 
 /* Values that the backward part begins to read after the forward part has ended. */
-static void find_waiting(const Narrow *s, bool *waits) {
+static void find_waiting(const Narrow *s) {
     const Graph *g = s->g;
     uint32_t turn = 0;
     for (uint32_t i = 0; i < g->nodes.n; i++) {
@@ -69,24 +70,24 @@ static void find_waiting(const Narrow *s, bool *waits) {
             const Node *n = &g->nodes.at[i];
             for (uint32_t k = 0; !s->forward[i] && !(op_info[n->op].flags & VIEW) && k < n->nin; k++)
                 if (!early)
-                    waits[view_root(g, n->in[k])] = true;
+                    s->waits[view_root(g, n->in[k])] = true;
                 else if (i < turn || is_cut(g, n->in[k]))
-                    waits[view_root(g, n->in[k])] = false;
+                    s->waits[view_root(g, n->in[k])] = false;
         }
 }
 
-static void find_makers(Narrow *s, Arena *scratch) {
+static bool is_matrix(const Graph *g, Val v) {
+    const Type *t = val_type(g, v);
+    return t->dtype == DT_F32 && type_cols(t) > 1 && type_rows(t) > 1;
+}
+
+static void find_makers(Narrow *s) {
     const Graph *g = s->g;
-    bool *waits = arena_array(scratch, bool, g->values.n);
-    find_waiting(s, waits);
+    if (has_backward(g)) find_waiting(s);
     for (Val v = 0; v < g->values.n; v++) {
         uint32_t def = g->values.at[v].node;
-        const Type *t = val_type(g, v);
-        s->maker[v] = NONE;
-        if (!waits[v] || !s->forward[def] || (op_info[g->nodes.at[def].op].flags & SOURCE) ||
-            t->dtype != DT_F32 || type_cols(t) == 1 || type_rows(t) == 1)
-            continue;
-        s->maker[v] = def;
+        s->waits[v] &= s->forward[def] && !(op_info[g->nodes.at[def].op].flags & SOURCE) && is_matrix(g, v);
+        s->maker[v] = s->waits[v] ? def : NONE;
     }
     for (uint32_t i = g->nodes.n; i-- > 0;) { /* the first reader is seen last */
         const Node *n = &g->nodes.at[i];
@@ -107,18 +108,29 @@ static bool is_bf16(const Node *n) {
     return n->attrs.set & A(precision) && strcmp(n->attrs.precision, "bf16") == 0;
 }
 
+/* Does the node, a product, round its operand k to bf16? */
+static bool rounds(const Node *n, uint32_t k) {
+    return is_bf16(n) && (is_weight_gradient(n) ? k < 2 : n->op == OP_tmatmul && k == 0);
+}
+
+/* Results of regions that some products round: bf16 of them is yielded, too, or alone if nothing reads more of them. */
 static void find_rounded(Narrow *s, Arena *scratch) {
     const Graph *g = s->g;
-    Readers readers = graph_readers(g, scratch);
-    for (Val v = 0; v < g->values.n; v++) {
-        uint32_t def = g->values.at[v].node, first = readers.first[v], end = readers.first[v + 1];
-        const Type *t = val_type(g, v);
-        s->rounded[v] = first < end && !s->forward[def] && g->nodes.at[def].op == OP_region &&
-                        t->dtype == DT_F32 && type_cols(t) > 1 && type_rows(t) > 1;
-        for (uint32_t i = first; i < end && s->rounded[v]; i++) {
-            const Node *n = &g->nodes.at[readers.at[i]];
-            s->rounded[v] = is_weight_gradient(n) && is_bf16(n) && n->in[0] != v;
+    bool *some = arena_array(scratch, bool, g->values.n), *more = arena_array(scratch, bool, g->values.n);
+    for (uint32_t i = g->nodes.n; i-- > 0;) { /* views after their readers */
+        const Node *n = &g->nodes.at[i];
+        for (uint32_t k = 0; k < n->nin; k++) {
+            Val v = n->in[k];
+            bool view = n->op == OP_reshape, saved = !s->forward[i] && s->waits[view_root(g, v)];
+            some[v] |= view ? some[n->out] : rounds(n, k);
+            more[v] |= view ? more[n->out] : !rounds(n, k) && !saved;
         }
+    }
+    for (Val v = 0; v < g->values.n; v++) {
+        uint32_t def = g->values.at[v].node;
+        if (!some[v] || g->nodes.at[def].op != OP_region || !is_matrix(g, v)) continue;
+        s->maker[v] = def;
+        s->rounded[v] = !more[v];
     }
 }
 
@@ -175,17 +187,20 @@ static Val inner_of(const Narrow *s, const Node *region, Val v) {
     return VAL_NONE;
 }
 
-/* Node i, a region, on those operands. What it narrows are results of its own, or operands. */
+/* Node i, a region, on those operands. What it narrows beside its results are some of them, or operands. */
 static void add_region(Narrow *s, uint32_t i, const Val *in) {
     const Node *n = &s->g->nodes.at[i];
     Vals values = {0}, inner = {0};
-    for (Val v = 0; s->forward[i] && v < n->out + n->nout; v++) {
-        if (s->maker[v] != i || inner_of(s, n, v) == VAL_NONE) continue;
+    for (Val v = 0; v < n->out + n->nout; v++) {
+        if (s->maker[v] != i || s->rounded[v] || inner_of(s, n, v) == VAL_NONE) continue;
         vec_push(&values, v);
         vec_push(&inner, inner_of(s, n, v));
     }
     Val out = graph_add_region(s->to, n->loc, in, n->nin, body_of(s, n, in, &inner));
-    for (uint32_t r = 0; r < n->nout; r++) s->map[n->out + r] = out + r;
+    for (uint32_t r = 0; r < n->nout; r++) {
+        s->map[n->out + r] = out + r;
+        if (s->rounded[n->out + r]) s->half[n->out + r] = out + r;
+    }
     for (uint32_t k = 0; k < values.n; k++) {
         Type half = bf16_of(val_type(s->g, values.at[k]));
         s->half[values.at[k]] = ir_reshape(s->to, n->loc, out + n->nout + k, &half);
@@ -221,8 +236,9 @@ static bool reads_bf16(const Narrow *s, const Node *n, uint32_t k) {
 /* Operand k of node i, in `to`. */
 static Val operand_of(Narrow *s, uint32_t i, uint32_t k) {
     const Node *n = &s->g->nodes.at[i];
-    Val v = n->in[k];
-    if (s->forward[i] || s->maker[view_root(s->g, v)] == NONE) return s->map[v];
+    Val v = n->in[k], root = view_root(s->g, v);
+    if (rounds(n, k) && s->half[root] != VAL_NONE && !is_cut(s->g, v)) return half_of(s, v);
+    if (s->forward[i] || !s->waits[root]) return s->map[v];
     if (reads_bf16(s, n, k)) return half_of(s, v);
     if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, half_of(s, v));
     return s->wide[v];
@@ -232,6 +248,10 @@ static void add_node(Narrow *s, uint32_t i) {
     const Node *n = &s->g->nodes.at[i];
     Val *in = xcalloc(n->nin, sizeof *in);
     bool view = op_info[n->op].flags & VIEW;
+    if (view && s->rounded[view_root(s->g, n->out)]) {
+        free(in);
+        return; /* half_of makes those of bf16 */
+    }
     for (uint32_t k = 0; k < n->nin; k++) in[k] = view ? s->map[n->in[k]] : operand_of(s, i, k);
     if (n->op == OP_region) {
         add_region(s, i, in);
@@ -255,15 +275,16 @@ static bool is_wanted(const PassOptions *options, const Graph *g) {
 
 Graph *narrow_graph(PassCtx *ctx, const Graph *from) {
     Graph *g = pass_drop_dead(ctx, from);
-    if (!has_backward(g) || !is_wanted(ctx->options, g)) return g;
+    if (!is_wanted(ctx->options, g)) return g;
     Narrow s = {.g = g,
                 .to = pass_begin(g),
                 .f32_products = ctx->options->f32_products,
                 .forward = forward_nodes(g, ctx->scratch)};
     s.map = pass_map(ctx, g), s.half = pass_map(ctx, g), s.wide = pass_map(ctx, g);
     s.maker = arena_array(ctx->scratch, uint32_t, g->values.n);
+    s.waits = arena_array(ctx->scratch, bool, g->values.n);
     s.rounded = arena_array(ctx->scratch, bool, g->values.n);
-    find_makers(&s, ctx->scratch);
+    find_makers(&s);
     find_rounded(&s, ctx->scratch);
     for (uint32_t i = 0; i < g->nodes.n; i++) add_node(&s, i);
     graph_free(g);

@@ -21,12 +21,19 @@
 typedef struct Search {
     PassCtx *ctx;
     const Module *m;
-    const Module *others; /* the functions without one, scheduled */
+    const Module *others; /* the functions without one, as they will be planned */
     const Graph *g;       /* scheduled */
     Rerun rerun;
     Drops drops;
     int64_t time; /* of the function as it is */
 } Search;
+
+/* The function as it will be planned. */
+static Graph *finish(PassCtx *ctx, const Graph *g) {
+    Graph *narrowed = narrow_graph(ctx, g), *ordered = schedule_graph(ctx, narrowed);
+    graph_free(narrowed);
+    return ordered;
+}
 
 /* Bytes that the function needs with the first n drops, and the module beside the arena; -1 after a reported
  * error. */
@@ -35,8 +42,7 @@ static int64_t planned_bytes(Search *s, uint32_t n) {
     ctx.scratch = arena_new();
     s->rerun.scratch = ctx.scratch;
     RerunCost cost;
-    Graph *g = rerun_build(&s->rerun, &s->drops, n, &cost), *narrowed = narrow_graph(&ctx, g),
-          *ordered = schedule_graph(&ctx, narrowed);
+    Graph *g = rerun_build(&s->rerun, &s->drops, n, &cost), *ordered = finish(&ctx, g);
     Module trial = *s->m;
     trial.graphs.n = 0;
     trial.graphs.at = arena_array(ctx.scratch, Graph *, s->others->graphs.n + 1);
@@ -47,7 +53,6 @@ static int64_t planned_bytes(Search *s, uint32_t n) {
     const MemoryBudget *budget = &ctx.options->memory;
     if (bytes >= 0 && budget->beside) bytes += budget->beside(&trial, budget->context);
     graph_free(g);
-    graph_free(narrowed);
     graph_free(ordered);
     arena_free(ctx.scratch);
     return bytes;
@@ -167,7 +172,7 @@ static Graph *recompute(PassCtx *ctx, const Module *m, const Module *others, Gra
 bool pass_recompute(PassCtx *ctx, Module *m) {
     Module others = {0};
     for (uint32_t i = 0; i < m->graphs.n; i++)
-        if (!has_backward(m->graphs.at[i])) vec_push(&others.graphs, schedule_graph(ctx, m->graphs.at[i]));
+        if (!has_backward(m->graphs.at[i])) vec_push(&others.graphs, finish(ctx, m->graphs.at[i]));
     Buf did = {0};
     bool ok = true;
     for (uint32_t i = 0; ok && i < m->graphs.n; i++) {

@@ -24,7 +24,7 @@ step() { run "$1" --data "$TBC_SOURCE/README.md" --steps 1; }
 generate() { run "$1" --generate "$(head -c 70 "$TBC_SOURCE/README.md")" --tokenizer byte --max-tokens 2; }
 expected() { # expected KERNEL INSTRUCTION: may it be left out?
     case $1:$2 in
-    gemm_adamw_bf16_*x80_bf16kn_*:bar.sync) ;; # three turns: the last one's stage is not what the epilogue writes to
+    gemm_adamw_bf16_*x80_*bf16kn_*:bar.sync) ;; # three turns: the last one's stage is not what the epilogue writes to
     *) return 1 ;;
     esac
 }

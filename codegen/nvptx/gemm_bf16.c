@@ -7,7 +7,7 @@
  *      64 x 128      2 x 4       32 x 32         where 64 columns are less than must stay together
  *
  * Operands come to shared memory as they are, two turns ahead of their use (cp.async), and become bf16
- * fragments on their way to the registers (panel.h). A dense operand takes twice the room and the shared
+ * fragments on their way to the registers (panel.h). One of f32 takes twice the room and the shared
  * bandwidth of a rounded one; to round it in a pass of its own would read and write all of it once more.
  *
  *     turn        0    1    2    3    4               stage = turn % 3; a barrier in front of a turn

@@ -17,8 +17,8 @@ static int number_bytes(const Panel *p) {
 static int stride(const Panel *p) {
     return run(p) + (p->steps || p->half ? 8 : 4);
 }
-/* More of them after each eight lines. Of bf16 along steps, eight neighbouring lines begin in different groups
- * of four banks; those of a matrix are t and t + 8, t = 0 .. 3 or 4 .. 7. */
+/* More of them after each eight lines. Of bf16 along steps, eight neighbouring lines begin in different
+ * groups of four banks; those of a matrix are t and t + 8, t = 0 .. 3 or 4 .. 7. */
 static int gap(const Panel *p) {
     return p->steps && p->half ? 32 : 0;
 }
@@ -141,7 +141,7 @@ static void slices_of_half_rows(Gen *g, const Panel *p, LLVMValueRef tile, LLVMV
 
 /* Matrix i of four is 8 steps of slice i / 2, in the order in which a lane's pairs have them. */
 static void slices_of_half_steps(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, int step, int n,
-                                  Slice *out) {
+                                 Slice *out) {
     LLVMValueRef i = gen_div(g, nv_lane(g), 8), j = gen_mod(g, nv_lane(g), 8);
     LLVMValueRef line = gen_add(g, gen_div(g, j, 2), gen_mul(g, gen_mod(g, j, 2), 8));
     line = gen_add(g, line, gen_mul(g, gen_mod(g, i, 2), 4));

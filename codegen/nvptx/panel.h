@@ -9,8 +9,8 @@
  *     along steps    f32    [k][row ..]     four slices by vectors of four
  *     along steps    bf16   [k][row ..]     two slices by ldmatrix.trans
  *
- * A slice is 8 rows by 16 steps: half a fragment of A, or one of B. Lane l has row l / 4 of it and two pairs of
- * steps. Fragments do not mind which as long as A and B agree; with t = l % 4 they are
+ * A slice is 8 rows by 16 steps: half a fragment of A, or one of B. Lane l has row l / 4 of it and two pairs
+ * of steps. Fragments do not mind which as long as A and B agree; with t = l % 4 they are
  *
  *     of bf16 along rows     2t, 2t + 1    and    2t + 8, 2t + 9
  *     of all others          t, t + 8      and    t + 4, t + 12       as packed codes come out of their words

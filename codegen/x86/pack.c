@@ -67,7 +67,8 @@ static LLVMTypeRef source_type(Gen *g, const Pack *p) {
 /* Asks for row[width*ld + k], which the next panel will read. */
 static void prefetch_next(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef k) {
     LLVMValueRef offset = gen_add(g, gen_mul(g, p->ld, p->width), k);
-    gen_prefetch(g, LLVMBuildGEP2(g->b, source_type(g, p), row, &offset, 1, ""), false); /* may lie past the end */
+    LLVMValueRef next = LLVMBuildGEP2(g->b, source_type(g, p), row, &offset, 1, ""); /* may lie past the end */
+    gen_prefetch(g, next, false);
 }
 
 /* Numbers at an address, as f32; as they are packed if they are not packed in pairs. */

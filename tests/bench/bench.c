@@ -268,7 +268,7 @@ static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, 
         bench_gemm(r, t, "tmatmul-dx", &backward, type);
         if (type == PANELS_I16) continue;
         bench_gemm(r, t, "matmul-dw", &weights, type);
-        bench_update(r, t, &(GemmAdamwDesc){out, in, tokens, 128, type == PANELS_BF16, false, false, 0.9, 0.95, 1e-8});
+        bench_update(r, t, &(GemmAdamwDesc){out, in, tokens, 128, type == PANELS_BF16, false, false, false, 0.9, 0.95, 1e-8});
     }
 }
 
