@@ -263,8 +263,10 @@ static bool is_packed(const Type *t) {
 static bool shape_slice(Infer *s) {
     const Type *x = operand(s, 0), *t = s->node->given;
     int64_t begin = s->node->attrs->begin;
-    if (is_packed(x) || x->rank < 1 || !same_trailing(x, t))
+    if (x->dtype == DT_T2 || x->rank < 1 || !same_trailing(x, t))
         return fail(s, "the result may differ from the operand in the first dim only");
+    if (x->dtype == DT_BF16 && type_count(x) / x->dim[0] % 2 != 0)
+        return fail(s, "entries of bf16 must be of an even number of elements, whole words");
     if (begin < 0 || begin > x->dim[0] || t->dim[0] > x->dim[0] - begin)
         return fail(s, "%lld entries from %lld on are outside of the operand's %lld", (long long)t->dim[0],
                     (long long)begin, (long long)x->dim[0]);

@@ -56,6 +56,15 @@ static bool is_cut(const Graph *g, Val v) {
     return false;
 }
 
+/* Can views of it as f32 be views of its bf16? Slices of that begin with whole words. */
+static bool keeps_views(const Graph *g, Val v) {
+    for (; op_info[val_node(g, v)->op].flags & VIEW; v = val_node(g, v)->in[0]) {
+        const Type *t = val_type(g, v);
+        if (val_is(g, v, OP_slice) && type_count(t) / t->dim[0] % 2 != 0) return false;
+    }
+    return true;
+}
+
 /* Values that the backward part begins to read after the forward part has ended. */
 static void find_waiting(const Narrow *s) {
     const Graph *g = s->g;
@@ -121,7 +130,8 @@ static void find_rounded(Narrow *s, Arena *scratch) {
         const Node *n = &g->nodes.at[i];
         for (uint32_t k = 0; k < n->nin; k++) {
             Val v = n->in[k];
-            bool view = n->op == OP_reshape, saved = !s->forward[i] && s->waits[view_root(g, v)];
+            bool view = n->op == OP_reshape || (n->op == OP_slice && keeps_views(g, n->out));
+            bool saved = !s->forward[i] && s->waits[view_root(g, v)];
             some[v] |= view ? some[n->out] : rounds(n, k);
             more[v] |= view ? more[n->out] : !rounds(n, k) && !saved;
         }
@@ -237,7 +247,7 @@ static bool reads_bf16(const Narrow *s, const Node *n, uint32_t k) {
 static Val operand_of(Narrow *s, uint32_t i, uint32_t k) {
     const Node *n = &s->g->nodes.at[i];
     Val v = n->in[k], root = view_root(s->g, v);
-    if (rounds(n, k) && s->half[root] != VAL_NONE && !is_cut(s->g, v)) return half_of(s, v);
+    if (rounds(n, k) && s->half[root] != VAL_NONE && keeps_views(s->g, v)) return half_of(s, v);
     if (s->forward[i] || !s->waits[root]) return s->map[v];
     if (reads_bf16(s, n, k)) return half_of(s, v);
     if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, half_of(s, v));
