@@ -468,6 +468,38 @@ START_TEST(graphs) {
 }
 END_TEST
 
+/* A function and a variable of another text, which comes behind (0) or before (1). */
+START_TEST(linking) {
+    static const char *const texts[] = {
+        HEAD ".extern .func (.param .b32 y) next(.param .b32 x);\n.extern .global .align 4 .u32 step;\n"
+             ".visible .entry k(.param .u64 to) { .reg .u64 a, s; .reg .u32 r; ld.param.u64 a, [to]; mov.u64 s, step;\n"
+             "ld.global.u32 r, [s]; { .param .b32 x; .param .b32 y; st.param.b32 [x], r; call.uni (y), next, (x);\n"
+             "ld.param.b32 r, [y]; } st.global.u32 [a], r; exit; }",
+        HEAD ".visible .global .align 4 .u32 step = 41;\n.visible .func (.param .b32 y) next(.param .b32 x) {\n"
+             ".reg .u32 r; ld.param.b32 r, [x]; add.u32 r, r, 1; st.param.b32 [y], r; ret; }"};
+    device();
+    capture();
+    Handle link, m;
+    void *program;
+    size_t size;
+    CUdeviceptr p;
+    uint32_t got;
+    CHECK(cuLinkCreate_v2(0, NULL, NULL, &link));
+    ck_assert_int_eq(cuLinkComplete(link, &program, &size), 200);
+    for (int i = 0; i < 2; i++) CHECK(cuLinkAddData_v2(link, 1, texts[i ^ _i], strlen(texts[i ^ _i]) + (size_t)i, "", 0, NULL, NULL));
+    ck_assert_int_eq(cuLinkAddData_v2(link, 0, "\177ELF", 4, "", 0, NULL, NULL), 209);
+    CHECK(cuLinkComplete(link, &program, &size));
+    CHECK(cuModuleLoadDataEx(&m, program, 0, NULL, NULL));
+    CHECK(cuLinkDestroy(link));
+    ck_assert_int_eq(cuLinkDestroy(link), 400);
+    CHECK(cuMemAlloc_v2(&p, 4));
+    CHECK(launch(m, "k", 1, 1, p, 0));
+    CHECK(cuMemcpyDtoH_v2(&got, p, 4));
+    ck_assert_uint_eq(got, 42);
+    ck_assert_int_eq(cuModuleLoadDataEx(&m, texts[0], 0, NULL, NULL), 218); /* alone: nowhere defined */
+}
+END_TEST
+
 START_TEST(limits) {
     device();
     capture();
@@ -506,6 +538,7 @@ int main(void) {
     tcase_add_test(t, managed_memory);
     tcase_add_test(t, graph_of_nodes);
     tcase_add_test(t, graphs);
+    tcase_add_loop_test(t, linking, 0, 2);
     tcase_add_test(t, limits);
     return run_suite(suite);
 }

@@ -35,6 +35,9 @@ int cuGraphCreate(Handle *, unsigned),
     cuGraphAddDependencies(Handle, const Handle *, const Handle *, size_t),
     cuGraphGetNodes(Handle, Handle *, size_t *),
     cuGraphExecKernelNodeSetParams_v2(Handle, Handle, const void *);
+int cuLinkCreate_v2(unsigned, int *, void **, Handle *),
+    cuLinkAddData_v2(Handle, int, const void *, size_t, const char *, unsigned, int *, void **),
+    cuLinkComplete(Handle, void **, size_t *), cuLinkDestroy(Handle);
 int cuEventCreate(Handle *, unsigned), cuEventDestroy_v2(Handle), cuEventRecord(Handle, Handle),
     cuEventSynchronize(Handle), cuStreamWaitEvent(Handle, Handle, unsigned);
 int cuFuncSetAttribute(Handle, int, int), cuGetErrorName(int, const char **);

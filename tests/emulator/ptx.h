@@ -86,8 +86,7 @@ typedef struct Parser {
 _Noreturn void ptx_fail(Parser *p, u32 line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 Sym *sym_find(Parser *p, const char *name);
 Sym *sym_add(Parser *p, const char *name, SymKind kind, u32 line);
-void parse_variable(Parser *p, Space space, bool external,
-                    bool visible); /* ptx_vars.c: from after the space */
+void parse_variable(Parser *p, Space space, bool external); /* ptx_vars.c: from after the space */
 void parse_registers(Parser *p);
 u64 parse_constant(Parser *p); /* a constant expression */
 Param parse_param(Parser *p, bool entry);

@@ -231,7 +231,7 @@ static void parse_body(Parser *p) { /* from after its { */
         } else if (accept_dot(p, "reg"))
             parse_registers(p);
         else if (parse_space(p, &space))
-            parse_variable(p, space, external, false);
+            parse_variable(p, space, external);
         else if (is_dot(p, "loc"))
             skip_loc(p);
         else if (accept_dot(p, "pragma"))
@@ -345,7 +345,7 @@ static void parse_function(Parser *p, bool entry) {
     if (known && (f->nparams != prototype.nparams || f->nrets != prototype.nrets))
         ptx_fail(p, line, "'%s' is declared with other parameters", name);
     prototype.name = f->name, prototype.line = line, prototype.module = p->m, prototype.index = f->index;
-    *f = prototype;
+    if (!f->defined) *f = prototype; /* else it is declared again */
     p->func = f;
     if (accept(p, '{'))
         parse_function_body(p, f);
@@ -395,14 +395,12 @@ static void skip_section(Parser *p) { /* .section name { ... } */
 }
 
 static void parse_directive(Parser *p) {
-    bool external = false, visible = false;
+    bool external = false;
     Space space;
     for (;; advance(p)) {
         if (is_dot(p, "extern"))
             external = true;
-        else if (is_dot(p, "visible") || is_dot(p, "weak") || is_dot(p, "common"))
-            visible = true;
-        else
+        else if (!is_dot(p, "visible") && !is_dot(p, "weak") && !is_dot(p, "common"))
             break;
     }
     if (accept_dot(p, "entry"))
@@ -410,7 +408,7 @@ static void parse_directive(Parser *p) {
     else if (accept_dot(p, "func"))
         parse_function(p, false);
     else if (parse_space(p, &space))
-        parse_variable(p, space, external, visible);
+        parse_variable(p, space, external);
     else if (accept_dot(p, "version"))
         parse_version(p);
     else if (accept_dot(p, "target"))
@@ -476,6 +474,8 @@ static void parse_module(Parser *p) {
     for (u32 c = 0; c < m->ncode; c++)
         if (m->code[c].callee && !m->code[c].callee->defined && !builtin(m->code[c].callee->name))
             ptx_fail(p, m->code[c].line, "'%s' is called but not defined", m->code[c].callee->name);
+    for (u32 k = 0; k < m->nvars; k++)
+        if (m->vars[k]->external) ptx_fail(p, p->tok.line, "'%s' is external, and nothing defines it", m->vars[k]->name);
     for (u32 i = 0; i < m->nfuncs; i++)
         if (!m->funcs[i]->entry && reaches(m, m->funcs[i], m->funcs[i], 0))
             ptx_fail(p, m->funcs[i]->line, "'%s' calls itself: recursion is not supported",

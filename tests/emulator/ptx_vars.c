@@ -321,7 +321,6 @@ static void place(Parser *p, Var *v) {
     case S_CONST:
         m->const_bytes += v->size; /* fall through */
     case S_GLOBAL:
-        if (v->external) return;
         if (m->const_bytes > 65536) ptx_fail(p, p->tok.line, "more than 64 KiB of .const");
         v->address = mem_alloc(v->size, v->align < 256 ? 256 : v->align);
         if (!v->address) ptx_fail(p, p->tok.line, "too little device memory for '%s'", v->name);
@@ -348,8 +347,25 @@ static void remember(Parser *p, Var *v, Var ***list, u32 *n) {
     *list = all;
 }
 
-void parse_variable(Parser *p, Space space, bool external, bool visible) {
-    (void)visible;
+/* The .global or .const variable of that name, of this text or another one that it is linked with; NULL: none. */
+static Var *linked_var(Parser *p, Space space, const Decl *d) {
+    Sym *s = space == S_GLOBAL || space == S_CONST ? sym_find(p, d->name) : NULL;
+    Var *v = s && s->kind == Y_VAR && s->var->space == space ? s->var : NULL;
+    if (v && !d->open && v->size != d->size) ptx_fail(p, d->line, "'%s' is declared with another size", d->name);
+    return v;
+}
+
+/* Code is resolved as it is read, so what is declared gets its memory. */
+static void declare_external(Parser *p, Space space, Decl *d) {
+    if (linked_var(p, space, d)) return;
+    if (d->open) ptx_fail(p, d->line, "'%s' is external, and has no size before it is defined", d->name);
+    Var *v = add_var(p, space, d);
+    v->external = true;
+    place(p, v);
+    remember(p, v, &p->m->vars, &p->m->nvars);
+}
+
+void parse_variable(Parser *p, Space space, bool external) {
     Decl d;
     parse_declaration(p, &d);
     u32 align = d.align;
@@ -357,13 +373,17 @@ void parse_variable(Parser *p, Space space, bool external, bool visible) {
         d.align = align;
         parse_name(p, &d);
         if (space == S_PARAM && !p->func) ptx_fail(p, d.line, ".param outside of a function");
+        if (external && (space == S_GLOBAL || space == S_CONST)) {
+            declare_external(p, space, &d);
+            continue;
+        }
         Space kept = space == S_PARAM ? S_LOCAL : space; /* arguments of calls */
-        Var *v = add_var(p, kept, &d);
+        Var *declared = linked_var(p, space, &d);
+        bool completes = declared && declared->external;
+        Var *v = completes ? declared : add_var(p, kept, &d);
         v->external = external || (d.open && space == S_SHARED);
         if (d.open && !external && space != S_GLOBAL && space != S_CONST)
             ptx_fail(p, d.line, "the size of '%s' is missing", d.name);
-        if (v->external && space != S_SHARED)
-            ptx_fail(p, d.line, "'%s' is external: modules are not linked", d.name);
         if (accept(p, '=')) {
             if (space != S_GLOBAL && space != S_CONST)
                 ptx_fail(p, d.line, "only .global and .const variables have initialisers");
@@ -371,6 +391,7 @@ void parse_variable(Parser *p, Space space, bool external, bool visible) {
             u64 at = 0;
             parse_element(p, v, d.type, &at);
         }
+        if (completes) continue;
         place(p, v);
         if (space == S_GLOBAL || space == S_CONST) remember(p, v, &p->m->vars, &p->m->nvars);
         if (space == S_SHARED && !v->external) remember(p, v, &p->m->shared, &p->m->nshared);
