@@ -29,8 +29,9 @@ static const GemmDesc cases[] = {
     {20, 70, 40, false, GEMM_B_T2_KN, 1000, false, false},
     {30, 90, 300, false, GEMM_B_T2_NK, 150, false, false},
     {9, 301, 140, false, GEMM_B_T2_KN, 75, false, false},
-    {1280, 1281, 40, false, GEMM_B_T2_NK, 32, false, false}, /* tiles of 128 x 128 */
-    {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false, false},
+    /* on tensor cores tiles of 128 x 256, then of 192 x 128 */
+    {200, 7100, 40, false, GEMM_B_T2_NK, 32, false, false},
+    {200, 7100, 40, false, GEMM_B_T2_KN, 64, false, false},
     {1280, 1281, 40, false, GEMM_B_T2_NK, 32, false, true},
     {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false, true},
 };
@@ -65,7 +66,7 @@ static bool has(int kind, const GemmDesc *d) {
 /* Large tiles take a second each to emulate, int16 three: one of those is enough, and under AddressSanitizer,
  * which looks at what generates them, none. */
 static bool runs(int kind, const GemmDesc *d) {
-    return d->m < 1000 || (SEEDS_OF(4) == 4 && (kinds[kind] != KERNEL_gemm_i16 || d->b == GEMM_B_T2_KN));
+    return d->m * d->n < 1000000 || (SEEDS_OF(4) == 4 && (kinds[kind] != KERNEL_gemm_i16 || d->b == GEMM_B_T2_KN));
 }
 
 /* Operands and what the interpreter makes of them; c is a result only. */
@@ -153,6 +154,8 @@ START_TEST(nothing_spills) {
         {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false, true},
         {3072, 1024, 16384, true, GEMM_B_KN, 0, true, true},
         {3072, 1024, 16384, true, GEMM_B_BF16_KN, 0, true, true},
+        {2304, 1024, 1024, false, GEMM_B_T2_NK, 128, false, false}, /* 12 x 8 of 192 x 128 */
+        {2304, 1024, 1024, false, GEMM_B_T2_KN, 128, false, false},
         {1024, 1024, 1024, false, GEMM_B_T2_NK, 128, false, false},
     };
     char name[16];

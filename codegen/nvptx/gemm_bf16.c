@@ -2,6 +2,7 @@
  *
  *     tile of C      warps       of C a warp     by turns of 32 steps of k, of 16 where B is f32
  *     128 x 256      2 x 4       64 x 64
+ *     192 x 128      2 x 4       96 x 32         which cuts 3072 x 1024 into as many tiles as an H100 can take
  *     128 x 128      2 x 4       64 x 32
  *      64 x  64      2 x 2       32 x 32
  *      64 x 128      2 x 4       32 x 32         where 64 columns are less than must stay together
@@ -27,7 +28,7 @@
 #include "gemm.h"
 #include "panel.h"
 
-enum { STAGES = 3, WORD = 16, MAX_DOWN = 4, MAX_ACROSS = 8, SPAN = 32 /* columns with one scale in dX */ };
+enum { STAGES = 3, WORD = 16, MAX_DOWN = 6, MAX_ACROSS = 8, SPAN = 32 /* columns with one scale in dX */ };
 
 typedef struct TileShape {
     int rows, cols, threads;
@@ -35,7 +36,7 @@ typedef struct TileShape {
 } TileShape;
 
 static const TileShape shapes[] = {
-    {128, 256, 256, 1}, {128, 128, 256, 1.25}, {64, 64, 128, 1.6}, {64, 128, 256, 1.6}};
+    {128, 256, 256, 1}, {192, 128, 256, 1.1}, {128, 128, 256, 1.25}, {64, 64, 128, 1.6}, {64, 128, 256, 1.6}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct Product {
