@@ -415,6 +415,33 @@ START_TEST(graph_of_nodes) {
     CHECK(cuMemcpyDtoH_v2(&got[1], c, 4));
     ck_assert(got[0] == 8 && got[1] == 9);
     CHECK(cuGraphExecDestroy(exec));
+    /* the same as a child: c = b + 1 comes after all of it; its nodes can be changed; captured, it is copied */
+    Handle outer, child, last, s;
+    CHECK(cuGraphCreate(&outer, 0));
+    CHECK(cuGraphAddChildGraphNode(&child, outer, NULL, 0, g));
+    CHECK(cuGraphAddKernelNode_v2(&last, outer, &child, 1, &work));
+    CHECK(cuGraphInstantiateWithFlags(&exec, outer, 0));
+    CHECK(cuMemsetD8_v2(b, 0, 256));
+    CHECK(cuGraphLaunch(exec, NULL));
+    CHECK(cuMemcpyDtoH_v2(&got[1], c, 4));
+    ck_assert_uint_eq(got[1], 9);
+    CHECK(cuGraphChildGraphNodeGetGraph(child, &nodes[1]));
+    CHECK(cuGraphGetNodes(nodes[1], nodes, (n = 1, &n)));
+    work.params = (void *[]){&b, &b};
+    CHECK(cuGraphExecKernelNodeSetParams_v2(exec, nodes[0], &work)); /* b = b + 1 */
+    CHECK(cuStreamCreate(&s, 1));
+    CHECK(cuStreamBeginCapture_v2(s, 0));
+    CHECK(cuGraphLaunch(exec, s));
+    CHECK(cuGraphDestroy(outer));
+    CHECK(cuStreamEndCapture(s, &outer));
+    CHECK(cuGraphExecDestroy(exec));
+    CHECK(cuGraphInstantiateWithFlags(&exec, outer, 0));
+    for (int k = 0; k < 2; k++) CHECK(cuGraphLaunch(exec, s));
+    CHECK(cuStreamSynchronize(s));
+    CHECK(cuMemcpyDtoH_v2(&got[1], c, 4));
+    ck_assert_uint_eq(got[1], 11);
+    CHECK(cuGraphExecDestroy(exec));
+    CHECK(cuGraphDestroy(outer));
     CHECK(cuGraphAddDependencies(g, &copy, &set, 1)); /* a circle */
     ck_assert_int_eq(cuGraphInstantiateWithFlags(&exec, g, 0), 1);
     CHECK(cuGraphDestroy(g));

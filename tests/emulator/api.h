@@ -34,7 +34,9 @@ int cuGraphCreate(Handle *, unsigned),
     cuGraphAddMemsetNode(Handle *, Handle, const Handle *, size_t, const void *, Handle),
     cuGraphAddDependencies(Handle, const Handle *, const Handle *, size_t),
     cuGraphGetNodes(Handle, Handle *, size_t *),
-    cuGraphExecKernelNodeSetParams_v2(Handle, Handle, const void *);
+    cuGraphExecKernelNodeSetParams_v2(Handle, Handle, const void *),
+    cuGraphAddChildGraphNode(Handle *, Handle, const Handle *, size_t, Handle),
+    cuGraphChildGraphNodeGetGraph(Handle, Handle *);
 int cuLinkCreate_v2(unsigned, int *, void **, Handle *),
     cuLinkAddData_v2(Handle, int, const void *, size_t, const char *, unsigned, int *, void **),
     cuLinkComplete(Handle, void **, size_t *), cuLinkDestroy(Handle);

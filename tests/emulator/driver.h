@@ -64,14 +64,14 @@ typedef struct Queued { /* work that waits in a stream, or a node of a graph */
     struct Event *event;
     Stream *wait_stream; /* OP_WAIT: until this stream has done everything up to wait_seq */
     u64 wait_seq;
-    Graph *graph;
+    Graph *graph; /* in a stream an instantiated graph; in a graph a child, which belongs to the node */
     void (*host)(void *);
     void *host_arg;
     /* nodes of graphs */
     struct Queued **after; /* those that must be done before */
     u32 nafter;
     bool placed;                 /* in the order of the graph that is being instantiated */
-    const struct Queued *origin; /* in an instantiated graph: the node it was made from */
+    const struct Queued *origin; /* in a copy of a graph: the node it was made from */
 } Queued;
 
 struct Stream {
@@ -117,6 +117,9 @@ int synchronous(Queued q); /* on the NULL stream, done when it returns */
 int run_queued(const Queued *q);
 void graph_append(Graph *g, Queued *node);
 void node_after(Queued *node, Queued *before);
+Graph *graph_clone(const Graph *g);
+void graph_free(Graph *g);
+Queued *graph_find(const Graph *g, const Queued *origin); /* the node, of a child too, that was made from it */
 int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,
                 void **params, void **extra, bool cooperative); /* a launch, checked; q->params is new */
 bool pending(Stream *s, u64 seq);

@@ -1,11 +1,12 @@
-/* Capture of streams into graphs, and their launch. */
+/* Capture of streams into graphs, copies of graphs, and their launch. */
 #include "driver.h"
 #include <stdlib.h>
 #include <string.h>
 
-static void free_graph(Graph *g) {
+void graph_free(Graph *g) {
     for (Queued *q = g->head, *n; q; q = n) {
         n = q->next;
+        if (q->kind == OP_GRAPH) graph_free(q->graph);
         free(q->params);
         free(q->after);
         free(q);
@@ -39,7 +40,7 @@ API cuStreamEndCapture(void *handle, Graph **out) {
     s->capture = NULL;
     s->origin = false;
     if (g->invalid) {
-        free_graph(g);
+        graph_free(g);
         return CAPTURE_INVALIDATED;
     }
     *out = g;
@@ -66,6 +67,40 @@ void node_after(Queued *node, Queued *before) {
     node->after[node->nafter++] = before;
 }
 
+/* ---- copies ---- */
+Queued *graph_find(const Graph *g, const Queued *origin) {
+    for (Queued *q = g->head; q; q = q->next) {
+        if (q->origin == origin) return q;
+        Queued *inner = q->kind == OP_GRAPH ? graph_find(q->graph, origin) : NULL;
+        if (inner) return inner;
+    }
+    return NULL;
+}
+static Queued *copy_node(const Queued *q) {
+    Queued *n = malloc(sizeof *n);
+    if (!n) abort();
+    *n = *q;
+    n->after = NULL;
+    n->nafter = 0;
+    n->origin = q;
+    if (q->kind == OP_GRAPH) n->graph = graph_clone(q->graph);
+    if (q->params) {
+        if (!(n->params = malloc(q->func->param_bytes + 16))) abort();
+        memcpy(n->params, q->params, q->func->param_bytes);
+    }
+    return n;
+}
+Graph *graph_clone(const Graph *g) {
+    Graph *c = calloc(1, sizeof *c);
+    if (!c) abort();
+    c->magic = MAGIC_GRAPH;
+    for (const Queued *q = g->head; q; q = q->next) graph_append(c, copy_node(q));
+    for (Queued *q = c->head; q; q = q->next)
+        for (u32 k = 0; k < q->origin->nafter; k++) node_after(q, graph_find(c, q->origin->after[k]));
+    return c;
+}
+
+/* ---- instantiation ---- */
 /* A random one of the nodes that can come next; NULL: none can. */
 static Queued *next_node(Graph *g) {
     static u64 rng;
@@ -79,37 +114,46 @@ static Queued *next_node(Graph *g) {
     }
     return found;
 }
-static Queued *copy_node(const Queued *q) {
-    Queued *n = malloc(sizeof *n);
-    if (!n) abort();
-    *n = *q;
-    n->after = NULL;
-    n->nafter = 0;
-    n->origin = q;
-    if (q->params) {
-        if (!(n->params = malloc(q->func->param_bytes + 16))) abort();
-        memcpy(n->params, q->params, q->func->param_bytes);
+
+/* The nodes in an order in which they can run, those of child graphs, too. False: there is a circle. */
+static bool put_in_order(Graph *g) {
+    Queued **order = malloc((g->nodes + 1) * sizeof *order);
+    if (!order) abort();
+    bool good = true;
+    for (Queued *q = g->head; q; q = q->next) {
+        q->placed = false;
+        if (q->kind == OP_GRAPH) good &= put_in_order(q->graph);
     }
-    return n;
+    u32 n = 0;
+    for (Queued *q; (q = next_node(g)); order[n++] = q) q->placed = true;
+    good &= n == g->nodes;
+    if (good) {
+        g->head = g->last = NULL;
+        g->nodes = 0;
+        for (u32 k = 0; k < n; k++) graph_append(g, order[k]);
+    }
+    free(order);
+    return good;
 }
 
 static int instantiate(Graph **out, Graph *g) {
     int r = ready();
     if (r) return r;
     if (!out || !g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
-    Graph *e = calloc(1, sizeof *e);
-    if (!e) return OUT_OF_MEMORY;
-    *e = (Graph){.magic = MAGIC_EXEC};
-    for (Queued *q = g->head; q; q = q->next) q->placed = false;
-    for (Queued *q; (q = next_node(g));) {
-        q->placed = true;
-        graph_append(e, copy_node(q));
-    }
-    if (e->nodes < g->nodes) { /* a circle */
-        free_graph(e);
+    Graph *e = graph_clone(g);
+    e->magic = MAGIC_EXEC;
+    if (!put_in_order(e)) {
+        graph_free(e);
         return INVALID_VALUE;
     }
     *out = e;
+    return OK;
+}
+API cuGraphClone(Graph **out, const Graph *g) {
+    int r = ready();
+    if (r) return r;
+    if (!out || !g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
+    *out = graph_clone(g);
     return OK;
 }
 API cuGraphInstantiateWithFlags(Graph **out, Graph *g, unsigned long long flags) {
@@ -143,13 +187,13 @@ API cuGraphExecDestroy(Graph *e) {
     if (r) return r;
     if (!e || e->magic != MAGIC_EXEC) return INVALID_VALUE;
     r = finish_all();
-    free_graph(e);
+    graph_free(e);
     return r;
 }
 API cuGraphDestroy(Graph *g) {
     int r = ready();
     if (r) return r;
     if (!g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
-    free_graph(g);
+    graph_free(g);
     return OK;
 }

@@ -77,9 +77,7 @@ API cuGraphKernelNodeSetParams_v2(Queued *node, const KernelNode *k) {
 API cuGraphExecKernelNodeSetParams(Graph *e, const Queued *node, const KernelNode *k) {
     if (!e || e->magic != MAGIC_EXEC) return INVALID_VALUE;
     int r = finish_all(); /* launches before this one keep what they had */
-    for (Queued *q = e->head; !r && q; q = q->next)
-        if (q->origin == node) return change_kernel(q, k);
-    return r ? r : INVALID_VALUE;
+    return r ? r : change_kernel(graph_find(e, node), k);
 }
 API cuGraphExecKernelNodeSetParams_v2(Graph *e, const Queued *node, const KernelNode *k) {
     return cuGraphExecKernelNodeSetParams(e, node, k);
@@ -148,6 +146,19 @@ API cuGraphAddHostNode(Queued **out, Graph *g, Queued *const *after, size_t n, c
 }
 API cuGraphAddEmptyNode(Queued **out, Graph *g, Queued *const *after, size_t n) {
     return add(out, g, after, n, (Queued){.kind = OP_NOTHING});
+}
+
+API cuGraphAddChildGraphNode(Queued **out, Graph *g, Queued *const *after, size_t n, const Graph *child) {
+    if (!out || !is_graph(g) || !is_graph(child)) return INVALID_VALUE;
+    Graph *copy = graph_clone(child);
+    int r = add(out, g, after, n, (Queued){.kind = OP_GRAPH, .graph = copy});
+    if (r) graph_free(copy);
+    return r;
+}
+API cuGraphChildGraphNodeGetGraph(const Queued *node, Graph **out) {
+    if (!node || node->kind != OP_GRAPH || !out) return INVALID_VALUE;
+    *out = node->graph;
+    return ready();
 }
 
 API cuGraphAddDependencies(Graph *g, Queued *const *from, Queued *const *to, size_t n) {
