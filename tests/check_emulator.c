@@ -426,6 +426,7 @@ START_TEST(graph_of_nodes) {
     CHECK(cuMemcpyDtoH_v2(&got[1], c, 4));
     ck_assert_uint_eq(got[1], 9);
     CHECK(cuGraphChildGraphNodeGetGraph(child, &nodes[1]));
+    ck_assert_int_eq(cuGraphDestroy(nodes[1]), 1); /* it is the node's */
     CHECK(cuGraphGetNodes(nodes[1], nodes, (n = 1, &n)));
     work.params = (void *[]){&b, &b};
     CHECK(cuGraphExecKernelNodeSetParams_v2(exec, nodes[0], &work)); /* b = b + 1 */
@@ -433,7 +434,9 @@ START_TEST(graph_of_nodes) {
     CHECK(cuStreamBeginCapture_v2(s, 0));
     CHECK(cuGraphLaunch(exec, s));
     CHECK(cuGraphDestroy(outer));
-    CHECK(cuStreamEndCapture(s, &outer));
+    CHECK(cuStreamEndCapture(s, &nodes[1]));
+    CHECK(cuGraphClone(&outer, nodes[1]));
+    CHECK(cuGraphDestroy(nodes[1]));
     CHECK(cuGraphExecDestroy(exec));
     CHECK(cuGraphInstantiateWithFlags(&exec, outer, 0));
     for (int k = 0; k < 2; k++) CHECK(cuGraphLaunch(exec, s));

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Do the emulated device's checks see what missing barriers would do? One kernel after the other loses its barriers and
-# waits (TBC_EMU_OMIT), and a step of training, or else of generation, must bring a report of that kernel, although nothing
-# else in the run might show it: a sample of the kernels. Then each barrier, wait and commit of pipelined products alone,
+# waits (TBC_EMU_OMIT), and a step of training, or else generation or evaluation, must bring a report of that kernel, although
+# nothing else in the run might show it: a sample of the kernels. Then each barrier, wait and commit of pipelined products alone,
 # of those that turn often enough to come back to every stage. TBC_MUTATE=1 takes every kernel and every single line, of a
 # larger model, in minutes: each must be missed, but for those that expected() knows a reason for.
 set -u
@@ -22,6 +22,9 @@ run() { # run WITHOUT ARGUMENT..: true: something was reported
 }
 step() { run "$1" --data "$TBC_SOURCE/README.md" --steps 1; }
 generate() { run "$1" --generate "$(head -c 70 "$TBC_SOURCE/README.md")" --tokenizer byte --max-tokens 2; }
+head -c 400 "$TBC_SOURCE/README.md" >"$work/text"
+evaluate() { run "$1" --data "$work/text" --eval-only; }
+anything() { step "$1" || generate "$1" || evaluate "$1"; }
 expected() { # expected KERNEL INSTRUCTION: may it be left out?
     case $1:$2 in
     gemm_adamw_bf16_*x80_*bf16kn_*:bar.sync) ;; # three turns: the last one's stage is not what the epilogue writes to
@@ -36,14 +39,14 @@ for precision in $precisions; do
     # Kernels with barriers between warps.
     awk '/\.entry/ { sub(/\(.*/, "", $3); name = $3 } /bar\.sync/ { print name }' "$work/m.ptx" | uniq >"$work/kernels"
     for kernel in $(awk "NR % $every == 1 % $every" "$work/kernels"); do
-        { step "$kernel" || generate "$kernel"; } && grep -q "in $kernel," "$work/err" || fail "$precision: nobody missed the barriers of $kernel"
+        anything "$kernel" && grep -q "in $kernel," "$work/err" || fail "$precision: nobody missed the barriers of $kernel"
     done
     awk '/\.entry/ { sub(/\(.*/, "", $3); name = $3 } /[ \t](bar|barrier|membar|fence)\.|cp\.async\.(wait|commit)/ { print NR, name }' "$work/m.ptx" >"$work/every"
     grep -E " (gemm_(bf16_)?(256x${hidden}x${seq}_km_kn|${seq}x${hidden}x256_mk_t2kn128)|attention_(grad_)?bf16_.*)\$" "$work/every" >"$work/lines"
     [ $precision = i16 ] || [ -s "$work/lines" ] || fail "$precision: no pipelined product"
     [ $every -gt 1 ] || mv "$work/every" "$work/lines"
     while read -r line kernel; do
-        step "$line" || generate "$line" && continue
+        anything "$line" && continue
         instruction=$(sed -n "${line}s/^[[:space:]]*\([^ ;]*\).*/\1/p" "$work/m.ptx")
         expected "$kernel" "$instruction" || fail "$precision: nobody missed $instruction in line $line, $kernel"
     done <"$work/lines"

@@ -33,7 +33,7 @@ int cuGraphCreate(Handle *, unsigned),
     cuGraphAddKernelNode_v2(Handle *, Handle, const Handle *, size_t, const void *),
     cuGraphAddMemsetNode(Handle *, Handle, const Handle *, size_t, const void *, Handle),
     cuGraphAddDependencies(Handle, const Handle *, const Handle *, size_t),
-    cuGraphGetNodes(Handle, Handle *, size_t *),
+    cuGraphClone(Handle *, Handle), cuGraphGetNodes(Handle, Handle *, size_t *),
     cuGraphExecKernelNodeSetParams_v2(Handle, Handle, const void *),
     cuGraphAddChildGraphNode(Handle *, Handle, const Handle *, size_t, Handle),
     cuGraphChildGraphNodeGetGraph(Handle, Handle *);

@@ -86,8 +86,7 @@ struct Graph {
     u32 magic;
     Queued *head, *last;
     u32 nodes;
-    bool invalid;
-    Context *owner;
+    bool invalid, child; /* child: a node's, which frees it */
 };
 typedef struct Event {
     u32 magic;
@@ -118,6 +117,7 @@ int run_queued(const Queued *q);
 void graph_append(Graph *g, Queued *node);
 void node_after(Queued *node, Queued *before);
 Graph *graph_clone(const Graph *g);
+Graph *graph_child(const Graph *g); /* a copy for a node */
 void graph_free(Graph *g);
 Queued *graph_find(const Graph *g, const Queued *origin); /* the node, of a child too, that was made from it */
 int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,

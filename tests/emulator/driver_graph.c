@@ -83,7 +83,7 @@ static Queued *copy_node(const Queued *q) {
     n->after = NULL;
     n->nafter = 0;
     n->origin = q;
-    if (q->kind == OP_GRAPH) n->graph = graph_clone(q->graph);
+    if (q->kind == OP_GRAPH) n->graph = graph_child(q->graph);
     if (q->params) {
         if (!(n->params = malloc(q->func->param_bytes + 16))) abort();
         memcpy(n->params, q->params, q->func->param_bytes);
@@ -97,6 +97,11 @@ Graph *graph_clone(const Graph *g) {
     for (const Queued *q = g->head; q; q = q->next) graph_append(c, copy_node(q));
     for (Queued *q = c->head; q; q = q->next)
         for (u32 k = 0; k < q->origin->nafter; k++) node_after(q, graph_find(c, q->origin->after[k]));
+    return c;
+}
+Graph *graph_child(const Graph *g) {
+    Graph *c = graph_clone(g);
+    c->child = true;
     return c;
 }
 
@@ -193,7 +198,7 @@ API cuGraphExecDestroy(Graph *e) {
 API cuGraphDestroy(Graph *g) {
     int r = ready();
     if (r) return r;
-    if (!g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
+    if (!g || g->magic != MAGIC_GRAPH || g->child) return INVALID_VALUE;
     graph_free(g);
     return OK;
 }

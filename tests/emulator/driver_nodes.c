@@ -150,7 +150,7 @@ API cuGraphAddEmptyNode(Queued **out, Graph *g, Queued *const *after, size_t n) 
 
 API cuGraphAddChildGraphNode(Queued **out, Graph *g, Queued *const *after, size_t n, const Graph *child) {
     if (!out || !is_graph(g) || !is_graph(child)) return INVALID_VALUE;
-    Graph *copy = graph_clone(child);
+    Graph *copy = graph_child(child);
     int r = add(out, g, after, n, (Queued){.kind = OP_GRAPH, .graph = copy});
     if (r) graph_free(copy);
     return r;

@@ -47,7 +47,7 @@ int enqueue(Stream *s, Queued q) {
     Queued *n = copy_queued(&q);
     n->seq = ++last_seq;
     if (s->capture) {
-        if (n->kind == OP_GRAPH) n->graph = graph_clone(n->graph);
+        if (n->kind == OP_GRAPH) n->graph = graph_child(n->graph);
         if (s->capture->last) node_after(n, s->capture->last);
         graph_append(s->capture, n);
         return OK;
