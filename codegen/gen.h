@@ -13,6 +13,14 @@
 #include <llvm-c/Core.h>
 #include <llvm-c/TargetMachine.h>
 
+/* Of sizes, while code is generated; gen_min and gen_max are for values of the code. */
+static inline int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 /* ---- descriptors; the comment gives the args */
 
 typedef enum GemmB { GEMM_B_KN, GEMM_B_NK, GEMM_B_T2_KN, GEMM_B_T2_NK, GEMM_B_BF16_KN } GemmB;

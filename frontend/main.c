@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 enum { DONE = 0, FAILED = 1, USAGE = 2 };
 
@@ -292,8 +291,8 @@ static const char *pass_option(const char *precision) {
 #define PROGRAM_BYTES ((int64_t)64 << 20)
 
 static int64_t beside_arena(const Module *m, const void *target) {
-    int64_t threads = ((const Target *)target)->sm ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
-    return PROGRAM_BYTES + threads * (int64_t)codegen_scratch(m, target);
+    const Target *t = target;
+    return PROGRAM_BYTES + (t->sm ? 1 : t->cores) * (int64_t)codegen_scratch(m, t);
 }
 
 /* Was the module recomputed before it came here? Then --memory is too late. */

@@ -44,6 +44,10 @@ for form in "--grads fused --precision f32" "--grads buffer --precision i16"; do
     rm -rf "$work/whole" "$work/least"
 done
 
+# Each of the cores that it is for needs scratch.
+needs() { compile 1 --memory 1M --cores "$1" -o "$work/none.so" && sed 's/.* it needs \([0-9]*\).*/\1/' "$work/err"; }
+[ "$(needs 64)" -gt "$(($(needs 1) + 8))" ] || fail "64 cores need $(needs 64) MiB, 1 needs $(needs 1)"
+
 compile 0 --emit tir -o "$work/a" && compile 0 --memory 1G --emit tir -o "$work/b"
 cmp "$work/a" "$work/b" 2>"$work/err" || fail "a budget that is no bound changes the module"
 

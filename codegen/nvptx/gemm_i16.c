@@ -60,10 +60,6 @@ static void piece_at(Gen *g, LLVMValueRef i, int64_t n, int64_t span, int64_t pi
     *end = gen_min(g, gen_add(g, *begin, gen_i64(g, piece)), last);
 }
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static Product plan(const GemmDesc *d) {
     bool nk = d->b == GEMM_B_T2_NK;
     if ((!nk && d->b != GEMM_B_T2_KN) || d->a_cols || d->accumulate)

@@ -44,10 +44,6 @@ typedef struct Tile {
     LLVMValueRef diagonal;     /* query i of the block sees keys j < i + diagonal */
 } Tile;
 
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 static int64_t plan(const AttnDesc *d, const Target *t, PanelType type, int64_t *at) {
     int64_t queries = attention_queries(d, t), keys = attention_keys(d, t),
             dim = attention_round(d->d, t->nr);

@@ -1,4 +1,5 @@
-/* Matrix products, after BLIS; ternary ones in f32 are gemm_lut.c's, but for small ones. A tile owns a block of C and runs over all of k:
+/* Matrix products, after BLIS; ternary ones in f32 are gemm_lut.c's, but for small ones. A tile owns a block
+ * of C and runs over all of k:
  *
  *     for each kc steps of k:                      B block [kc, cols] packed (decoded, where ternary)
  *         for each mc rows of the block of C:      A block [mc, kc] packed, half of the L2 cache
@@ -12,12 +13,6 @@
 #include "gemm.h"
 #include "lut.h"
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
 int64_t gemm_ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }

@@ -9,16 +9,8 @@
  * Otherwise the loops are those of gemm.c. */
 #include "gemm.h"
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
-enum {
-    SPAN_COLUMNS = 512
-}; /* about so many columns of B are packed at a time, if A is packed several times */
+/* About so many columns of B are packed at a time, if A is packed several times. */
+enum { SPAN_COLUMNS = 512 };
 
 /* A product's blocking, and how scales cut it up. */
 typedef struct Plan {

@@ -20,10 +20,6 @@
 #include "gemm.h"
 #include "lut.h"
 
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 typedef struct Plan {
     Blocking cut;
     PanelType type; /* of A: f32, or rounded to bf16 */
