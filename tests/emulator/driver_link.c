@@ -19,8 +19,7 @@ static bool is_link(const Link *link) {
     return false;
 }
 
-/* Of the options of the compiler, only logs could be asked for, and those that it says more in are left
- * empty. */
+/* Options are not looked at: what is wrong with the program is said when it is loaded. */
 API cuLinkCreate_v2(unsigned n, const int *options, void **values, Link **out) {
     int r = ready();
     if (r) return r;
