@@ -17,6 +17,7 @@
 #include "suggest.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -516,6 +517,7 @@ static int dispatch(int argc, char **argv, Diag *diag) {
 
 int main(int argc, char **argv) {
     Diag diag = {.out = stderr};
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond ulimit -f is a failed write, which has its message */
     int status = dispatch(argc, argv, &diag);
     if ((fflush(stdout) || ferror(stdout)) && status == DONE) {
         diag_error(&diag, NULL, 0, 0, "cannot write to standard output: %s", strerror(errno));

@@ -8,11 +8,21 @@
 static volatile sig_atomic_t pending;
 static const char *volatile notice; /* the answer to a signal; NULL: none */
 
+static const int caught[] = {SIGINT, SIGTERM, SIGHUP};
+enum { CAUGHT = sizeof caught / sizeof *caught };
+
+/* nohup ignores SIGHUP, and that is to stay so. A script ignores SIGINT for all that it starts with `&`, without
+ * meaning it. */
+static void set_handler(int number, void (*handler)(int)) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
+    if (number == SIGHUP && sigaction(number, NULL, &before) == 0 && before.sa_handler == SIG_IGN) return;
+    sigaction(number, &action, NULL);
+}
+
 static void remember(int number) {
     int saved = errno;
     pending = number;
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    for (int i = 0; i < CAUGHT; i++) set_handler(caught[i], SIG_DFL);
     if (notice) (void)!write(STDERR_FILENO, notice, strlen(notice));
     errno = saved;
 }
@@ -20,10 +30,8 @@ static void remember(int number) {
 void interrupt_catch(bool quiet) {
     static const char text[] =
         "\ninterrupted: finishing what has begun, then saving (once more to quit at once)\n";
-    struct sigaction action = {.sa_handler = remember, .sa_flags = SA_RESTART};
     notice = quiet ? NULL : isatty(STDERR_FILENO) ? text : text + 1; /* below the live line */
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (int i = 0; i < CAUGHT; i++) set_handler(caught[i], remember);
 }
 
 int interrupt_pending(void) {

@@ -9,6 +9,7 @@
 #include "train.h"
 #include "text/transcode.h"
 #include "verify.h"
+#include <signal.h>
 #include <stdlib.h>
 
 static bool evaluate_only(Session *s) {
@@ -42,6 +43,7 @@ static bool run_module(const Options *o) {
 
 int main(int argc, char **argv) {
     Options options;
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond ulimit -f is a failed write, which has its message */
     parallel_setup(argv);
     switch (options_parse(&options, argc, argv)) {
     case OPTIONS_DONE:

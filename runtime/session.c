@@ -133,6 +133,11 @@ static bool check_resumed(const Session *s, int64_t rows, int64_t fingerprint) {
         return rt_error(o->resume, "was trained with --seed %" PRId64 " (leave --seed out)", st->seed);
     if (o->no_shuffle && st->shuffle)
         return rt_error(o->resume, "was trained on shuffled data (leave --no-shuffle out)");
+    if (st->seq != s->module.seq)
+        return rt_error(o->resume,
+                        "was trained with --seq %" PRId64 ", the module has %" PRId64
+                        " (to start anew from its weights, use --weights)",
+                        st->seq, s->module.seq);
     if (st->rows != rows || st->data != fingerprint)
         return rt_error(o->resume,
                         "was trained on other data than %s (to start anew from its weights, use --weights)",

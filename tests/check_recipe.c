@@ -324,9 +324,21 @@ END_TEST
 START_TEST(a_second_signal_quits) {
     interrupt_catch(true);
     ck_assert_int_eq(interrupt_pending(), 0);
-    raise(_i ? SIGINT : SIGTERM);
-    ck_assert_int_eq(interrupt_pending(), _i ? SIGINT : SIGTERM);
-    raise(_i ? SIGTERM : SIGINT);
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    raise(numbers[_i]);
+    ck_assert_int_eq(interrupt_pending(), numbers[_i]);
+    raise(numbers[(_i + 1) % 3]);
+}
+END_TEST
+
+START_TEST(under_nohup_a_hangup_is_ignored) {
+    signal(SIGHUP, SIG_IGN);
+    interrupt_catch(true);
+    raise(SIGHUP);
+    ck_assert_int_eq(interrupt_pending(), 0);
+    raise(SIGINT);
+    raise(SIGHUP);
+    ck_assert_int_eq(interrupt_pending(), SIGINT);
 }
 END_TEST
 
@@ -367,7 +379,9 @@ int main(void) {
     tcase_add_test(tests, a_gradient_that_is_not_finite_is_traced);
     tcase_add_test(tests, spoiled_weights_are_named);
     tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGINT, 0, 1);
-    tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGTERM, 1, 2);
+    tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGHUP, 1, 2);
+    tcase_add_loop_test_raise_signal(tests, a_second_signal_quits, SIGTERM, 2, 3);
+    tcase_add_test(tests, under_nohup_a_hangup_is_ignored);
     tcase_add_test(tests, an_interrupted_evaluation_does_not_count);
     return run_tests("recipe", tests);
 }

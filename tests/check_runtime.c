@@ -317,10 +317,14 @@ START_TEST(resuming_something_else_is_refused) {
     hash_after(module, flags);
     static const struct {
         const char *flags, *says;
-    } cases[] = {{"--seed 5", "trained with --seed 0"}, {"--no-shuffle", "shuffled"}, {"", "other data"}};
-    for (int i = 0; i < 3; i++) {
+    } cases[] = {{"--seed 5", "trained with --seed 0"},
+                 {"--no-shuffle", "shuffled"},
+                 {"", "other data"},
+                 {"", "trained with --seq 16, the module has 8"}};
+    for (int i = 0; i < 4; i++) {
         char line[2048];
-        const char *data = i < 2 ? text : "check_runtime.c";
+        const char *data = i == 2 ? "check_runtime.c" : text;
+        if (i == 3) module = build_module("short.so", "-DSEQ=8");
         snprintf(line, sizeof line, "%s --data %s --resume %s %s", module, data, dir, cases[i].flags);
         Session s;
         ck_assert_int_eq(parse(&options_now, line), OPTIONS_RUN);

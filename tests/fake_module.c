@@ -4,9 +4,9 @@
  *
  * over the 256 bytes, with groups of 100 so that the last one of a row is shorter. Built as a shared object
  * and closed with the trailer (seal.c). -DBUFFER makes the tables backward and update instead of train;
- * -DNEEDS='"..."' other CPU features; -DARENA=n another arena size; -DRACE a kernel whose tiles collide;
- * -DBAD_GRADIENT a gradient that is not finite; -DGPU a module for a GPU, whose kernels only the driver in
- * fake_cuda.c can run: it finds them as host_kernels. */
+ * -DNEEDS='"..."' other CPU features; -DARENA=n another arena size; -DSEQ=n another window; -DRACE a kernel whose
+ * tiles collide; -DBAD_GRADIENT a gradient that is not finite; -DGPU a module for a GPU, whose kernels only the
+ * driver in fake_cuda.c can run: it finds them as host_kernels. */
 #include "../runtime/tbc_module.h"
 #include <math.h>
 #include <string.h>
@@ -14,7 +14,12 @@
 #ifndef NEEDS
 #define NEEDS "sse2,fpu"
 #endif
-enum { B = 3, S = 16, V = 256, GROUP = 100, GROUPS = 3, ROW_BYTES = V / 4 };
+#ifndef SEQ
+#define SEQ 16
+#endif
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+enum { B = 3, S = SEQ, V = 256, GROUP = 100, GROUPS = 3, ROW_BYTES = V / 4 };
 
 /* The arena: what only training needs comes last. */
 enum {
@@ -239,7 +244,7 @@ const tbc_module_t tbc_module = {
     TBC_MAGIC,
     TBC_ABI,
     sizeof(tbc_module_t),
-    "{\"name\":\"bigram\",\"batch\":3,\"seq\":16,\"vocab\":256,\"config\":{\"model_type\":\"bigram\"},"
+    "{\"name\":\"bigram\",\"batch\":3,\"seq\":" TEXT(SEQ) ",\"vocab\":256,\"config\":{\"model_type\":\"bigram\"},"
     "\"train\":{\"lr\":0.02,\"warmup\":4,\"weight_decay\":0.01,\"beta1\":0.9,\"beta2\":0.95,\"eps\":1e-8,"
     "\"bias_correction\":true},\"grads\":\"" GRADS "\",\"precision\":\"f32\",\"target\":\"" TARGET "\","
     "\"cpu\":\"generic\",\"compiler\":\"by hand\"}",

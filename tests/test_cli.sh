@@ -133,6 +133,8 @@ if [ -w /dev/full ]; then
     "$tbc" ops >/dev/full 2>"$dir/err" && fail 'tbc ops to a full disk: exit 0'
     grep -q 'cannot write to standard output' "$dir/err" || fail "full disk: $(cat "$dir/err")"
 fi
+(ulimit -f 8 && exec "$tbc" compile "$spec" -o limited.so) 2>"$dir/err"
+[ $? -eq 1 ] && [ "$(cat "$dir/err")" = 'tbc: limited.so: error: cannot write: File too large' ] || fail "ulimit -f: $(cat "$dir/err")"
 cp "$spec" "$dir/own.json"
 expect 2 "-o $dir/own.json: that is the input" compile "$dir/own.json" -o "$dir/own.json"
 cmp -s "$spec" "$dir/own.json" || fail 'a spec was replaced by what was made from it'

@@ -44,6 +44,9 @@ expect 1 "cannot save here" "$m" --data "$data" --save "$work/none/dir"
 expect 1 "No such file" "$m" --weights "$work/none" --verify
 expect 1 "" "$m" --data "$work/none"
 expect 1 "No space left" "$m" --data "$data" --steps 1 --quiet --log /dev/full
+(ulimit -f 16 && exec "$run" "$m" --data "$data" --steps 1 --quiet --save "$work/limited") >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q '^tbc-run: .*error: .*File too large$' "$work/err" || fail "ulimit -f is no error of its own"
+ls "$work" | grep limited && fail "files left behind where ulimit -f stops a save"
 "$run" "$m" --data "$data" --quiet --lr 1000 --warmup 0 --save "$work/diverged" >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] || fail "a diverged model: exit $?"
 grep -q '^tbc-run: error: step [0-9]*: the loss is not finite' "$work/err" || fail "divergence is not an error"

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-const Patience download_patience = {.attempts = 4, .pause = 1, .stall = 30};
+const Patience download_patience = {.attempts = 4, .pause = 1, .stall = 15};
 
 enum { CONNECT_SECONDS = 15, STALL_BYTES_PER_SECOND = 16 };
 
