@@ -22,7 +22,7 @@ sh .ci/install-packages
 cmake -S . -B build -G Ninja >/dev/null && cmake --build build --target tbc tbc-run bench | tail -n 1
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 results=${json:-$work/results} && : >"$results"
-threads=$(nproc)
+threads=$(nproc) began=$(date +%s)
 
 table() { # the objects on stdin as rows for people
     awk '
@@ -75,10 +75,14 @@ ours() { # ours MODEL CONFIG BATCH SEQ PRECISION STEPS: the fastest of the steps
         "$(awk '{ print $1 / 1e9 }' "$work/rss")" | record
 }
 
-peer() { # peer NAME MODEL CONFIG BATCH SEQ PRECISION STEPS SCRIPT [OPTION..]: after ours at the same sizes; at most 150 s
+# peer NAME MODEL CONFIG BATCH SEQ PRECISION STEPS SCRIPT [OPTION..]: after ours at the same sizes; at most 150 s, and no
+# longer than what is left of ten minutes.
+peer() {
     [ "$peers" ] || return 0
+    left=$((began + 590 - $(date +%s)))
+    limit=$((left > 150 ? 150 : left > 1 ? left : 1))
     name=$1 what="step/$6/$2/$4x$5" config=$3 batch=$4 seq=$5 steps=$7 script=$8 && shift 8
-    timeout 150 "$python" "tests/bench/$script" "$config" --batch "$batch" --seq "$seq" --steps "$steps" --threads "$threads" "$@" \
+    timeout "$limit" "$python" "tests/bench/$script" "$config" --batch "$batch" --seq "$seq" --steps "$steps" --threads "$threads" "$@" \
         >"$work/peer" 2>"$work/peer.log" || : >"$work/peer"
     awk -v what="$what" -v peer="$name" -v ours="$seconds" -F '[:,}]' '
         { printf "{\"what\": \"%s\", \"peer\": \"%s\", \"seconds\": %s, \"peer_seconds\": %s, \"peer_rss_gb\": %s, \"ratio\": %.3f}\n", what, peer, ours, $2, $4, $2 / ours; any = 1 }
@@ -113,3 +117,4 @@ peer mlx 29m $small 1 128 f32 1 peer_mlx.py
 ours 0.6b tests/bench/qwen3-0.6b.json 2 512 i16 2
 ours 0.6b tests/bench/qwen3-0.6b.json 2 512 f32 2
 peer torch-eager 0.6b tests/bench/qwen3-0.6b.json 2 512 f32 1 peer_torch.py
+peer torch-compile 0.6b tests/bench/qwen3-0.6b.json 2 512 f32 1 peer_torch.py --compile
