@@ -2,6 +2,15 @@
  * bf16. */
 #include "rows.h"
 
+GemmDesc gemm_adamw_product(const GemmAdamwDesc *d) {
+    return (GemmDesc){.m = d->m,
+                      .n = d->n,
+                      .k = d->k,
+                      .a_cols = true,
+                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
+                      .a_bf16 = d->a_bf16};
+}
+
 AdamwState gen_adamw_step(Gen *g, const AdamwDesc *d, const LLVMValueRef *hyper, AdamwState s) {
     LLVMBuilderRef b = g->b;
     LLVMTypeRef type = LLVMTypeOf(s.w);

@@ -78,6 +78,7 @@ typedef struct GemmAdamwDesc {
     bool moments_bf16;      /* m and v are, rounded by a key */
     double beta1, beta2, eps;
 } GemmAdamwDesc; /* a, b, w, m, v, hyper (, t2) (, key): the gradient of w[m,n] is a[k,m]^T b[k,n] */
+GemmDesc gemm_adamw_product(const GemmAdamwDesc *); /* of that gradient */
 typedef struct SumRowsDesc {
     int64_t rows, cols;
 } SumRowsDesc; /* x, out */

@@ -39,15 +39,6 @@ static GemmAdamwDesc with_betas(const GemmAdamwDesc *c) {
     return d;
 }
 
-static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m,
-                      .n = d->n,
-                      .k = d->k,
-                      .a_cols = true,
-                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
-                      .a_bf16 = d->a_bf16};
-}
-
 typedef struct Sizes {
     KernelSize fused, gemm, adamw, ternary;
 } Sizes;
@@ -62,7 +53,7 @@ static Sizes emit(Gen *g, int i, bool parts) {
     if (!parts) return size;
     snprintf(name, sizeof name, "gemm%d", i);
     size.gemm =
-        d.bf16 ? TEST_EMIT(g, name, gemm_bf16, product_of(&d)) : TEST_EMIT(g, name, gemm, product_of(&d));
+        d.bf16 ? TEST_EMIT(g, name, gemm_bf16, gemm_adamw_product(&d)) : TEST_EMIT(g, name, gemm, gemm_adamw_product(&d));
     snprintf(name, sizeof name, "adamw%d", i);
     size.adamw = TEST_EMIT(g, name, adamw, update);
     snprintf(name, sizeof name, "ternary%d", i);

@@ -23,15 +23,6 @@ typedef struct Epilogue {
     int rows;           /* so many */
 } Epilogue;
 
-static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m,
-                      .n = d->n,
-                      .k = d->k,
-                      .a_cols = true,
-                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
-                      .a_bf16 = d->a_bf16};
-}
-
 static int64_t unit_of(const GemmAdamwDesc *d) {
     return d->group ? d->group : ANY_UNIT;
 }
@@ -96,13 +87,13 @@ static void update_tile(Gen *g, void *context, const NvTile *tile) {
 }
 
 NvGrid nv_gemm_adamw_grid(const GemmAdamwDesc *d, const Target *t) {
-    GemmDesc product = product_of(d);
+    GemmDesc product = gemm_adamw_product(d);
     return d->bf16 ? nv_gemm_bf16_tile_grid(&product, unit_of(d), t)
                    : nv_gemm_tile_grid(&product, unit_of(d));
 }
 
 void nv_gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
-    GemmDesc product = product_of(d);
+    GemmDesc product = gemm_adamw_product(d);
     int buffers = d->group ? 7 : 6;
     nv_kernel(g, name, buffers + d->moments_bf16, nv_gemm_adamw_grid(d, g->target).threads);
     nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */

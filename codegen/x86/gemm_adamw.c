@@ -6,15 +6,6 @@
 #include "gemm.h"
 #include "../rows.h"
 
-static GemmDesc product_of(const GemmAdamwDesc *d) {
-    return (GemmDesc){.m = d->m,
-                      .n = d->n,
-                      .k = d->k,
-                      .a_cols = true,
-                      .b = d->b_bf16 ? GEMM_B_BF16_KN : GEMM_B_KN,
-                      .a_bf16 = d->a_bf16};
-}
-
 static int64_t common_divisor(int64_t a, int64_t b) {
     return b ? common_divisor(b, a % b) : a;
 }
@@ -29,7 +20,7 @@ static int64_t column_unit(const GemmAdamwDesc *d, const Target *t) {
 }
 
 static GemmPlan plan(const GemmAdamwDesc *d, const Target *t) {
-    GemmDesc product = product_of(d);
+    GemmDesc product = gemm_adamw_product(d);
     return gemm_plan(&product, t, d->bf16 ? panels_in_bf16(t) : PANELS_F32, column_unit(d, t));
 }
 
@@ -93,7 +84,7 @@ static void update_rows(Gen *g, void *context, const GemmTile *t, LLVMValueRef f
 }
 
 void gen_gemm_adamw(Gen *g, const char *name, const GemmAdamwDesc *d) {
-    GemmDesc product = product_of(d);
+    GemmDesc product = gemm_adamw_product(d);
     GemmPlan p = plan(d, g->target);
     Epilogue e = {.d = d, .cut = p.cut};
     gen_kernel(g, name);
