@@ -217,14 +217,19 @@ HALVES(max_relu_s16x2, i16, (a > b ? a : b) < 0 ? 0 : a > b ? a : b)
 /* of an mbarrier's state, as async.c lays it out */
 K1X(pending_count, u32, u64, a & 0xfffff)
 
-/* cvt.pack: a and b, saturated, above one another; bytes go below the lower half of c */
+/* cvt.pack: a and b, saturated, above one another; narrower than 16 bits, c is shifted up to make room */
 static u32 between(i32 v, i32 low, i32 high) {
     return (u32)(v < low ? low : v > high ? high : v);
 }
+#define PACK(bits, below)                                                                                    \
+    K3(pack_s##bits, u32, i32, (u32)c << 2 * bits | (between(a, -below, below - 1) & (2 * below - 1)) << bits | \
+                                   (between(b, -below, below - 1) & (2 * below - 1)))                        \
+    K3(pack_u##bits, u32, i32, (u32)c << 2 * bits | between(a, 0, 2 * below - 1) << bits | between(b, 0, 2 * below - 1))
+PACK(8, 128)
+PACK(4, 8)
+PACK(2, 2)
 K2(pack_s16, u32, i32, between(a, -32768, 32767) << 16 | (between(b, -32768, 32767) & 0xffff))
 K2(pack_u16, u32, i32, between(a, 0, 65535) << 16 | between(b, 0, 65535))
-K3(pack_s8, u32, i32, (u32)c << 16 | (between(a, -128, 127) & 0xff) << 8 | (between(b, -128, 127) & 0xff))
-K3(pack_u8, u32, i32, (u32)c << 16 | between(a, 0, 255) << 8 | between(b, 0, 255))
 
 #define ROWS3(name, k16, k32, k64, A, B, C, sig)                                                             \
     {name, "", A, sig, k16}, {name, "", B, sig, k32}, {                                                      \
@@ -309,6 +314,10 @@ const Row rows_int[] = {ROWS6("add", add_, "dxy"),
                         {"cvt.pack.sat.u16.s32", "", T_NONE, "bss", pack_u16},
                         {"cvt.pack.sat.s8.s32.b32", "", T_NONE, "bssb", pack_s8},
                         {"cvt.pack.sat.u8.s32.b32", "", T_NONE, "bssb", pack_u8},
+                        {"cvt.pack.sat.s4.s32.b32", "", T_NONE, "bssb", pack_s4},
+                        {"cvt.pack.sat.u4.s32.b32", "", T_NONE, "bssb", pack_u4},
+                        {"cvt.pack.sat.s2.s32.b32", "", T_NONE, "bssb", pack_s2},
+                        {"cvt.pack.sat.u2.s32.b32", "", T_NONE, "bssb", pack_u2},
                         {"mbarrier.pending_count.b64", "", T_NONE, "uq", pending_count},
                         {"dp4a.u32.u32", "", T_NONE, "bbbb", dp4a_u_u},
                         {"dp4a.s32.s32", "", T_NONE, "bbbb", dp4a_s_s},

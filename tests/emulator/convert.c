@@ -284,6 +284,17 @@ static void decode_packed(Parser *p, Stmt *s, Ins proto) {
     set_sources(p, i, a, two ? 2 : 1);
 }
 
+/* A narrow value in a register of 64 bits: its low half first. */
+static Opnd low_half(Parser *p, const Stmt *s, Opnd a, Type from) {
+    if (a.imm || !wide(&a) || type_size(from) == 8) return a;
+    Opnd low = new_register(p, T_B32);
+    Ins *i = new_ins(p, s);
+    i->kernel = u64_to_u32;
+    set_dests(p, i, &low, 1);
+    set_sources(p, i, &a, 1);
+    return low;
+}
+
 static void check_rounding(Parser *p, Stmt *s, Type to, Type from, int rounding) {
     bool tf = type_float(to), ff = type_float(from);
     bool narrows =
@@ -324,7 +335,7 @@ static void decode_cvt(Parser *p, Stmt *s) {
     check_rounding(p, s, to, from, rounding);
     operands_are(p, s, 2, 2);
     Opnd d = dest(p, s, &s->operands[0], to == T_TF32 ? T_B32 : to, !type_float(to)),
-         a = source_any(p, s, &s->operands[1], from);
+         a = low_half(p, s, source_any(p, s, &s->operands[1], from), from);
     Ins *i = new_ins(p, s);
     i->type = (u8)to, i->type2 = (u8)from, i->rnd = (u8)rounding, i->ftz = proto.ftz, i->sat = proto.sat,
     i->bits = proto.bits;
