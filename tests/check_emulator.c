@@ -139,6 +139,8 @@ static const char *const refused[] = {
     "vadd.u32.u32.u32 rd.b4, ra, rb, rd;",
     "vadd4.u32.u32.u32.add.sat rd, ra, rb, rd;",
     "add.u32 rd, ra.b0, rb;",
+    "setp.lt.f16 p|d, ha, ha;",
+    "lop3.xor.b32 rd|p, ra, rb, rd, 1, p;",
     "lop3.nand.b32 rd|p, ra, rb, rd, 1, p;"};
 
 START_TEST(refusals) {
@@ -146,7 +148,7 @@ START_TEST(refusals) {
     capture();
     char text[1024], log[512], expected[32];
     snprintf(text, sizeof text,
-             HEAD ".entry k() {\n.reg .b32 ra, rb, rd; .reg .f32 fa; .reg .b64 qa; .reg .pred p;\n%s\n}",
+             HEAD ".entry k() {\n.reg .b32 ra, rb, rd; .reg .f32 fa; .reg .b64 qa; .reg .b16 ha; .reg .pred p, d;\n%s\n}",
              refused[_i]);
     snprintf(expected, sizeof expected, "ptx line 6: error: ");
     int options[] = {5, 6};

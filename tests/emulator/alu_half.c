@@ -11,7 +11,7 @@ static double get(u32 v, const Format *f, const Ins *i) {
     return i->ftz && fabs(d) < ldexp(1, 1 - f->bias) ? copysign(0, d) : d;
 }
 static u32 put(double v, const Format *f, const Ins *i) {
-    if (i->sat) v = v != v || v < 0 ? 0 : v > 1 ? 1 : v;
+    if (i->sat) v = !(v > 0) ? 0 : v > 1 ? 1 : v; /* a NaN and -0 become 0 */
     u32 r = narrow(v, f, R_RN, false);
     return i->ftz && (r & (f->sign - 1)) < 1u << f->mantissa ? r & f->sign : r;
 }

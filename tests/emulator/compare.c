@@ -192,6 +192,8 @@ static void decode_setp(Parser *p, Stmt *s) {
     Opnd d[2], a[3];
     const Operand *first = &s->operands[0];
     if (pair && !set && !first->pair) ptx_fail(p, s->line, "setp.%s needs two predicates p|q", type_name(t));
+    if (!pair && first->pair && type_float(t) && type_size(t) == 2)
+        ptx_fail(p, s->line, "setp.%s has one destination", type_name(t));
     if (set && first->pair) ptx_fail(p, s->line, "set has one destination");
     d[0] = dest(p, s, first, to, false);
     if (first->pair) d[1] = dest(p, s, first->pair, T_PRED, false);
@@ -210,7 +212,7 @@ static void decode_setp(Parser *p, Stmt *s) {
 
 /* lop3.BoolOp.b32 d|p, a, b, c, table, q: lop3, then p = (d != 0) BoolOp q. */
 static void decode_lop3(Parser *p, Stmt *s) {
-    static const char *const bools[] = {"and", "or", "xor", NULL};
+    static const char *const bools[] = {"and", "or", NULL};
     int with = mod_of(s, bools) + 1;
     if (!with) {
         decode_alu(p, s);

@@ -173,7 +173,7 @@ KERNEL(int_to_float) {
         if (ins->type == T_F32)
             ((float *)D)[l] = from == T_U64 ? (float)(u64)v : (float)v;
         else if (ins->type == T_F64)
-            ((double *)D)[l] = from == T_U64 ? (double)(u64)v : (double)v;
+            store_float(D, l, from == T_U64 ? (double)(u64)v : (double)v, ins);
         else {
             double rest, high = read_exact(A_, l, from, &rest);
             store_float(D, l, odd_sum(high, rest), ins);
@@ -231,7 +231,7 @@ static const Format *eighth(Type t) {
     return t == T_E4M3X2 ? &e4m3_format : &e5m2_format;
 }
 static double rectified(double v, const Ins *i) {
-    return i->bits & 1 && v < 0 ? 0 : v;
+    return i->bits & 1 && v <= 0 ? 0 : v; /* -0 becomes 0 */
 }
 KERNEL(pack_bytes) { /* cvt.rn.satfinite.e4m3x2.f32 d, a, b */
     (void)C_;
