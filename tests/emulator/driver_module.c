@@ -61,7 +61,7 @@ static int load(Loaded **out, const void *image, unsigned n, const int *options,
     if (info && info_size) *info = 0;
     if (log_to && log_size) *log_to = 0;
     const u8 *bytes = image;
-    if (!memcmp(bytes, "\177ELF", 4)) return NO_BINARY_FOR_GPU; /* a cubin */
+    if (!strncmp(image, "\177ELF", 4)) return NO_BINARY_FOR_GPU; /* a cubin */
     if (bytes[0] == 0x50 && bytes[1] == 0xed && bytes[2] == 0x55 && bytes[3] == 0xba)
         return NO_BINARY_FOR_GPU; /* a fat binary */
     Log *log = malloc(sizeof *log);

@@ -355,8 +355,7 @@ static bool mma_known(const Shape *sh, Type td, Type ta, Type tb, Type tc) {
     if (sh->m != 16) return false;
     if (ta == T_TF32) return td == T_F32 && tc == T_F32 && (sh->k == 4 || sh->k == 8);
     if (ta == T_BF16) return td == T_F32 && tc == T_F32 && (sh->k == 8 || sh->k == 16);
-    return ta == T_F16 && (td == T_F32 || td == T_F16) && (tc == T_F32 || tc == T_F16) &&
-           (sh->k == 8 || sh->k == 16);
+    return ta == T_F16 && (td == T_F32 || td == T_F16) && tc == td && (sh->k == 8 || sh->k == 16);
 }
 
 static u32 fragment(Parser *p, Stmt *s, const Operand *o, Opnd *to, u32 want, Type t, bool write) {

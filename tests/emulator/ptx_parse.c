@@ -150,7 +150,8 @@ static void parse_instruction(Parser *p, bool guarded, Operand guard) {
     decode(p, &s);
 }
 
-static void parse_proto(Parser *p, Sym *s) { /* tag: .callprototype (...) _ (...); only its kind matters */
+/* tag: .callprototype (...) _ (...); or tag: .calltargets f, g; only the kind matters */
+static void parse_proto(Parser *p, Sym *s) {
     s->kind = Y_PROTO;
     while (!is_punct(p, ';') && p->tok.kind != K_END) advance(p);
     expect(p, ';');
@@ -180,12 +181,10 @@ static bool parse_label(Parser *p) {
     }
     Sym *s = sym_add(p, tok_string(p, t), Y_LABEL, t.line);
     s->label = p->m->ncode;
-    if (accept_dot(p, "callprototype"))
+    if (accept_dot(p, "callprototype") || accept_dot(p, "calltargets"))
         parse_proto(p, s);
     else if (accept_dot(p, "branchtargets"))
         parse_targets(p, s);
-    else if (is_dot(p, "calltargets"))
-        ptx_fail(p, t.line, ".calltargets is not supported");
     return true;
 }
 
