@@ -1,4 +1,4 @@
-/* Device, contexts, errors. One device; its settings are read from the environment by cuInit. */
+/* The device, errors. One device; its settings are read from the environment by cuInit. */
 #include "driver.h"
 #include <dlfcn.h>
 #include <stdio.h>
@@ -6,17 +6,6 @@
 #include <string.h>
 
 static bool initialised;
-static Context primary = {.magic = MAGIC_CONTEXT, .primary = true};
-static __thread Context *current;
-
-int ready(void) {
-    if (!initialised) return NOT_INITIALIZED;
-    if (!current || (current->primary && !current->references)) return INVALID_CONTEXT;
-    return sticky;
-}
-Context *current_context(void) {
-    return current;
-}
 
 API cuInit(unsigned flags) {
     if (flags) return INVALID_VALUE;
@@ -33,7 +22,7 @@ API cuDriverGetVersion(int *v) {
 }
 
 /* ---- the device ---- */
-static int device_ok(CUdevice d) {
+int device_ok(CUdevice d) {
     return !initialised ? NOT_INITIALIZED : d ? INVALID_DEVICE : OK;
 }
 
@@ -58,6 +47,7 @@ API cuDeviceTotalMem_v2(size_t *bytes, CUdevice d) {
     return device_ok(d);
 }
 API cuDeviceGetUuid_v2(char *uuid, CUdevice d) {
+    if (!uuid) return INVALID_VALUE;
     memcpy(uuid, "tbc-emulated-gpu", 16);
     return device_ok(d);
 }
@@ -117,125 +107,6 @@ API cuDeviceGetPCIBusId(char *id, int size, CUdevice d) {
     return device_ok(d);
 }
 
-/* ---- contexts ---- */
-API cuDevicePrimaryCtxRetain(Context **out, CUdevice d) {
-    int r = device_ok(d);
-    if (r) return r;
-    if (!out) return INVALID_VALUE;
-    primary.references++;
-    *out = &primary;
-    return OK;
-}
-API cuDevicePrimaryCtxRelease_v2(CUdevice d) {
-    int r = device_ok(d);
-    if (r) return r;
-    if (!primary.references) return INVALID_CONTEXT;
-    if (!--primary.references) {
-        finish_all();
-        streams_reset();
-    }
-    return OK;
-}
-API cuDevicePrimaryCtxReset_v2(CUdevice d) {
-    streams_reset();
-    return device_ok(d);
-}
-API cuDevicePrimaryCtxSetFlags_v2(CUdevice d, unsigned flags) {
-    return flags > 63 ? INVALID_VALUE : device_ok(d);
-}
-API cuDevicePrimaryCtxGetState(CUdevice d, unsigned *flags, int *active) {
-    if (flags) *flags = 0;
-    if (active) *active = primary.references > 0;
-    return device_ok(d);
-}
-API cuCtxCreate_v2(Context **out, unsigned flags, CUdevice d) {
-    (void)flags;
-    int r = device_ok(d);
-    if (r) return r;
-    if (!out) return INVALID_VALUE;
-    Context *c = calloc(1, sizeof *c);
-    if (!c) return OUT_OF_MEMORY;
-    *c = (Context){.magic = MAGIC_CONTEXT, .references = 1, .below = current};
-    *out = current = c;
-    return OK;
-}
-API cuCtxCreate_v3(Context **out, void *affinity, int n, unsigned flags, CUdevice d) {
-    return affinity || n ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d);
-}
-API cuCtxCreate_v4(Context **out, void *params, unsigned flags, CUdevice d) {
-    return params ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d);
-}
-API cuCtxDestroy_v2(Context *c) {
-    if (!c || c->magic != MAGIC_CONTEXT || c->primary) return INVALID_CONTEXT;
-    finish_all();
-    streams_reset();
-    if (current == c) current = c->below;
-    c->magic = 0;
-    free(c);
-    return OK;
-}
-API cuCtxSetCurrent(Context *c) {
-    if (!initialised) return NOT_INITIALIZED;
-    if (c && c->magic != MAGIC_CONTEXT) return INVALID_CONTEXT;
-    current = c;
-    return OK;
-}
-API cuCtxGetCurrent(Context **out) {
-    if (!out) return INVALID_VALUE;
-    *out = current;
-    return initialised ? OK : NOT_INITIALIZED;
-}
-API cuCtxPushCurrent_v2(Context *c) {
-    if (!c || c->magic != MAGIC_CONTEXT) return INVALID_CONTEXT;
-    if (c != current) c->below = current;
-    current = c;
-    return OK;
-}
-API cuCtxPopCurrent_v2(Context **out) {
-    if (!current) return INVALID_CONTEXT;
-    if (out) *out = current;
-    current = current->below;
-    return OK;
-}
-API cuCtxGetDevice(CUdevice *d) {
-    if (!d) return INVALID_VALUE;
-    *d = 0;
-    return current ? OK : INVALID_CONTEXT;
-}
-API cuCtxGetFlags(unsigned *flags) {
-    if (!flags) return INVALID_VALUE;
-    *flags = 0;
-    return ready();
-}
-API cuCtxGetApiVersion(Context *c, unsigned *v) {
-    (void)c;
-    if (!v) return INVALID_VALUE;
-    *v = 3020;
-    return OK;
-}
-API cuCtxSynchronize(void) {
-    int r = ready();
-    return r ? r : finish_all();
-}
-API cuCtxGetLimit(size_t *value, int limit) {
-    static const size_t limits[] = {1024, 1 << 20, 8 << 20, 2, 2048, 128, 0};
-    if (!value || limit < 0 || limit > 6) return INVALID_VALUE;
-    *value = limits[limit];
-    return ready();
-}
-API cuCtxSetLimit(int limit, size_t value) {
-    (void)value;
-    return limit < 0 || limit > 6 ? INVALID_VALUE : ready();
-}
-API cuCtxGetStreamPriorityRange(int *least, int *greatest) {
-    if (least) *least = 0;
-    if (greatest) *greatest = 0;
-    return ready();
-}
-API cuCtxSetCacheConfig(int config) {
-    return config < 0 || config > 3 ? INVALID_VALUE : ready();
-}
-
 /* ---- errors ---- */
 static const struct {
     int code;
@@ -280,6 +151,8 @@ static const struct {
      "operation not permitted when stream is capturing"},
     {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
      "operation failed due to a previous error during capture"},
+    {CONTEXT_IS_DESTROYED, "CUDA_ERROR_CONTEXT_IS_DESTROYED", "context is destroyed"},
+    {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"},
     {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
      "capture was not ended in the same stream as it began"},
     {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",

@@ -28,6 +28,7 @@ enum {
     NOT_FOUND = 500,
     NOT_READY = 600,
     LAUNCH_OUT_OF_RESOURCES = 701,
+    CONTEXT_IS_DESTROYED = 709,
     HOST_MEMORY_NOT_REGISTERED = 713,
     HOST_MEMORY_ALREADY_REGISTERED = 712,
     COOPERATIVE_TOO_LARGE = 720,
@@ -35,15 +36,15 @@ enum {
     CAPTURE_UNSUPPORTED = 900,
     CAPTURE_INVALIDATED = 901,
     CAPTURE_UNMATCHED = 903,
+    CAPTURED_EVENT = 907,
     CAPTURE_ISOLATION = 905,
     CAPTURE_IMPLICIT = 906,
     UNKNOWN = 999
 };
 
 typedef struct Context {
-    u32 magic, references;
+    u32 references;
     bool primary;
-    struct Context *below;
 } Context;
 typedef struct Stream Stream;
 typedef struct Graph Graph;
@@ -56,6 +57,7 @@ typedef struct Queued { /* work that waits in a stream, or a node of a graph */
     const Func *func;
     u32 grid[3], dim[3], dynamic;
     u8 *params;
+    u32 param_bytes;
     bool cooperative;
     /* copies: where host memory is meant the address is the host's */
     u64 dst, src, bytes, rows, dst_pitch, src_pitch;
@@ -75,7 +77,7 @@ typedef struct Queued { /* work that waits in a stream, or a node of a graph */
 } Queued;
 
 struct Stream {
-    u32 magic;
+    Context *context;
     bool blocking; /* synchronises with the NULL stream */
     Queued *head, **tail;
     Graph *capture; /* work goes into a graph */
@@ -83,31 +85,27 @@ struct Stream {
     Stream *next;
 };
 struct Graph {
-    u32 magic;
     Queued *head, *last;
     u32 nodes;
     bool invalid, child; /* child: a node's, which frees it */
 };
 typedef struct Event {
-    u32 magic;
     Stream *stream;
     u64 seq;
     bool recorded;
     Graph *graph;
     double time;
 } Event;
-enum {
-    MAGIC_CONTEXT = 0x43747874,
-    MAGIC_STREAM = 0x5374726d,
-    MAGIC_GRAPH = 0x47726168,
-    MAGIC_EXEC = 0x45786563,
-    MAGIC_EVENT = 0x45766e74,
-    MAGIC_MODULE = 0x4d6f6475
-};
+/* driver_handles.c: handles of these kinds; streams and modules are in lists of their own */
+enum { A_CONTEXT = 1, A_GRAPH, AN_EXEC, A_NODE, AN_EVENT, A_POOL };
+void handle_add(const void *p, u32 kind);
+bool is_handle(const void *p, u32 kind); /* alive, and of this kind */
+void handle_end(const void *p);
 
 extern int sticky; /* the context is lost: every call returns this */
 int ready(void);   /* initialised, a context current, nothing sticky */
 Context *current_context(void);
+int device_ok(CUdevice d);
 Stream *stream_of(void *handle);  /* NULL for something that is none */
 int enqueue(Stream *s, Queued q); /* copies q; takes over q.params */
 int finish(Stream *s, u64 seq);   /* runs what the stream holds up to seq, and what that waits for */
@@ -124,5 +122,8 @@ int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsign
                 void **params, void **extra, bool cooperative); /* a launch, checked; q->params is new */
 bool pending(Stream *s, u64 seq);
 extern u64 last_seq;
-void streams_reset(void);
+void streams_end(const Context *c); /* with the context they go */
+void streams_leave(const Graph *g); /* its capture ends */
+void modules_end(const Context *c);
+bool func_loaded(const Func *f);
 #endif

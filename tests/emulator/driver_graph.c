@@ -9,9 +9,10 @@ void graph_free(Graph *g) {
         if (q->kind == OP_GRAPH) graph_free(q->graph);
         free(q->params);
         free(q->after);
+        handle_end(q);
         free(q);
     }
-    g->magic = 0;
+    handle_end(g);
     free(g);
 }
 
@@ -24,7 +25,7 @@ API cuStreamBeginCapture_v2(void *handle, int mode) {
     if (s->capture) return INVALID_VALUE;
     Graph *g = calloc(1, sizeof *g);
     if (!g) return OUT_OF_MEMORY;
-    *g = (Graph){.magic = MAGIC_GRAPH};
+    handle_add(g, A_GRAPH);
     s->capture = g;
     s->origin = true;
     return OK;
@@ -37,8 +38,8 @@ API cuStreamEndCapture(void *handle, Graph **out) {
     *out = NULL;
     if (!s->capture || !s->origin) return CAPTURE_UNMATCHED;
     Graph *g = s->capture;
-    s->capture = NULL;
     s->origin = false;
+    streams_leave(g);
     if (g->invalid) {
         graph_free(g);
         return CAPTURE_INVALIDATED;
@@ -61,6 +62,7 @@ void graph_append(Graph *g, Queued *node) {
         g->head = node;
     g->last = node;
     g->nodes++;
+    handle_add(node, A_NODE);
 }
 void node_after(Queued *node, Queued *before) {
     if (!(node->after = realloc(node->after, (node->nafter + 1) * sizeof *node->after))) abort();
@@ -85,15 +87,15 @@ static Queued *copy_node(const Queued *q) {
     n->origin = q;
     if (q->kind == OP_GRAPH) n->graph = graph_child(q->graph);
     if (q->params) {
-        if (!(n->params = malloc(q->func->param_bytes + 16))) abort();
-        memcpy(n->params, q->params, q->func->param_bytes);
+        if (!(n->params = malloc(q->param_bytes + 16))) abort();
+        memcpy(n->params, q->params, q->param_bytes);
     }
     return n;
 }
 Graph *graph_clone(const Graph *g) {
     Graph *c = calloc(1, sizeof *c);
     if (!c) abort();
-    c->magic = MAGIC_GRAPH;
+    handle_add(c, A_GRAPH);
     for (const Queued *q = g->head; q; q = q->next) graph_append(c, copy_node(q));
     for (Queued *q = c->head; q; q = q->next)
         for (u32 k = 0; k < q->origin->nafter; k++) node_after(q, graph_find(c, q->origin->after[k]));
@@ -144,9 +146,9 @@ static bool put_in_order(Graph *g) {
 static int instantiate(Graph **out, Graph *g) {
     int r = ready();
     if (r) return r;
-    if (!out || !g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
+    if (!out || !is_handle(g, A_GRAPH)) return INVALID_VALUE;
     Graph *e = graph_clone(g);
-    e->magic = MAGIC_EXEC;
+    handle_add(e, AN_EXEC);
     if (!put_in_order(e)) {
         graph_free(e);
         return INVALID_VALUE;
@@ -157,7 +159,7 @@ static int instantiate(Graph **out, Graph *g) {
 API cuGraphClone(Graph **out, const Graph *g) {
     int r = ready();
     if (r) return r;
-    if (!out || !g || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
+    if (!out || !is_handle(g, A_GRAPH)) return INVALID_VALUE;
     *out = graph_clone(g);
     return OK;
 }
@@ -170,18 +172,26 @@ API cuGraphInstantiate_v2(Graph **out, Graph *g, void **node, char *log, size_t 
     if (log && size) *log = 0;
     return instantiate(out, g);
 }
+/* Modules can go before the graphs that launch their kernels. */
+static bool kernels_loaded(const Graph *g) {
+    for (const Queued *q = g->head; q; q = q->next)
+        if ((q->kind == OP_KERNEL && !func_loaded(q->func)) || (q->kind == OP_GRAPH && !kernels_loaded(q->graph)))
+            return false;
+    return true;
+}
 API cuGraphLaunch(Graph *e, void *handle) {
     int r = ready();
     Stream *s = stream_of(handle);
     if (r) return r;
-    if (!s || !e || e->magic != MAGIC_EXEC) return INVALID_VALUE;
+    if (!s || !is_handle(e, AN_EXEC)) return INVALID_VALUE;
+    if (!kernels_loaded(e)) return INVALID_HANDLE;
     return enqueue(s, (Queued){.kind = OP_GRAPH, .graph = e});
 }
 API cuGraphUpload(Graph *e, void *handle) {
-    return !e || e->magic != MAGIC_EXEC || !stream_of(handle) ? INVALID_VALUE : ready();
+    return !is_handle(e, AN_EXEC) || !stream_of(handle) ? INVALID_VALUE : ready();
 }
 API cuGraphGetNodes(Graph *g, void **nodes, size_t *count) {
-    if (!g || !count || g->magic != MAGIC_GRAPH) return INVALID_VALUE;
+    if (!count || !is_handle(g, A_GRAPH)) return INVALID_VALUE;
     size_t n = 0;
     for (Queued *q = g->head; nodes && q && n < *count; q = q->next) nodes[n++] = q;
     *count = nodes ? n : g->nodes;
@@ -190,7 +200,7 @@ API cuGraphGetNodes(Graph *g, void **nodes, size_t *count) {
 API cuGraphExecDestroy(Graph *e) {
     int r = ready();
     if (r) return r;
-    if (!e || e->magic != MAGIC_EXEC) return INVALID_VALUE;
+    if (!is_handle(e, AN_EXEC)) return INVALID_VALUE;
     r = finish_all();
     graph_free(e);
     return r;
@@ -198,7 +208,7 @@ API cuGraphExecDestroy(Graph *e) {
 API cuGraphDestroy(Graph *g) {
     int r = ready();
     if (r) return r;
-    if (!g || g->magic != MAGIC_GRAPH || g->child) return INVALID_VALUE;
+    if (!is_handle(g, A_GRAPH) || g->child) return INVALID_VALUE;
     graph_free(g);
     return OK;
 }

@@ -95,6 +95,10 @@ typedef struct MemPool {
 static MemPool default_pool = {.reuse = {1, 1, 1}}, *device_pool = &default_pool;
 enum { POOL_THRESHOLD = 4, POOL_RESERVED, POOL_RESERVED_HIGH, POOL_USED, POOL_USED_HIGH };
 
+static bool is_pool(const MemPool *pool) {
+    return pool == &default_pool || is_handle(pool, A_POOL);
+}
+
 API cuDeviceGetDefaultMemPool(MemPool **out, CUdevice device) {
     if (!out) return INVALID_VALUE;
     *out = &default_pool;
@@ -106,7 +110,7 @@ API cuDeviceGetMemPool(MemPool **out, CUdevice device) {
     return device ? INVALID_DEVICE : OK;
 }
 API cuDeviceSetMemPool(CUdevice device, MemPool *pool) {
-    if (!pool) return INVALID_VALUE;
+    if (!is_pool(pool)) return INVALID_VALUE;
     device_pool = pool;
     return device ? INVALID_DEVICE : OK;
 }
@@ -116,16 +120,18 @@ API cuMemPoolCreate(MemPool **out, const void *properties) {
     if (!out || !properties) return INVALID_VALUE;
     if (!(*out = malloc(sizeof **out))) return OUT_OF_MEMORY;
     **out = (MemPool){.reuse = {1, 1, 1}};
+    handle_add(*out, A_POOL);
     return OK;
 }
 API cuMemPoolDestroy(MemPool *pool) {
-    if (!pool || pool == &default_pool) return INVALID_VALUE;
+    if (!is_handle(pool, A_POOL)) return INVALID_VALUE;
     if (device_pool == pool) device_pool = &default_pool;
+    handle_end(pool);
     free(pool);
     return ready();
 }
 API cuMemPoolSetAttribute(MemPool *pool, int attribute, const void *value) {
-    if (!pool || !value || attribute < 1 || attribute > POOL_USED_HIGH) return INVALID_VALUE;
+    if (!is_pool(pool) || !value || attribute < 1 || attribute > POOL_USED_HIGH) return INVALID_VALUE;
     if (attribute < POOL_THRESHOLD)
         pool->reuse[attribute - 1] = *(const int *)value;
     else if (attribute == POOL_THRESHOLD)
@@ -135,7 +141,7 @@ API cuMemPoolSetAttribute(MemPool *pool, int attribute, const void *value) {
     return ready();
 }
 API cuMemPoolGetAttribute(MemPool *pool, int attribute, void *value) {
-    if (!pool || !value || attribute < 1 || attribute > POOL_USED_HIGH) return INVALID_VALUE;
+    if (!is_pool(pool) || !value || attribute < 1 || attribute > POOL_USED_HIGH) return INVALID_VALUE;
     if (attribute < POOL_THRESHOLD)
         *(int *)value = pool->reuse[attribute - 1];
     else
@@ -144,11 +150,11 @@ API cuMemPoolGetAttribute(MemPool *pool, int attribute, void *value) {
 }
 API cuMemPoolTrimTo(MemPool *pool, size_t bytes) {
     (void)bytes;
-    return pool ? ready() : INVALID_VALUE;
+    return is_pool(pool) ? ready() : INVALID_VALUE;
 }
 API cuMemPoolSetAccess(MemPool *pool, const void *access, size_t count) {
-    return pool && (access || !count) ? ready() : INVALID_VALUE;
+    return is_pool(pool) && (access || !count) ? ready() : INVALID_VALUE;
 }
 API cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, MemPool *pool, void *stream) {
-    return pool ? cuMemAllocAsync(out, bytes, stream) : INVALID_VALUE;
+    return is_pool(pool) ? cuMemAllocAsync(out, bytes, stream) : INVALID_VALUE;
 }

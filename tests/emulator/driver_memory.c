@@ -2,6 +2,7 @@
 #include "driver.h"
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 API cuMemGetInfo_v2(size_t *free_, size_t *total) {
     int r = ready();
@@ -16,13 +17,17 @@ API cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
     if (!out || !bytes) return INVALID_VALUE;
     *out = mem_alloc(bytes, 256);
     if (!*out) return OUT_OF_MEMORY;
+    mem_own(*out, current_context());
     race_forget(*out, bytes);
     return OK;
 }
 API cuMemAllocPitch_v2(CUdeviceptr *out, size_t *pitch, size_t width, size_t height, unsigned element) {
-    if (!pitch || (element != 4 && element != 8 && element != 16)) return INVALID_VALUE;
+    size_t bytes;
+    if (!out || !pitch || !width || (element != 4 && element != 8 && element != 16)) return INVALID_VALUE;
+    if (width > SIZE_MAX - 511 || __builtin_mul_overflow((width + 511) / 512 * 512, height, &bytes))
+        return OUT_OF_MEMORY;
     *pitch = (width + 511) / 512 * 512;
-    return cuMemAlloc_v2(out, *pitch * height);
+    return cuMemAlloc_v2(out, bytes);
 }
 API cuMemFree_v2(CUdeviceptr p) {
     int r = ready();
@@ -55,7 +60,8 @@ API cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
     int r = ready();
     if (r) return r;
     if (!out || !bytes) return INVALID_VALUE;
-    if (posix_memalign(out, 4096, bytes)) return OUT_OF_MEMORY;
+    u64 most = (u64)sysconf(_SC_PHYS_PAGES) * (u64)sysconf(_SC_PAGESIZE) / 2; /* it is written at once */
+    if (bytes > most || posix_memalign(out, 4096, bytes)) return OUT_OF_MEMORY;
     memset(*out, 0xdb, bytes);
     host_register(*out, bytes);
     return OK;
@@ -112,6 +118,10 @@ API cuMemHostGetDevicePointer_v2(CUdeviceptr *out, void *p, unsigned flags) {
 /* ---- copies ---- */
 static bool device_range(u64 p, u64 bytes) {
     return mem_mapped(p, bytes) || host_bytes(p, bytes);
+}
+/* The bytes from the first row to the last one; false: more than there are addresses. */
+static bool extent(u64 width, u64 rows, u64 pitch, u64 *bytes) {
+    return !__builtin_mul_overflow(rows - 1, pitch, bytes) && !__builtin_add_overflow(*bytes, width, bytes);
 }
 
 static int copy(Stream *s, u64 dst, bool dst_host, u64 src_, bool src_host, u64 bytes) {
@@ -180,7 +190,8 @@ typedef struct Copy2D { /* CUDA_MEMCPY2D */
 static int copy_2d(Stream *s, const Copy2D *c) {
     int r = ready();
     if (r) return r;
-    if (!c || c->src_type == 3 || c->dst_type == 3) return NOT_SUPPORTED; /* arrays */
+    if (!c) return INVALID_VALUE;
+    if (c->src_type == 3 || c->dst_type == 3) return NOT_SUPPORTED; /* arrays */
     u64 sp = c->src_pitch ? c->src_pitch : c->width, dp = c->dst_pitch ? c->dst_pitch : c->width;
     if (sp < c->width || dp < c->width) return INVALID_VALUE;
     if (!c->width || !c->height) return OK;
@@ -193,7 +204,9 @@ static int copy_2d(Stream *s, const Copy2D *c) {
                 .dst_host = c->dst_type == 1};
     q.src = (q.src_host ? HOST(c->src_host) : c->src_device) + c->src_y * sp + c->src_x;
     q.dst = (q.dst_host ? HOST(c->dst_host) : c->dst_device) + c->dst_y * dp + c->dst_x;
-    u64 n = (c->height - 1) * sp + c->width, m = (c->height - 1) * dp + c->width;
+    u64 n, m;
+    if (!extent(c->width, c->height, sp, &n) || !extent(c->width, c->height, dp, &m)) return INVALID_VALUE;
+    if ((q.src_host && !c->src_host) || (q.dst_host && !c->dst_host)) return INVALID_VALUE;
     if ((!q.src_host && !device_range(q.src, n)) || (!q.dst_host && !device_range(q.dst, m)))
         return INVALID_VALUE;
     return s ? enqueue(s, q) : synchronous(q);
@@ -215,7 +228,9 @@ static int set(void *handle, CUdeviceptr p, u64 pitch, u32 value, u32 element, u
     if (r) return r;
     if (!s) return INVALID_HANDLE;
     if (!width || !height) return OK;
-    if (p % element || !device_range(p, (height - 1) * pitch + width * element)) return INVALID_VALUE;
+    u64 row, all;
+    if (__builtin_mul_overflow(width, element, &row) || !extent(row, height, pitch, &all)) return INVALID_VALUE;
+    if (p % element || (height > 1 && pitch < row) || !device_range(p, all)) return INVALID_VALUE;
     return enqueue(s, (Queued){.kind = OP_SET,
                                .dst = p,
                                .dst_pitch = pitch,

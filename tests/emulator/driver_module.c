@@ -6,8 +6,8 @@
 #include <string.h>
 
 typedef struct Loaded {
-    u32 magic;
     Module *m;
+    const Context *context;
     struct Loaded *next;
 } Loaded;
 static Loaded *modules;
@@ -22,6 +22,10 @@ static Func *func_of(const void *handle) {
         for (u32 k = 0; k < l->m->nfuncs; k++)
             if (l->m->funcs[k] == handle) return l->m->funcs[k];
     return NULL;
+}
+
+bool func_loaded(const Func *f) {
+    return func_of(f) != NULL;
 }
 
 /* ---- loading ---- */
@@ -86,7 +90,7 @@ static int load(Loaded **out, const void *image, unsigned n, const int *options,
     write_initialisers(m);
     Loaded *l = malloc(sizeof *l);
     if (!l) abort();
-    *l = (Loaded){MAGIC_MODULE, m, modules};
+    *l = (Loaded){m, current_context(), modules};
     *out = modules = l;
     return OK;
 }
@@ -115,11 +119,7 @@ API cuModuleLoad(Loaded **out, const char *path) {
     free(text);
     return r;
 }
-API cuModuleUnload(Loaded *l) {
-    int r = ready();
-    if (r) return r;
-    if (!module_of(l)) return INVALID_HANDLE;
-    r = finish_all();
+static void unload(Loaded *l) {
     for (Loaded **p = &modules; *p; p = &(*p)->next)
         if (*p == l) {
             *p = l->next;
@@ -127,7 +127,20 @@ API cuModuleUnload(Loaded *l) {
         }
     module_free(l->m);
     free(l);
+}
+API cuModuleUnload(Loaded *l) {
+    int r = ready();
+    if (r) return r;
+    if (!module_of(l)) return INVALID_HANDLE;
+    r = finish_all();
+    unload(l);
     return r;
+}
+void modules_end(const Context *c) {
+    for (Loaded *l = modules, *next; l; l = next) {
+        next = l->next;
+        if (l->context == c) unload(l);
+    }
 }
 API cuModuleGetFunction(Func **out, Loaded *l, const char *name) {
     int r = ready();
@@ -356,9 +369,10 @@ static int pack_params(const Func *f, void **params, void **extra, u8 **out) {
             else
                 return INVALID_VALUE;
         }
+        if (!buffer && f->param_bytes) return refuse(f, INVALID_VALUE, "the parameters are missing");
         if (size < f->param_bytes || size > (f->param_bytes + 15u))
             return refuse(f, INVALID_VALUE, "the parameters' size is not the kernel's");
-        memcpy(bytes, buffer, f->param_bytes);
+        if (buffer) memcpy(bytes, buffer, f->param_bytes);
         return OK;
     }
     if (f->nparams && !params) return refuse(f, INVALID_VALUE, "the parameters are missing");
@@ -379,7 +393,11 @@ int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsign
     if ((r = check_launch(f, g, b, dynamic))) return r;
     if (cooperative && (u64)g[0] * g[1] * g[2] > 108u * (u32)blocks_per_sm(f, b[0] * b[1] * b[2], dynamic))
         return refuse(f, COOPERATIVE_TOO_LARGE, "a cooperative launch whose blocks are not all resident");
-    *q = (Queued){.kind = OP_KERNEL, .func = f, .dynamic = dynamic, .cooperative = cooperative};
+    *q = (Queued){.kind = OP_KERNEL,
+                  .func = f,
+                  .dynamic = dynamic,
+                  .cooperative = cooperative,
+                  .param_bytes = f->param_bytes};
     memcpy(q->grid, g, sizeof q->grid);
     memcpy(q->dim, b, sizeof q->dim);
     if ((r = pack_params(f, params, extra, &q->params))) free(q->params);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static bool is_graph(const Graph *g) {
-    return g && g->magic == MAGIC_GRAPH;
+    return is_handle(g, A_GRAPH);
 }
 static bool has_node(const Graph *g, const Queued *node) {
     for (const Queued *q = g->head; q; q = q->next)
@@ -35,7 +35,7 @@ API cuGraphCreate(Graph **out, unsigned flags) {
     if (r) return r;
     if (!out || flags) return INVALID_VALUE;
     if (!(*out = calloc(1, sizeof **out))) return OUT_OF_MEMORY;
-    (*out)->magic = MAGIC_GRAPH;
+    handle_add(*out, A_GRAPH);
     return OK;
 }
 
@@ -59,11 +59,11 @@ API cuGraphAddKernelNode_v2(Queued **out, Graph *g, Queued *const *after, size_t
 }
 static int change_kernel(Queued *node, const KernelNode *k) {
     Queued q;
-    if (!node || node->kind != OP_KERNEL) return INVALID_VALUE;
+    if (!is_handle(node, A_NODE) || node->kind != OP_KERNEL) return INVALID_VALUE;
     int r = kernel_of(k, &q);
     if (r) return r;
     free(node->params);
-    node->func = q.func, node->dynamic = q.dynamic, node->params = q.params;
+    node->func = q.func, node->dynamic = q.dynamic, node->params = q.params, node->param_bytes = q.param_bytes;
     memcpy(node->grid, q.grid, sizeof q.grid);
     memcpy(node->dim, q.dim, sizeof q.dim);
     return OK;
@@ -75,7 +75,7 @@ API cuGraphKernelNodeSetParams_v2(Queued *node, const KernelNode *k) {
     return change_kernel(node, k);
 }
 API cuGraphExecKernelNodeSetParams(Graph *e, const Queued *node, const KernelNode *k) {
-    if (!e || e->magic != MAGIC_EXEC) return INVALID_VALUE;
+    if (!is_handle(e, AN_EXEC)) return INVALID_VALUE;
     int r = finish_all(); /* launches before this one keep what they had */
     return r ? r : change_kernel(graph_find(e, node), k);
 }
@@ -156,7 +156,7 @@ API cuGraphAddChildGraphNode(Queued **out, Graph *g, Queued *const *after, size_
     return r;
 }
 API cuGraphChildGraphNodeGetGraph(const Queued *node, Graph **out) {
-    if (!node || node->kind != OP_GRAPH || !out) return INVALID_VALUE;
+    if (!is_handle(node, A_NODE) || node->kind != OP_GRAPH || !out) return INVALID_VALUE;
     *out = node->graph;
     return ready();
 }
@@ -173,7 +173,7 @@ API cuGraphAddDependencies(Graph *g, Queued *const *from, Queued *const *to, siz
 API cuGraphNodeGetType(const Queued *node, int *type) {
     static const u8 types_of[] = {
         [OP_KERNEL] = 0, [OP_COPY] = 1, [OP_SET] = 2, [OP_HOST] = 3, [OP_GRAPH] = 4, [OP_NOTHING] = 5};
-    if (!node || !type) return INVALID_VALUE;
+    if (!is_handle(node, A_NODE) || !type) return INVALID_VALUE;
     *type = types_of[node->kind];
     return ready();
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static Stream null_stream = {.magic = MAGIC_STREAM, .blocking = true, .tail = &null_stream.head};
+static Stream null_stream = {.blocking = true, .tail = &null_stream.head};
 static Stream *streams; /* the others */
 u64 last_seq;
 int sticky;
@@ -166,7 +166,7 @@ int run_queued(const Queued *q) {
     case OP_SET:
         return run_set(q);
     case OP_RECORD:
-        q->event->time = now();
+        if (is_handle(q->event, AN_EVENT)) q->event->time = now(); /* it may be destroyed by now */
         return OK;
     case OP_WAIT:
     case OP_NOTHING:
@@ -225,15 +225,31 @@ static void drop(Stream *s) {
     s->tail = &s->head;
 }
 
-void streams_reset(void) { /* the context goes */
+static void remove_stream(Stream *s) {
+    for (Stream **p = &streams; *p; p = &(*p)->next)
+        if (*p == s) {
+            *p = s->next;
+            break;
+        }
+    drop(s);
+    free(s);
+}
+void streams_end(const Context *c) {
     drop(&null_stream);
-    while (streams) {
-        Stream *s = streams;
-        streams = s->next;
-        drop(s);
-        free(s);
+    for (Stream *s = streams, *next; s; s = next) {
+        next = s->next;
+        if (s->context == c) remove_stream(s);
     }
     sticky = 0;
+}
+void streams_leave(const Graph *g) {
+    for (Stream *s = streams; s; s = s->next)
+        if (s->capture == g) s->capture = NULL;
+}
+static bool being_captured(const Graph *g) {
+    for (const Stream *s = streams; s; s = s->next)
+        if (s->capture == g) return true;
+    return false;
 }
 
 /* ---- streams ---- */
@@ -243,7 +259,7 @@ API cuStreamCreate(Stream **out, unsigned flags) {
     if (!out || flags > 1) return INVALID_VALUE;
     Stream *s = calloc(1, sizeof *s);
     if (!s) return OUT_OF_MEMORY;
-    *s = (Stream){.magic = MAGIC_STREAM, .blocking = !flags, .next = streams};
+    *s = (Stream){.context = current_context(), .blocking = !flags, .next = streams};
     s->tail = &s->head;
     *out = streams = s;
     return OK;
@@ -257,13 +273,7 @@ API cuStreamDestroy_v2(Stream *s) {
     if (r) return r;
     if (!stream_of(s) || !s) return INVALID_HANDLE;
     finish(s, last_seq); /* the work is still done */
-    for (Stream **p = &streams; *p; p = &(*p)->next)
-        if (*p == s) {
-            *p = s->next;
-            break;
-        }
-    drop(s);
-    free(s);
+    remove_stream(s);
     return OK;
 }
 API cuStreamSynchronize(void *handle) {
@@ -311,9 +321,9 @@ API cuStreamWaitEvent(void *handle, Event *e, unsigned flags) {
     int r = ready();
     Stream *s = stream_of(handle);
     if (r) return r;
-    if (!s || !e || e->magic != MAGIC_EVENT) return INVALID_HANDLE;
+    if (!s || !is_handle(e, AN_EVENT)) return INVALID_HANDLE;
     if (e->graph) { /* the stream joins the capture */
-        if (s->capture && s->capture != e->graph) return CAPTURE_ISOLATION;
+        if ((s->capture && s->capture != e->graph) || !being_captured(e->graph)) return CAPTURE_ISOLATION;
         s->capture = e->graph;
         return OK;
     }
@@ -335,15 +345,15 @@ API cuEventCreate(Event **out, unsigned flags) {
     int r = ready();
     if (r) return r;
     if (!out || !(*out = calloc(1, sizeof **out))) return INVALID_VALUE;
-    (*out)->magic = MAGIC_EVENT;
+    handle_add(*out, AN_EVENT);
     return OK;
 }
 API cuEventDestroy_v2(Event *e) {
     int r = ready();
     if (r) return r;
-    if (!e || e->magic != MAGIC_EVENT) return INVALID_HANDLE;
+    if (!is_handle(e, AN_EVENT)) return INVALID_HANDLE;
     if (e->recorded && e->stream) finish(e->stream, e->seq);
-    e->magic = 0;
+    handle_end(e);
     free(e);
     return OK;
 }
@@ -351,7 +361,7 @@ API cuEventRecord(Event *e, void *handle) {
     int r = ready();
     Stream *s = stream_of(handle);
     if (r) return r;
-    if (!s || !e || e->magic != MAGIC_EVENT) return INVALID_HANDLE;
+    if (!s || !is_handle(e, AN_EVENT)) return INVALID_HANDLE;
     if (s->capture) {
         e->graph = s->capture;
         return OK;
@@ -369,14 +379,15 @@ API cuEventRecordWithFlags(Event *e, void *handle, unsigned flags) {
 API cuEventSynchronize(Event *e) {
     int r = ready();
     if (r) return r;
-    if (!e || e->magic != MAGIC_EVENT) return INVALID_HANDLE;
-    if (e->graph) return CAPTURE_UNSUPPORTED;
+    if (!is_handle(e, AN_EVENT)) return INVALID_HANDLE;
+    if (e->graph) return CAPTURED_EVENT;
     return e->recorded ? finish(e->stream, e->seq) : OK;
 }
 API cuEventQuery(Event *e) {
     int r = ready();
     if (r) return r;
-    if (!e || e->magic != MAGIC_EVENT) return INVALID_HANDLE;
+    if (!is_handle(e, AN_EVENT)) return INVALID_HANDLE;
+    if (e->graph) return CAPTURED_EVENT;
     if (!e->recorded || !pending(e->stream, e->seq)) return OK;
     r = finish(e->stream, e->seq);
     return r ? r : NOT_READY;
@@ -384,8 +395,10 @@ API cuEventQuery(Event *e) {
 API cuEventElapsedTime(float *ms, Event *a, Event *b) {
     int r = ready();
     if (r) return r;
-    if (!ms || !a || !b || a->magic != MAGIC_EVENT || b->magic != MAGIC_EVENT || !a->recorded || !b->recorded)
-        return INVALID_HANDLE;
+    if (!ms) return INVALID_VALUE;
+    if (!is_handle(a, AN_EVENT) || !is_handle(b, AN_EVENT)) return INVALID_HANDLE;
+    if (a->graph || b->graph) return CAPTURED_EVENT;
+    if (!a->recorded || !b->recorded) return INVALID_HANDLE;
     if (pending(a->stream, a->seq) || pending(b->stream, b->seq)) return NOT_READY;
     *ms = (float)(b->time - a->time);
     return OK;

@@ -10,6 +10,7 @@
 enum { RED_ZONE = 256, ALIGN = 256 };
 typedef struct Alloc {
     u64 at, bytes;
+    const void *owner; /* a context; NULL: freed by whoever has it */
 } Alloc;
 
 static u8 *bytes_, *state_;
@@ -87,7 +88,7 @@ u64 mem_alloc(u64 bytes, u64 align) {
         if (!(allocs = realloc(allocs, cap * sizeof *allocs))) abort();
     }
     memmove(allocs + index + 1, allocs + index, (nallocs++ - index) * sizeof *allocs);
-    allocs[index] = (Alloc){place, bytes ? bytes : 1};
+    allocs[index] = (Alloc){place, bytes ? bytes : 1, NULL};
     next = place + size;
     used_ += size;
     memset(bytes_ + place, 0xff, size); /* what was never written is a NaN, or -1 */
@@ -114,6 +115,14 @@ bool mem_free(u64 address) {
     u64 k = (u64)(a - allocs);
     memmove(a, a + 1, (--nallocs - k) * sizeof *a);
     return true;
+}
+
+void mem_own(u64 address, const void *owner) {
+    around(address)->owner = owner;
+}
+void mem_free_of(const void *owner) {
+    for (u64 k = nallocs; k-- > 0;)
+        if (allocs[k].owner == owner) mem_free(allocs[k].at + GLOBAL_WINDOW);
 }
 
 bool mem_range(u64 address, u64 *base, u64 *bytes) {
@@ -178,7 +187,8 @@ bool host_unregister(void *p) {
 u8 *host_bytes(u64 address, u64 bytes) {
     for (u32 i = 0; i < nhosts; i++)
         if (address >= (u64)(uintptr_t)hosts[i].at &&
-            address + bytes <= (u64)(uintptr_t)hosts[i].at + hosts[i].bytes)
+            address - (u64)(uintptr_t)hosts[i].at <= hosts[i].bytes &&
+            bytes <= hosts[i].bytes - (address - (u64)(uintptr_t)hosts[i].at))
             return (u8 *)(uintptr_t)address;
     return NULL;
 }

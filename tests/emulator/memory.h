@@ -9,6 +9,8 @@ bool mem_open(u64 bytes);
 u64 mem_total(void);
 u64 mem_used(void);
 u64 mem_alloc(u64 bytes, u64 align); /* device address, 0: too little is left. Red zones lie on both sides. */
+void mem_own(u64 address, const void *owner);
+void mem_free_of(const void *owner); /* all that is left of it */
 bool mem_free(u64 address);          /* false: no allocation begins there */
 bool mem_range(u64 address, u64 *base, u64 *bytes); /* the allocation around an address */
 bool mem_mapped(u64 address, u64 bytes);            /* all of it inside one allocation */
