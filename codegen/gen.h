@@ -46,6 +46,7 @@ typedef struct AttnDecodeDesc { /* q, k, v, pos, out; at.s: room of the caches *
 
 typedef struct GemvDesc { /* x, w, y: y[m,n] = x[m,k] w^T for a few rows of x and w[n,k], ternary, or f32: group 0 */
     int64_t m, n, k, group;
+    bool i16; /* with x rounded to int16 by blocks of 128 */
 } GemvDesc;
 
 typedef struct RowsDesc {
@@ -240,7 +241,8 @@ KERNEL_KINDS(GENERATOR)
 int64_t peak_flops(const PeakDesc *, const Target *);
 /* Does a CPU's gemm (bf16: gemm_bf16) look sums up for such a product (x86/gemm_lut.c)? */
 bool gemm_looks_up(const GemmDesc *, bool bf16, const Target *);
-/* Can gemv do such a product? Groups must be whole words of codes; weights in f32 want one row of x. */
+/* Can gemv do such a product? Groups must be whole words of codes, with i16 whole blocks, on a CPU; weights in f32
+ * want one row of x. */
 bool gemv_fits(const GemvDesc *);
 
 /* ---- whole modules */

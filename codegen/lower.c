@@ -176,14 +176,17 @@ static void lower_matmul(Lower *l) {
                   .a_bf16 = a->dtype == DT_BF16};
     if (n->nin == 3) take_over(l, 2, 0);
     KernelDesc k = {.kind = KERNEL_gemm, .gemm = d};
-    GemvDesc few = {d.m, d.n, d.k, d.group};
-    bool dense = d.b == GEMM_B_NK && !d.accumulate && !l->target->sm; /* no such kernel for a GPU */
+    const bool i16 = !is_bf16(n) && n->attrs.set & A(precision);
+    GemvDesc few = {d.m, d.n, d.k, d.group, i16};
+    /* no kernel for a GPU takes few rows in i16, or weights in f32 */
+    bool gemv = gemv_fits(&few) && (d.b == GEMM_B_T2_NK ? !i16 || !l->target->sm
+                                                        : d.b == GEMM_B_NK && !d.accumulate && !l->target->sm);
     if (is_bf16(n))
         k = (KernelDesc){.kind = KERNEL_gemm_bf16, .gemm_bf16 = d};
-    else if (n->attrs.set & A(precision))
-        k = (KernelDesc){.kind = KERNEL_gemm_i16, .gemm_i16 = d};
-    else if ((d.b == GEMM_B_T2_NK || dense) && gemv_fits(&few))
+    else if (gemv)
         k = (KernelDesc){.kind = KERNEL_gemv, .gemv = few};
+    else if (i16)
+        k = (KernelDesc){.kind = KERNEL_gemm_i16, .gemm_i16 = d};
     uint64_t args[] = {offset_of(l, n->in[0]), offset_of(l, n->in[1]), offset_of(l, n->out)};
     launch(l, &k, node_cost(l->g, n), args, 3);
 }

@@ -28,7 +28,7 @@ static void spell_GemmDesc(const GemmDesc *d, Buf *b) {
 }
 
 static void spell_GemvDesc(const GemvDesc *d, Buf *b) {
-    buf_printf(b, "%lldx%lldx%lld_g%lld", LL(d->m), LL(d->n), LL(d->k), LL(d->group));
+    buf_printf(b, "%lldx%lldx%lld_g%lld%s", LL(d->m), LL(d->n), LL(d->k), LL(d->group), d->i16 ? "_i16" : "");
 }
 
 static void spell_AttnDesc(const AttnDesc *d, Buf *b) {

@@ -217,7 +217,7 @@ float ternary_group(const float *w, int64_t n, int8_t *codes);
 /* tmatmul with precision "i16" quantises each row of activations by blocks of so many steps of k, beginning
  * anew at each group of weights (that is: i16_block(group) of them), to -I16_MAX .. I16_MAX times a scale.
  * Magnitudes below I16_TINY / I16_MAX are lost. eval_i16.c says it exactly. */
-enum { I16_BLOCK = 128, I16_MAX = 32767 };
+enum { I16_BLOCK = 128, I16_MAX = 0x7f7f /* what two signed digits of 8 bits can say */ };
 #define I16_TINY 0x1p-100
 static inline int64_t i16_block(int64_t group) { return group < I16_BLOCK ? group : I16_BLOCK; }
 /* Round to nearest even to f16 and back; overflow gives infinity. */

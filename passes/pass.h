@@ -19,6 +19,7 @@ typedef struct PassOptions {
     const char *precision;   /* of products: "i16" (ternary ones), "bf16"; NULL: f32 */
     const char *saved;       /* for narrow-saved: "f32", "bf16"; NULL: bf16 where products are */
     bool f32_products;       /* products read no bf16 from memory: for targets where those in f32 are slow at that */
+    bool f32_decode;         /* i16 leaves out decode: for targets whose kernels for a row do not round */
     int64_t update_block;    /* fuse-update: columns of its blocks, within which groups must lie; 0: any do */
     int64_t logits_bytes;    /* aim for one chunk of logits in fuse-loss; 0: 16 MiB */
     int64_t most_parts;      /* of a very long sum_rows in fuse, each a tile of a region; 0: 32 */

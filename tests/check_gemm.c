@@ -178,12 +178,13 @@ END_TEST
 /* ---- few rows */
 
 static const GemvDesc few[] = {
-    /* m, n, k, group */
-    {1, 1, 1, 128},     {1, 151, 45, 128},  {1, 1000, 576, 128}, {1, 3, 16, 16},     {1, 7, 200, 64},
-    {1, 130, 1024, 16}, {1, 9, 96, 48},     {1, 5, 7, 100},      {1, 260, 3072, 128}, {1, 64, 1000, 1000},
-    {1, 1, 128, 128},   {1, 37, 512, 256},  {1, 9, 640, 4096},
-    {1, 1, 1, 0},       {1, 67, 77, 0},     {1, 33, 1024, 0},
-    {2, 151, 200, 128}, {3, 77, 330, 32},   {4, 75, 129, 128},   {4, 1, 17, 64},     {2, 6, 4096, 4096},
+    /* m, n, k, group, i16 */
+    {1, 1, 1, 128, false}, {1, 151, 45, 128, false}, {1, 1000, 576, 128, false}, {1, 3, 16, 16, false},
+    {1, 7, 200, 64, false}, {1, 130, 1024, 16, false}, {1, 9, 96, 48, false}, {1, 5, 7, 100, false},
+    {1, 260, 3072, 128, false}, {1, 64, 1000, 1000, false}, {1, 1, 128, 128, false}, {1, 37, 512, 256, false},
+    {1, 9, 640, 4096, false}, {1, 1, 1, 0, false}, {1, 67, 77, 0, false}, {1, 33, 1024, 0, false},
+    {2, 151, 200, 128, false}, {3, 77, 330, 32, false}, {4, 75, 129, 128, false}, {4, 1, 17, 64, false},
+    {2, 6, 4096, 4096, false},
 };
 enum { FEW = sizeof few / sizeof *few };
 
@@ -209,15 +210,15 @@ START_TEST(few_rows) {
         check_case(so, name, &d, false, gemv_tiles(&few[i], t), gemv_scratch(&few[i], t));
     }
     dlclose(so);
-    ck_assert(!gemv_fits(&(GemvDesc){5, 64, 64, 16}));
-    ck_assert(!gemv_fits(&(GemvDesc){2, 64, 64, 0}));
-    ck_assert(!gemv_fits(&(GemvDesc){1, 64, 64, 24})); /* a word of codes with two scales */
+    ck_assert(!gemv_fits(&(GemvDesc){5, 64, 64, 16, false}));
+    ck_assert(!gemv_fits(&(GemvDesc){2, 64, 64, 0, false}));
+    ck_assert(!gemv_fits(&(GemvDesc){1, 64, 64, 24, false})); /* a word of codes with two scales */
 }
 END_TEST
 
 /* What is not finite stays so, in whole blocks and in the last one; and what is tiny beside it is not lost. */
 START_TEST(few_rows_of_extremes) {
-    const GemvDesc d = {1, 1, 200, 128};
+    const GemvDesc d = {1, 1, 200, 128, false};
     const Target *t = test_tier(_i ? "sapphirerapids" : NULL);
     Gen *g = gen_new(t, "test");
     gen_gemv(g, "gemv", &d);

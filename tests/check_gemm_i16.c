@@ -34,12 +34,23 @@ static const GemmDesc cases[] = {
     {500, 530, 520, false, GEMM_B_T2_NK, 128, false, false},
     {500, 1100, 130, false, GEMM_B_T2_KN, 128, false, false},
 };
+/* And as gemv: few rows, groups that are whole blocks. */
+static const GemmDesc few[] = {
+    {1, 1, 1, false, GEMM_B_T2_NK, 128, false, false},
+    {1, 1000, 576, false, GEMM_B_T2_NK, 128, false, false},
+    {1, 5, 129, false, GEMM_B_T2_NK, 128, false, false},
+    {1, 33, 1300, false, GEMM_B_T2_NK, 2000, false, false},
+    {2, 20, 1200, false, GEMM_B_T2_NK, 512, false, false},
+    {3, 9, 128, false, GEMM_B_T2_NK, 128, false, false},
+    {4, 7, 77, false, GEMM_B_T2_NK, 100, false, false},
+};
 /* clang-format on */
-enum { CASES = sizeof cases / sizeof *cases };
+enum { CASES = sizeof cases / sizeof *cases, FEW = sizeof few / sizeof *few };
 
 /* One product: its buffers, and the weights as numbers, as stored. */
 typedef struct Product {
     const GemmDesc *d;
+    bool few;           /* by gemv */
     int64_t rows, cols; /* of the stored weights */
     TestArgs args;
     float *a, *c;
@@ -66,8 +77,16 @@ static void product_free(Product *p) {
     free(p->w);
 }
 
+static GemvDesc few_of(const GemmDesc *d) {
+    return (GemvDesc){d->m, d->n, d->k, d->group, true};
+}
+
 static void run(const Product *p, void *so, const char *name, const Target *t) {
-    test_run(so, name, &p->args, gemm_i16_tiles(p->d, t), gemm_i16_scratch(p->d, t));
+    GemvDesc g = few_of(p->d);
+    if (p->few)
+        test_run(so, name, &p->args, gemv_tiles(&g, t), gemv_scratch(&g, t));
+    else
+        test_run(so, name, &p->args, gemm_i16_tiles(p->d, t), gemm_i16_scratch(p->d, t));
 }
 
 /* What the interpreter makes of it, rounding activations or (exact) not. Memory of the arena. */
@@ -136,6 +155,35 @@ START_TEST(products) {
         product_free(&p);
     }
     dlclose(so);
+}
+END_TEST
+
+/* A NaN among them, or an infinity, shows in all columns. */
+START_TEST(few_rows) {
+    const Target *t = test_tier(runs[_i].cpu);
+    Gen *g = gen_new(t, "test");
+    for (int i = 0; i < FEW; i++) {
+        char name[16];
+        name_of(i, name);
+        GemvDesc d = few_of(&few[i]);
+        ck_assert(gemv_fits(&d));
+        gen_gemv(g, name, &d);
+    }
+    void *so = test_load(g);
+    for (int i = 0; i < FEW; i++) {
+        char name[16];
+        name_of(i, name);
+        Product p = product_new(&few[i], (uint64_t)i + 50);
+        p.few = true;
+        check_product(&p, so, name, t, 5e-5);
+        p.a[few[i].k - 1] = i % 2 ? NAN : INFINITY;
+        run(&p, so, name, t);
+        for (int64_t j = 0; j < few[i].n; j++) ck_assert(!isfinite(p.c[j]));
+        product_free(&p);
+    }
+    dlclose(so);
+    ck_assert(!gemv_fits(&(GemvDesc){1, 64, 192, 64, true}));  /* two scales of w in a block */
+    ck_assert(!gemv_fits(&(GemvDesc){1, 64, 400, 200, true})); /* its blocks begin anew at 200 */
 }
 END_TEST
 
@@ -252,6 +300,7 @@ int main(void) {
     TCase *c = tcase_create("gemm_i16");
     tcase_set_timeout(c, 300);
     tcase_add_loop_test(c, products, 0, RUNS);
+    tcase_add_loop_test(c, few_rows, 0, RUNS);
     tcase_add_loop_test(c, outliers_zeros_and_subnormals, 0, 2);
     tcase_add_loop_test(c, bad_numbers_show, 0, 2);
     tcase_add_loop_test(c, order_of_tiles_does_not_matter, 0, 2);

@@ -36,8 +36,8 @@ static const GemmDesc cases[] = {
     {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false, true},
 };
 static const GemvDesc few[] = {
-    {1, 1, 1, 128}, {1, 151, 45, 128}, {1, 1000, 576, 128}, {2, 151, 200, 128}, {3, 77, 330, 32}, {4, 75, 129, 128},
-    {1, 4000, 40, 64},
+    {1, 1, 1, 128, false}, {1, 151, 45, 128, false}, {1, 1000, 576, 128, false}, {2, 151, 200, 128, false},
+    {3, 77, 330, 32, false}, {4, 75, 129, 128, false}, {1, 4000, 40, 64, false},
 };
 /* clang-format on */
 enum { CASES = sizeof cases / sizeof *cases, FEW = sizeof few / sizeof *few };
@@ -165,7 +165,7 @@ START_TEST(nothing_spills) {
         snprintf(name, sizeof name, "gemm%zu", i);
         test_emit(g, name, &k);
     }
-    if (_i == 0) TEST_EMIT(g, "gemv", gemv, {1, 151936, 1024, 128});
+    if (_i == 0) TEST_EMIT(g, "gemv", gemv, {1, 151936, 1024, 128, false});
     nvptx_assemble(g, 255);
 }
 END_TEST

@@ -163,18 +163,18 @@ static const IrCase ir_cases[] = {
                                                    "%3: f32[1,2] = tmatmul %0, %2\n" OUT(3),
      {{"a", {1, 10}}, {"b", {2, -2, 0, 4}}},
      {{"y", {2, 18}}}},
-    {OP_tmatmul, /* in units of the largest activation / 32767, here 1: 0.6 is 1 */
+    {OP_tmatmul, /* in units of the largest activation / 32639, here 1: 0.6 is 1 */
      IN(0, "f32[1,2]", "a")
          IN(1, "f32[2,2]", "b") "%2: t2/2[2,2] = ternary %1 {group=2}\n"
                                 "%3: f32[1,2] = tmatmul %0, %2 {precision=\"i16\", tb=1}\n" OUT(3),
-     {{"a", {32767, 0.6}}, {"b", {2, -2, 0, 4}}},
-     {{"y", {65532, 2}}}},
+     {{"a", {32639, 0.6}}, {"b", {2, -2, 0, 4}}},
+     {{"y", {65276, 2}}}},
     {OP_tmatmul, /* of activations times the scale of their row of weights, 2 */
      IN(0, "f32[1,2]", "a")
          IN(1, "f32[2,2]", "b") "%2: t2/2[2,2] = ternary %1 {group=2}\n"
                                 "%3: f32[1,2] = tmatmul %0, %2 {precision=\"i16\"}\n" OUT(3),
-     {{"a", {16383.5, 0.3}}, {"b", {2, -2, 0, 4}}},
-     {{"y", {32767, -32766}}}},
+     {{"a", {16319.5, 0.3}}, {"b", {2, -2, 0, 4}}},
+     {{"y", {32639, -32638}}}},
     {OP_tmatmul, /* forward the scale, 257, stays */
      IN(0, "f32[1,2]", "a")
          IN(1, "f32[1,2]", "b") "%2: t2/2[1,2] = ternary %1 {group=2}\n"

@@ -16,13 +16,14 @@ typedef struct Gemv {
     Gen *g;
     const GemvDesc *d;
     TernaryLayout layout;
+    int digits; /* of x */
     LLVMValueRef x[SLICES_MAX_M], total[SLICES_MAX_M]; /* of each row: its slices; f32 lanes */
     LLVMValueRef codes, scales;                        /* of the row of w */
 } Gemv;
 
 bool gemv_fits(const GemvDesc *d) {
     if (!d->group) return d->m == 1;
-    return d->m <= SLICES_MAX_M && (d->group % SLICES_WORD == 0 || d->group >= d->k);
+    return d->m <= SLICES_MAX_M && (d->group % (d->i16 ? SLICES_BLOCK : SLICES_WORD) == 0 || d->group >= d->k);
 }
 
 static LLVMTypeRef vector(const Gemv *v, LLVMTypeRef elem) {
@@ -58,8 +59,8 @@ static LLVMValueRef load_scales(const Gemv *v, LLVMValueRef block) {
 
 static void add_block(Gemv *v, LLVMValueRef block, int64_t lanes) {
     LLVMValueRef x[SLICES_MAX_M];
-    for (int i = 0; i < v->d->m; i++) x[i] = slices_block(v->g, v->x[i], block);
-    slices_multiply(v->g, load_codes(v, block, lanes), load_scales(v, block), (int)v->d->m, x, v->total);
+    for (int i = 0; i < v->d->m; i++) x[i] = slices_block(v->g, v->digits, v->x[i], block);
+    slices_multiply(v->g, v->digits, load_codes(v, block, lanes), load_scales(v, block), (int)v->d->m, x, v->total);
 }
 
 /* y[:,row]. */
@@ -85,11 +86,15 @@ static Tiling row_tiling(const GemvDesc *d, const Target *t) {
     return tiling_of(d->n, fair < least ? least : fair > most ? most : fair, 1);
 }
 
+static int digits_of(const GemvDesc *d) {
+    return d->i16 ? SLICES_I16 : SLICES_F32;
+}
+
 static void gemv_ternary(Gen *g, const GemvDesc *d, const Tiling *tiling) {
-    Gemv v = {.g = g, .d = d, .layout = ternary_layout(d->n, d->k, d->group)};
-    LLVMValueRef slice = gen_slice(g), x = gen_buffer(g, 0), lo, n;
+    Gemv v = {.g = g, .d = d, .layout = ternary_layout(d->n, d->k, d->group), .digits = digits_of(d)};
+    LLVMValueRef slice = gen_slice(g, v.digits), x = gen_buffer(g, 0), lo, n;
     for (int i = 0; i < d->m; i++) {
-        v.x[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, i * slices_bytes(d->k)));
+        v.x[i] = gen_at(g, g->i8, g->scratch, gen_i64(g, i * slices_bytes(d->k, v.digits)));
         v.total[i] = gen_alloca(g, vector(&v, g->f32), "total");
         LLVMValueRef row = gen_at(g, g->f32, x, gen_i64(g, i * d->k));
         gen_call(g, slice, (LLVMValueRef[]){row, gen_i64(g, d->k), v.x[i]}, 3);
@@ -113,5 +118,5 @@ uint32_t gemv_tiles(const GemvDesc *d, const Target *t) {
 
 uint64_t gemv_scratch(const GemvDesc *d, const Target *t) {
     (void)t;
-    return d->group ? (uint64_t)(d->m * slices_bytes(d->k)) : 0;
+    return d->group ? (uint64_t)(d->m * slices_bytes(d->k, digits_of(d))) : 0;
 }

@@ -4,15 +4,18 @@
  *
  *     q = 65536 h + 256 m + l       h, m, l in -128 .. 127
  *
+ * or, in int16, |q| <= I16_MAX and two digits.
+ *
  * A byte has the codes u of four neighbours. Shifted and masked, 32 bytes have 32 codes of one of the four
  * places (a phase), and vpmaddubsw multiplies those with a digit of each x that they meet: x is stored in
- * that order, a plane for each phase and digit. Sums of a block fit 16 bits; in 32 bits the three are put
- * together. Codes are 1 larger than what they stand for, so that the sum of q is subtracted in the end. All
- * of it is exact but q itself, which is rounded to the last of 24 bits of the largest x in the block. */
+ * that order, a plane for each phase and digit. Sums of a block fit 16 bits; in 32 bits those of the digits
+ * are put together. Codes are 1 larger than what they stand for, so that the sum of q is subtracted in the
+ * end. All of it is exact but q itself, which is rounded to the last of 24 bits (int16: of 16) of the largest
+ * x in the block. */
 #include "slices.h"
 #include "gemm.h"
 
-enum { PHASES = 4, SLICES = 3, PLANES = PHASES * SLICES };
+enum { PHASES = 4, MOST = SLICES_F32 };
 enum {
     VECTORS = SLICES_BLOCK / SLICES_LANES,
     BYTES = 32 /* of a vector */,
@@ -20,9 +23,20 @@ enum {
 };
 #define SLICE_MAX 0x7f7f00 /* a little less than the digits can say, 0x7f7f7f: quotients are rounded */
 
-/* Vectors of a block: plane SLICES * phase + slice, the lowest digits first; then the sum of q of each lane
+/* Vectors of a block: plane digits * phase + digit, the lowest digit first; then the sum of q of each lane
  * (i32), and the scale in all lanes (f32). */
-enum { AT_SUM = PLANES, AT_SCALE, BLOCK_VECTORS };
+static int planes(int digits) {
+    return PHASES * digits;
+}
+static int at_sum(int digits) {
+    return planes(digits);
+}
+static int at_scale(int digits) {
+    return planes(digits) + 1;
+}
+static int64_t block_bytes(int digits) {
+    return (planes(digits) + 2) * BYTES;
+}
 
 static LLVMTypeRef words(Gen *g) {
     return gen_vec(g, g->i32, SLICES_LANES);
@@ -40,12 +54,12 @@ static LLVMValueRef vector_at(Gen *g, LLVMValueRef block, int i) {
     return gen_at(g, words(g), block, gen_i64(g, i));
 }
 
-int64_t slices_bytes(int64_t n) {
-    return (n + SLICES_BLOCK - 1) / SLICES_BLOCK * BLOCK_VECTORS * BYTES;
+int64_t slices_bytes(int64_t n, int digits) {
+    return (n + SLICES_BLOCK - 1) / SLICES_BLOCK * block_bytes(digits);
 }
 
-LLVMValueRef slices_block(Gen *g, LLVMValueRef sliced, LLVMValueRef block) {
-    return gen_at(g, g->i8, sliced, gen_mul(g, block, BLOCK_VECTORS * BYTES));
+LLVMValueRef slices_block(Gen *g, int digits, LLVMValueRef sliced, LLVMValueRef block) {
+    return gen_at(g, g->i8, sliced, gen_mul(g, block, block_bytes(digits)));
 }
 
 /* ---- products */
@@ -77,34 +91,36 @@ static LLVMValueRef lane_sums(Gen *g, LLVMValueRef sum, int times) {
 }
 
 /* The sums of the digits put together. */
-static LLVMValueRef join(Gen *g, LLVMValueRef *sum) {
-    LLVMValueRef high = LLVMBuildAdd(g->b, lane_sums(g, sum[2], 256), lane_sums(g, sum[1], 1), "");
+static LLVMValueRef join(Gen *g, int digits, LLVMValueRef *sum) {
+    LLVMValueRef *top = sum + digits - 2;
+    LLVMValueRef high = LLVMBuildAdd(g->b, lane_sums(g, top[1], 256), lane_sums(g, top[0], 1), "");
+    if (digits == SLICES_I16) return high;
     return LLVMBuildAdd(g->b, LLVMBuildShl(g->b, high, splat_word(g, 8), ""), lane_sums(g, sum[0], 1), "");
 }
 
 /* The sums of u * q of each lane, for m blocks of x. */
-static void sum_products(Gen *g, LLVMValueRef codes, int m, LLVMValueRef *x, LLVMValueRef *out) {
-    LLVMValueRef sum[SLICES_MAX_M][SLICES];
+static void sum_products(Gen *g, int digits, LLVMValueRef codes, int m, LLVMValueRef *x, LLVMValueRef *out) {
+    LLVMValueRef sum[SLICES_MAX_M][MOST];
     for (int i = 0; i < m; i++)
-        for (int s = 0; s < SLICES; s++) sum[i][s] = LLVMConstNull(words(g));
+        for (int s = 0; s < digits; s++) sum[i][s] = LLVMConstNull(words(g));
     for (int p = 0; p < PHASES; p++) {
         LLVMValueRef u = codes_of(g, codes, p);
         for (int i = 0; i < m; i++)
-            for (int s = 0; s < SLICES; s++) {
-                LLVMValueRef digits = gen_load(g, words(g), vector_at(g, x[i], SLICES * p + s));
-                sum[i][s] = add_products(g, sum[i][s], u, digits);
+            for (int s = 0; s < digits; s++) {
+                LLVMValueRef plane = gen_load(g, words(g), vector_at(g, x[i], digits * p + s));
+                sum[i][s] = add_products(g, sum[i][s], u, plane);
             }
     }
-    for (int i = 0; i < m; i++) out[i] = join(g, sum[i]);
+    for (int i = 0; i < m; i++) out[i] = join(g, digits, sum[i]);
 }
 
-void slices_multiply(Gen *g, LLVMValueRef codes, LLVMValueRef scale, int m, LLVMValueRef *x,
+void slices_multiply(Gen *g, int digits, LLVMValueRef codes, LLVMValueRef scale, int m, LLVMValueRef *x,
                      LLVMValueRef *total) {
     LLVMValueRef sum[SLICES_MAX_M];
-    sum_products(g, codes, m, x, sum);
+    sum_products(g, digits, codes, m, x, sum);
     for (int i = 0; i < m; i++) {
-        LLVMValueRef ones = gen_load(g, words(g), vector_at(g, x[i], AT_SUM));
-        LLVMValueRef unit = gen_load(g, floats(g), vector_at(g, x[i], AT_SCALE));
+        LLVMValueRef ones = gen_load(g, words(g), vector_at(g, x[i], at_sum(digits)));
+        LLVMValueRef unit = gen_load(g, floats(g), vector_at(g, x[i], at_scale(digits)));
         LLVMValueRef product = LLVMBuildSIToFP(g->b, LLVMBuildSub(g->b, sum[i], ones, ""), floats(g), "");
         LLVMValueRef so_far = gen_load(g, floats(g), total[i]);
         gen_store(g, gen_fma(g, LLVMBuildFMul(g->b, scale, unit, ""), product, so_far), total[i]);
@@ -121,10 +137,19 @@ static LLVMValueRef load_neighbours(Gen *g, LLVMValueRef x, int i) {
     return LLVMBuildShuffleVector(g->b, low, high, gen_iota(g, g->i32, SLICES_LANES), "");
 }
 
-/* The digits of q = v * inverse, those of a number in the bytes of its word from the lowest on. */
-static LLVMValueRef digits_of(Gen *g, LLVMValueRef v, LLVMValueRef inverse) {
+/* q = v * inverse, at least its lower 16 bits, which are all of it in int16: at 1.5 * 2^23 the last place of
+ * an f32 is 1, and a fused multiply-add rounds once. */
+static LLVMValueRef quantized(Gen *g, int digits, LLVMValueRef v, LLVMValueRef inverse) {
+    if (digits == SLICES_I16) {
+        LLVMValueRef q = gen_fma(g, v, inverse, gen_splat(g, gen_f32(g, 0x1.8p23), SLICES_LANES));
+        return LLVMBuildBitCast(g->b, q, words(g), "");
+    }
     LLVMValueRef x = LLVMBuildFMul(g->b, v, inverse, "");
-    LLVMValueRef q = gen_intrinsic(g, "llvm.x86.avx.cvt.ps2dq.256", NULL, &x, 1);
+    return gen_intrinsic(g, "llvm.x86.avx.cvt.ps2dq.256", NULL, &x, 1);
+}
+
+/* The digits of q, those of a number in the bytes of its word from the lowest on. */
+static LLVMValueRef digits_of(Gen *g, LLVMValueRef q) {
     LLVMValueRef half =
         splat_word(g, 0x808080); /* of the range of each digit: with it they are not negative */
     q = LLVMBuildXor(g->b, LLVMBuildAdd(g->b, q, half, ""), half, "");
@@ -148,40 +173,42 @@ static void transpose(Gen *g, LLVMValueRef *v) {
 }
 
 /* void f(ptr x, ptr block): slices SLICES_BLOCK numbers. */
-static LLVMValueRef gen_slice_block(Gen *g) {
+static LLVMValueRef gen_slice_block(Gen *g, int digits) {
     bool exists;
     Gen saved;
     LLVMTypeRef type = LLVMFunctionType(g->void_, (LLVMTypeRef[]){g->ptr, g->ptr}, 2, false);
-    LLVMValueRef fn = gen_function(g, "slice_block", type, &exists, &saved);
+    LLVMValueRef fn =
+        gen_function(g, digits == SLICES_I16 ? "slice_block_i16" : "slice_block", type, &exists, &saved);
     if (exists) return fn;
     LLVMValueRef x = LLVMGetParam(fn, 0), block = LLVMGetParam(fn, 1), v[VECTORS], sum;
     for (int i = 0; i < VECTORS; i++) v[i] = load_neighbours(g, x, i);
-    LLVMValueRef max = i16_magnitude(g, v, VECTORS), most = gen_f32(g, SLICE_MAX);
+    LLVMValueRef max = i16_magnitude(g, v, VECTORS),
+                 most = gen_f32(g, digits == SLICES_I16 ? I16_MAX : SLICE_MAX);
     LLVMValueRef scale = gen_splat(g, LLVMBuildFDiv(g->b, max, most, ""), SLICES_LANES);
     LLVMValueRef inverse = gen_splat(g, LLVMBuildFDiv(g->b, most, max, ""), SLICES_LANES);
-    for (int i = 0; i < VECTORS; i++) v[i] = digits_of(g, v[i], inverse);
+    for (int i = 0; i < VECTORS; i++) v[i] = digits_of(g, quantized(g, digits, v[i], inverse));
     transpose(g, v);
-    for (int i = 0; i < PLANES; i++)
-        gen_store(g, v[i / SLICES * DIGITS + i % SLICES], vector_at(g, block, i));
-    sum_products(g, splat_word(g, 0x55555555), 1, &block, &sum); /* with codes of 1 */
-    gen_store(g, sum, vector_at(g, block, AT_SUM));
-    gen_store(g, scale, vector_at(g, block, AT_SCALE));
+    for (int i = 0; i < planes(digits); i++)
+        gen_store(g, v[i / digits * DIGITS + i % digits], vector_at(g, block, i));
+    sum_products(g, digits, splat_word(g, 0x55555555), 1, &block, &sum); /* with codes of 1 */
+    gen_store(g, sum, vector_at(g, block, at_sum(digits)));
+    gen_store(g, scale, vector_at(g, block, at_scale(digits)));
     gen_function_end(g, &saved);
     return fn;
 }
 
-LLVMValueRef gen_slice(Gen *g) {
+LLVMValueRef gen_slice(Gen *g, int digits) {
     bool exists;
     Gen saved;
     LLVMTypeRef type = LLVMFunctionType(g->void_, (LLVMTypeRef[]){g->ptr, g->i64, g->ptr}, 3, false);
-    LLVMValueRef fn = gen_function(g, "slice", type, &exists, &saved);
+    LLVMValueRef fn = gen_function(g, digits == SLICES_I16 ? "slice_i16" : "slice", type, &exists, &saved);
     if (exists) return fn;
     LLVMValueRef x = LLVMGetParam(fn, 0), n = LLVMGetParam(fn, 1), sliced = LLVMGetParam(fn, 2);
-    LLVMValueRef slice_block = gen_slice_block(g);
+    LLVMValueRef slice_block = gen_slice_block(g, digits);
     LLVMValueRef padded = gen_alloca(g, LLVMArrayType2(g->f32, SLICES_BLOCK), "padded");
     Loop b = gen_loop(g, gen_i64(g, 0), n, SLICES_BLOCK, "block");
     LLVMValueRef from = gen_at(g, g->f32, x, b.i), left = gen_sub(g, n, b.i);
-    LLVMValueRef to = slices_block(g, sliced, gen_div(g, b.i, SLICES_BLOCK));
+    LLVMValueRef to = slices_block(g, digits, sliced, gen_div(g, b.i, SLICES_BLOCK));
     If whole = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSGE, left, gen_i64(g, SLICES_BLOCK), ""));
     gen_call(g, slice_block, (LLVMValueRef[]){from, to}, 2);
     gen_else(g, &whole);

@@ -204,7 +204,7 @@ static void bench_gemv(Report *r, const Target *t, const GemvDesc *d) {
     double seconds =
         time_launch(test_kernel(so, "gemv"), &a, gemv_tiles(d, t), gemv_scratch(d, t), r->options->threads);
     char name[96];
-    snprintf(name, sizeof name, "gemv/f32/%lldx%lldx%lld", (long long)d->m, (long long)d->k, (long long)d->n);
+    snprintf(name, sizeof name, "gemv/%s/%lldx%lldx%lld", d->i16 ? "i16" : "f32", (long long)d->m, (long long)d->k, (long long)d->n);
     report(r, name, true, (double)bytes, seconds, r->bandwidth);
     test_args_free(&a);
     dlclose(so);
@@ -255,9 +255,9 @@ static void bench_update(Report *r, const Target *t, const GemmAdamwDesc *d) {
 }
 
 static void bench_layer(Report *r, const Target *t, int64_t tokens, int64_t in, int64_t out) {
-    GemvDesc few = {tokens, out, in, 128};
-    if (gemv_fits(&few)) {
-        bench_gemv(r, t, &few);
+    GemvDesc few[] = {{tokens, out, in, 128, false}, {tokens, out, in, 128, true}};
+    if (gemv_fits(few)) {
+        for (int i = 0; i < 2; i++) bench_gemv(r, t, &few[i]);
         return;
     }
     GemmDesc forward = {tokens, out, in, false, GEMM_B_T2_NK, 128, false, false};
