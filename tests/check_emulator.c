@@ -108,6 +108,32 @@ START_TEST(instructions) {
 }
 END_TEST
 
+/* Perturbed approximate instructions keep to the ISA's tables of special values. */
+START_TEST(perturbed) {
+    static const struct {
+        const char *text;
+        uint32_t a, result;
+    } exact[] = {{"cos.approx.f32", 0, 0x3f800000},           {"cos.approx.ftz.f32", 0x80000001, 0x3f800000},
+                 {"ex2.approx.f32", 0x80000000, 0x3f800000},  {"tanh.approx.f32", 0xff800000, 0xbf800000},
+                 {"ex2.approx.ftz.f32", 1, 0x3f800000},       {"tanh.approx.f32", 0x80000000, 0x80000000},
+                 {"tanh.approx.f16x2", 0x7c00fc00, 0x3c00bc00}, {"ex2.approx.f16x2", 0x8000, 0x3c003c00}};
+    setenv("TBC_EMU_PERTURB", "1", 1);
+    device();
+    CUdeviceptr out;
+    CHECK(cuMemAlloc_v2(&out, 4));
+    for (size_t k = 0; k < sizeof exact / sizeof *exact; k++) {
+        char text[512];
+        uint32_t got;
+        snprintf(text, sizeof text,
+                 HEAD ".entry k(.param .u64 to, .param .u64 a) { .reg .b64 p; .reg .b32 r; ld.param.u64 p, [to]; "
+                      "ld.param.b32 r, [a];\n%s r, r; st.global.b32 [p], r; exit; }", exact[k].text);
+        CHECK(launch(module(text), "k", 1, 1, out, exact[k].a));
+        CHECK(cuMemcpyDtoH_v2(&got, out, 4));
+        ck_assert_msg(got == exact[k].result, "%s of %x is %x", exact[k].text, exact[k].a, got);
+    }
+}
+END_TEST
+
 /* ---- what is refused ---- */
 static const char *const refused[] = {
     "add.s32.foo rd, ra, rb;",
@@ -561,6 +587,7 @@ int main(void) {
     suite_add_tcase(suite, t);
     tcase_set_timeout(t, 120);
     tcase_add_test(t, instructions);
+    tcase_add_test(t, perturbed);
     tcase_add_loop_test(t, refusals, 0, (int)(sizeof refused / sizeof *refused));
     tcase_add_loop_test(t, reports, 0, (int)(sizeof stricts / sizeof *stricts));
     tcase_add_test(t, recursion);

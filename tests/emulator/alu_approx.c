@@ -19,7 +19,10 @@ static float out(float a, const Ins *i) {
         const float *pa = A_;                                                                                \
         for (int l = 0; l < LANES; l++) {                                                                    \
             double a = in(pa[l], ins);                                                                       \
-            d[l] = out(approximate(exact, relative, absolute, float_to_bits(pa[l])), ins);                   \
+            bool special = a == 0 || isinf(a); /* the ISA has a table of these */                            \
+            d[l] = out(special ? canon((float)(exact))                                                       \
+                               : approximate(exact, relative, absolute, float_to_bits(pa[l])),               \
+                       ins);                                                                                 \
         }                                                                                                    \
     }
 APPROX(rcp_approx, 1 / a, 0.5 * ULP, 0)

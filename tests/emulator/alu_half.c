@@ -57,8 +57,12 @@ HALF(h_min_xor, put(cross(least(fabs(A), fabs(B)), a, b), f, i))
 HALF(h_max_xor, put(cross(most(fabs(A), fabs(B)), a, b), f, i))
 HALF(h_min_nan_xor, put(cross(least_nan(fabs(A), fabs(B)), a, b), f, i))
 HALF(h_max_nan_xor, put(cross(most_nan(fabs(A), fabs(B)), a, b), f, i))
-HALF(h_ex2, put(approximate(exp2(A), f->mantissa == 10 ? 0x1p-10 : 0x1p-7, 0, a), f, i))
-HALF(h_tanh, put(approximate(tanh(A), f->mantissa == 10 ? 0x1p-11 : 0x1p-9, 0, a), f, i))
+/* 0 and the infinities have exact results. */
+static double near(double exact, double x, double relative, u32 operand) {
+    return x == 0 || isinf(x) ? exact : approximate(exact, relative, 0, operand);
+}
+HALF(h_ex2, put(near(exp2(A), A, f->mantissa == 10 ? 0x1p-10 : 0x1p-7, a), f, i))
+HALF(h_tanh, put(near(tanh(A), A, f->mantissa == 10 ? 0x1p-11 : 0x1p-9, a), f, i))
 
 static void run(void *D, const void *A_, const void *B_, const void *C_, const Ins *ins, Half *op,
                 const Format *f, bool pair) {
