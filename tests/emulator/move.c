@@ -195,6 +195,8 @@ static void decode_activemask(Parser *p, Stmt *s) {
 }
 
 /* ---- extended precision: the carry of each lane ---- */
+/* A subtraction adds the complement, so that a carry after it says that nothing was borrowed: what devices do, and
+ * what nvcc's division of 128 bits, which reads it with addc, builds on. */
 enum { C_ADD, C_SUB, C_MAD_LO, C_MAD_HI };
 static void exec_carry(Warp *w, const Ins *i, u32 mask) {
     bool eight = type_size((Type)i->type) == 8, in = i->bits & 1, out = i->bits & 2;
@@ -220,7 +222,11 @@ static void exec_carry(Warp *w, const Ins *i, u32 mask) {
         }
         if (!eight) a = (u32)a, b = (u32)b;
         __extension__ typedef unsigned __int128 wide_unsigned;
-        wide_unsigned r = i->op == C_SUB ? (wide_unsigned)a - b - carry : (wide_unsigned)a + b + carry;
+        if (i->op == C_SUB) {
+            b = eight ? ~b : (u32)~b;
+            if (!in) carry = 1;
+        }
+        wide_unsigned r = (wide_unsigned)a + b + carry;
         bool over = r >> (eight ? 64 : 32) & 1;
         if (out) {
             w->carry = over ? w->carry | 1u << l : w->carry & ~(1u << l);
