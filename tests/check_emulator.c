@@ -47,7 +47,7 @@ static const Vector vectors[] = {
 enum { VECTORS = sizeof vectors / sizeof *vectors };
 
 static const char prelude[] =
-    HEAD ".const .align 4 .b8 constants[8] = {0x22, 0x11, 0x44, 0x33, 0, 0, 0xc0, 0x3f};\n"
+    ".version 8.3\n.target sm_90\n.address_size 64\n.const .align 4 .b8 constants[8] = {0x22, 0x11, 0x44, 0x33, 0, 0, 0xc0, 0x3f};\n"
          ".global .align 8 .u64 pointer = generic(constants) + 2;\n"
          ".func (.reg .u32 r) twice_plus (.param .b32 x, .reg .u32 y) { .reg .u32 t; ld.param.u32 t, [x]; "
          "mad.lo.u32 r, t, 2, y; ret; }\n";
@@ -78,6 +78,7 @@ static void write_kernel(FILE *f, int k) {
 }
 
 START_TEST(instructions) {
+    setenv("TBC_EMU_DEVICE", "sm_90", 1); /* some of them need it */
     device();
     char *text;
     size_t size;
@@ -166,6 +167,10 @@ static const char *const refused[] = {
     "vadd4.u32.u32.u32.add.sat rd, ra, rb, rd;",
     "add.u32 rd, ra.b0, rb;",
     "setp.lt.f16 p|d, ha, ha;",
+    "add.bf16 ha, ha, ha;", /* for sm_90 */
+    "cvt.rn.bf16.s32 ha, ra;",
+    "mov.u32 rd, %cluster_ctarank;",
+    "max.xorsign.abs.f32 fa, fa, fa;",
     "lop3.xor.b32 rd|p, ra, rb, rd, 1, p;",
     "lop3.nand.b32 rd|p, ra, rb, rd, 1, p;"};
 
@@ -182,6 +187,47 @@ START_TEST(refusals) {
     Handle m;
     ck_assert_msg(cuModuleLoadDataEx(&m, text, 2, options, values) == 218, "%s is taken", refused[_i]);
     ck_assert_msg(!strncmp(log, expected, strlen(expected)), "%s: the log is: %s", refused[_i], log);
+}
+END_TEST
+
+/* ---- variables ---- */
+static const struct {
+    const char *text;
+    uint32_t bytes, words[6];
+} variables[] = {{"u32 x[2][3] = {{1}, {4, 5, 6}};", 24, {1, 0, 0, 4, 5, 6}},
+                 {"u32 x[][2] = {{1, 2}, {3, 4}};", 16, {1, 2, 3, 4}},
+                 {"b32 x[] = {1 | 6, 3 > 2 ? 8 : 9, -1};", 12, {7, 8, 0xffffffff}},
+                 {"v2 .u32 x[2] = {{1}, {3, 4}};", 16, {1, 0, 3, 4}},
+                 {"f32 x[2] = {-1.5, 0d4000000000000000};", 8, {0xbfc00000, 0x40000000}},
+                 {"f64 x = 0f3f800000;", 8, {0, 0x3ff00000}},
+                 {"b8 x[4] = {1, 2, 3};", 4, {0x00030201}},
+                 /* refused */
+                 {"u32 x = 1.0;", 0, {0}},
+                 {"f32 x = 1;", 0, {0}},
+                 {"f16 x = 1.0;", 0, {0}},
+                 {"b32 x = 1.0;", 0, {0}},
+                 {"u32 x[2][2] = {{1, 2, 3}};", 0, {0}},
+                 {"u32 x[2][2] = {1, {2, 3}};", 0, {0}},
+                 {"u32 x[2] = {1, 2, 3};", 0, {0}},
+                 {"u32 x[2] = {{1}, {2}};", 0, {0}}};
+
+START_TEST(initialisers) {
+    device();
+    capture();
+    char text[256];
+    Handle m;
+    CUdeviceptr p;
+    size_t bytes;
+    uint32_t got[6];
+    snprintf(text, sizeof text, HEAD ".visible .global .align 8 .%s\n.entry k() { exit; }", variables[_i].text);
+    if (!variables[_i].bytes) {
+        ck_assert_int_eq(cuModuleLoadDataEx(&m, text, 0, NULL, NULL), 218);
+        return;
+    }
+    CHECK(cuModuleGetGlobal_v2(&p, &bytes, module(text), "x"));
+    ck_assert_uint_eq(bytes, variables[_i].bytes);
+    CHECK(cuMemcpyDtoH_v2(got, p, bytes));
+    ck_assert_mem_eq(got, variables[_i].words, bytes);
 }
 END_TEST
 
@@ -589,6 +635,7 @@ int main(void) {
     tcase_add_test(t, instructions);
     tcase_add_test(t, perturbed);
     tcase_add_loop_test(t, refusals, 0, (int)(sizeof refused / sizeof *refused));
+    tcase_add_loop_test(t, initialisers, 0, (int)(sizeof variables / sizeof *variables));
     tcase_add_loop_test(t, reports, 0, (int)(sizeof stricts / sizeof *stricts));
     tcase_add_test(t, recursion);
     tcase_add_test(t, newer_device);

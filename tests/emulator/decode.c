@@ -163,6 +163,7 @@ static Opnd special_register(Parser *p, Stmt *s, const char *name, Type type) {
                  {"%globaltimer_hi", SR_CLOCK_HI, 4}};
     for (u32 i = 0; i < sizeof table / sizeof *table; i++) {
         if (strcmp(name, table[i].name)) continue;
+        if (!strncmp(name, "%cluster", 8)) needs_target(p, s->line, name, 90);
         u32 slot = table[i].slot;
         bool narrow = slot == SR_GRIDID64 && type_size(type) == 4;
         if (narrow)
@@ -349,6 +350,7 @@ void decode(Parser *p, Stmt *s) {
                                             decoders_async,  decoders_barrier, decoders_convert,
                                             decoders_atomic, decoders_wmma,    decoders_video};
     if (omitted(p, s)) return;
+    check_target(p, s);
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const Special *d = tables[t]; d->op; d++)
             if (!strcmp(d->op, s->op)) {

@@ -88,7 +88,11 @@ Sym *sym_find(Parser *p, const char *name);
 Sym *sym_add(Parser *p, const char *name, SymKind kind, u32 line);
 void parse_variable(Parser *p, Space space, bool external); /* ptx_vars.c: from after the space */
 void parse_registers(Parser *p);
-u64 parse_constant(Parser *p); /* a constant expression */
+u64 parse_constant(Parser *p);   /* a constant expression among operands */
+u64 parse_expression(Parser *p); /* and anywhere else: with | and ?: */
+enum { MAX_DIMS = 8 };
+u64 count_items(Parser *p); /* ptx_init.c: of the list that comes; nothing is taken */
+void parse_initialiser(Parser *p, Var *v, Type type, const u64 *dims, u32 ndims);
 Param parse_param(Parser *p, bool entry);
 Opnd new_register(Parser *p, Type type);
 /* token helpers */
@@ -107,6 +111,10 @@ u64 expect_int(Parser *p);
 Operand parse_operand(Parser *p);
 Operand parse_named(Parser *p, OpKind kind);       /* O_NAME, or O_ADDRESS: a name inside [ ] */
 void parse_items(Parser *p, Operand *o, char end); /* from after the opening bracket to after end */
+
+/* target.c: what the module's .target is too old for */
+void check_target(Parser *p, const Stmt *s);
+void needs_target(Parser *p, u32 line, const char *what, u32 sm);
 
 /* decode.c: the statement becomes one or more instructions at the end of p->m->code. */
 void decode(Parser *p, Stmt *s);

@@ -1,4 +1,4 @@
-/* Declarations: registers, variables with initialisers, parameters; and constant expressions. */
+/* Declarations: registers, variables, parameters; and constant expressions. */
 #include "ptx.h"
 #include "memory.h"
 #include <stdio.h>
@@ -128,6 +128,9 @@ static Const parse_ternary(Parser *p) {
     return c.v ? a : b;
 }
 
+u64 parse_expression(Parser *p) {
+    return parse_ternary(p).v;
+}
 /* `|` between operands means a pair of predicates, so that a constant outside of parentheses has no `|`. */
 u64 parse_constant(Parser *p) {
     return parse_binary(p, 4).v;
@@ -156,6 +159,8 @@ static void add_register(Parser *p, const char *name, Type type, u32 vector, u32
 
 static Type parse_type(Parser *p) {
     Type t = T_NONE;
+    if (is_dot(p, "texref") || is_dot(p, "surfref") || is_dot(p, "samplerref"))
+        ptx_fail(p, p->tok.line, ".%.*s: textures and surfaces are not supported", (int)p->tok.length, p->tok.text);
     if (p->tok.kind == K_DOT) t = type_of(tok_string(p, p->tok));
     if (t == T_NONE)
         ptx_fail(p, p->tok.line, "expected a type, found '%.*s'", (int)p->tok.length, p->tok.text);
@@ -196,21 +201,25 @@ typedef struct Decl {
     u32 align, vector, line;
     Type type;
     char *name;
-    u64 size;
+    u64 size, dims[MAX_DIMS]; /* of a vector its elements are the last one */
+    u32 ndims;
     bool open;
 } Decl;
 
 static u64 parse_dimensions(Parser *p, Decl *d) {
     u64 n = 1;
     for (bool first = true; accept(p, '['); first = false) {
+        if (d->ndims == MAX_DIMS - 1) ptx_fail(p, d->line, "'%s' has too many dimensions", d->name);
         if (accept(p, ']')) {
             if (!first) ptx_fail(p, d->line, "only the first dimension of '%s' may be open", d->name);
             d->open = true;
+            d->dims[d->ndims++] = 1;
             continue;
         }
-        u64 k = parse_constant(p);
+        u64 k = parse_expression(p);
         if (k > (1ull << 36) / n) ptx_fail(p, d->line, "'%s' is too large", d->name);
         n *= k;
+        d->dims[d->ndims++] = k;
         expect(p, ']');
     }
     return n;
@@ -230,72 +239,12 @@ static void parse_name(Parser *p, Decl *d) {
     d->line = p->tok.line;
     d->name = expect_word(p);
     d->open = false;
+    d->ndims = 0;
     u64 element = type_size(d->type) * (d->vector ? d->vector : 1);
     if (!d->align) d->align = (u32)element;
     if (d->align & (d->align - 1)) ptx_fail(p, d->line, "alignment %u is not a power of two", d->align);
     d->size = parse_dimensions(p, d) * element;
-}
-
-static void add_reloc(Parser *p, Var *v, u64 at, bool generic) {
-    u32 line = p->tok.line;
-    if (generic) expect(p, '(');
-    char *name = expect_word(p);
-    Sym *s = sym_find(p, name);
-    if (!s || (s->kind != Y_VAR && s->kind != Y_FUNC))
-        ptx_fail(p, line, "unknown name '%s' in an initialiser", name);
-    struct Reloc *r = pool_alloc(&p->m->pool, sizeof *r);
-    *r = (struct Reloc){.at = at, .sym = s, .generic = generic, .line = line, .next = v->relocs};
-    if (generic) expect(p, ')');
-    if (is_punct(p, '+') || is_punct(p, '-')) r->add = (i64)parse_constant(p);
-    v->relocs = r;
-}
-
-static u64 float_bits(Parser *p, Type type, bool minus) {
-    u64 bits = p->tok.value;
-    if (p->tok.kind == K_F32 && type != T_F32 && type != T_B32)
-        ptx_fail(p, p->tok.line, "an f32 constant for a .%s", type_name(type));
-    if (p->tok.kind != K_F32 && type == T_F32) {
-        double d;
-        memcpy(&d, &bits, sizeof d);
-        float f = (float)d;
-        u32 b;
-        memcpy(&b, &f, sizeof b);
-        bits = b;
-    }
-    advance(p);
-    return bits ^ (u64)minus << (type_size(type) * 8 - 1);
-}
-
-static void parse_element(Parser *p, Var *v, Type type, u64 *at) {
-    if (accept(p, '{')) {
-        if (!is_punct(p, '}')) do
-                parse_element(p, v, type, at);
-            while (accept(p, ','));
-        expect(p, '}');
-        return;
-    }
-    u32 size = type_size(type);
-    if (*at + size > v->size) ptx_fail(p, p->tok.line, "too many initialisers for '%s'", v->name);
-    u64 bits = 0;
-    if (p->tok.kind == K_WORD && !(p->tok.length == 7 && !memcmp(p->tok.text, "WARP_SZ", 7))) {
-        bool generic = p->tok.length == 7 && !memcmp(p->tok.text, "generic", 7);
-        if (generic) advance(p);
-        if (size != 8) ptx_fail(p, p->tok.line, "an address needs a 64-bit element");
-        add_reloc(p, v, *at, generic);
-    } else {
-        Lexer before = p->lexer;
-        Tok tok = p->tok;
-        bool minus = accept(p, '-');
-        if (p->tok.kind == K_F32 || p->tok.kind == K_F64 || p->tok.kind == K_FLOAT)
-            bits = float_bits(p, type, minus);
-        else {
-            p->lexer = before;
-            p->tok = tok;
-            bits = parse_constant(p);
-        }
-    }
-    memcpy(v->init + *at, &bits, size > 8 ? 8 : size);
-    *at += size;
+    if (d->vector) d->dims[d->ndims++] = d->vector;
 }
 
 static void place(Parser *p, Var *v) {
@@ -365,6 +314,13 @@ static void declare_external(Parser *p, Space space, Decl *d) {
     remember(p, v, &p->m->vars, &p->m->nvars);
 }
 
+/* What is open is as long as the list of its initialisers. */
+static void open_array(Parser *p, Var *v, Decl *d) {
+    d->dims[0] = count_items(p);
+    if (d->dims[0] > (1ull << 36) / d->size) ptx_fail(p, d->line, "'%s' is too large", d->name);
+    v->size = d->size *= d->dims[0];
+}
+
 void parse_variable(Parser *p, Space space, bool external) {
     Decl d;
     parse_declaration(p, &d);
@@ -387,9 +343,9 @@ void parse_variable(Parser *p, Space space, bool external) {
         if (accept(p, '=')) {
             if (space != S_GLOBAL && space != S_CONST)
                 ptx_fail(p, d.line, "only .global and .const variables have initialisers");
+            if (d.open) open_array(p, v, &d);
             v->init = pool_alloc(&p->m->pool, v->size + 16);
-            u64 at = 0;
-            parse_element(p, v, d.type, &at);
+            parse_initialiser(p, v, d.type, d.dims, d.ndims);
         }
         if (completes) continue;
         place(p, v);
