@@ -10,30 +10,6 @@
 #include "emulator/api.h"
 #include "suite.h"
 
-static int launch(Handle m, const char *name, unsigned blocks, unsigned threads, CUdeviceptr a,
-                  CUdeviceptr b) {
-    Handle f;
-    CHECK(cuModuleGetFunction(&f, m, name));
-    int r = cuLaunchKernel(f, blocks, 1, 1, threads, 1, 1, 0, NULL, (void *[]){&a, &b}, NULL);
-    return r ? r : cuCtxSynchronize();
-}
-
-/* What is written to stderr from here on, until it is read. */
-static void capture(void) {
-    ck_assert_ptr_nonnull(freopen("/dev/null", "w", stderr));
-    FILE *f = tmpfile();
-    ck_assert_ptr_nonnull(f);
-    dup2(fileno(f), 2);
-}
-static const char *captured(void) {
-    static char text[4096];
-    fflush(stderr);
-    lseek(2, 0, SEEK_SET);
-    ssize_t n = read(2, text, sizeof text - 1);
-    text[n < 0 ? 0 : n] = 0;
-    return text;
-}
-
 /* ---- vectors ---- */
 typedef struct Vector {
     const char *text;
@@ -190,47 +166,6 @@ START_TEST(refusals) {
 }
 END_TEST
 
-/* ---- variables ---- */
-static const struct {
-    const char *text;
-    uint32_t bytes, words[6];
-} variables[] = {{"u32 x[2][3] = {{1}, {4, 5, 6}};", 24, {1, 0, 0, 4, 5, 6}},
-                 {"u32 x[][2] = {{1, 2}, {3, 4}};", 16, {1, 2, 3, 4}},
-                 {"b32 x[] = {1 | 6, 3 > 2 ? 8 : 9, -1};", 12, {7, 8, 0xffffffff}},
-                 {"v2 .u32 x[2] = {{1}, {3, 4}};", 16, {1, 0, 3, 4}},
-                 {"f32 x[2] = {-1.5, 0d4000000000000000};", 8, {0xbfc00000, 0x40000000}},
-                 {"f64 x = 0f3f800000;", 8, {0, 0x3ff00000}},
-                 {"b8 x[4] = {1, 2, 3};", 4, {0x00030201}},
-                 /* refused */
-                 {"u32 x = 1.0;", 0, {0}},
-                 {"f32 x = 1;", 0, {0}},
-                 {"f16 x = 1.0;", 0, {0}},
-                 {"b32 x = 1.0;", 0, {0}},
-                 {"u32 x[2][2] = {{1, 2, 3}};", 0, {0}},
-                 {"u32 x[2][2] = {1, {2, 3}};", 0, {0}},
-                 {"u32 x[2] = {1, 2, 3};", 0, {0}},
-                 {"u32 x[2] = {{1}, {2}};", 0, {0}}};
-
-START_TEST(initialisers) {
-    device();
-    capture();
-    char text[256];
-    Handle m;
-    CUdeviceptr p;
-    size_t bytes;
-    uint32_t got[6];
-    snprintf(text, sizeof text, HEAD ".visible .global .align 8 .%s\n.entry k() { exit; }", variables[_i].text);
-    if (!variables[_i].bytes) {
-        ck_assert_int_eq(cuModuleLoadDataEx(&m, text, 0, NULL, NULL), 218);
-        return;
-    }
-    CHECK(cuModuleGetGlobal_v2(&p, &bytes, module(text), "x"));
-    ck_assert_uint_eq(bytes, variables[_i].bytes);
-    CHECK(cuMemcpyDtoH_v2(got, p, bytes));
-    ck_assert_mem_eq(got, variables[_i].words, bytes);
-}
-END_TEST
-
 /* ---- reports ---- */
 /* A kernel's body, run with 64 threads in each of two blocks over p (256 u32, all written) and q (256 u32,
  * not written). report NULL: correct. */
@@ -350,31 +285,6 @@ START_TEST(reports) {
         ck_assert_msg(r && strstr(report, s->report) && strstr(report, "in k, PTX line"), "%s: error %d, %s",
                       s->name, r, report);
         ck_assert_int_eq(cuCtxSynchronize(), r); /* the error stays */
-    }
-}
-END_TEST
-
-/* A function that calls itself is refused: when the module is loaded or, through a pointer, when it happens.
- */
-START_TEST(recursion) {
-    device();
-    capture();
-    char text[1024];
-    const char *calls[] = {"call f, (n);",
-                           "mov.u64 g, f; c: .callprototype _ (.reg .u32 _); call g, (n), c;"};
-    for (int k = 0; k < 2; k++) {
-        snprintf(
-            text, sizeof text,
-            HEAD
-            ".func f(.reg .u32 n);\n.func f(.reg .u32 n) { .reg .u64 g; .reg .pred p;\nsetp.eq.u32 p, n, 0; "
-            "@p ret; sub.u32 n, n, 1;\n%s\nret; }\n"
-            ".entry k(.param .u64 pp, .param .u64 qq) { .reg .u32 n; mov.u32 n, 3; call f, (n); exit; }",
-            calls[k]);
-        Handle m;
-        int r = cuModuleLoadDataEx(&m, text, 0, NULL, NULL);
-        if (k == 0) ck_assert_int_eq(r, 218);
-        if (k == 1) ck_assert_msg(!r && launch(m, "k", 1, 1, 0, 0), "a call through a pointer");
-        ck_assert_ptr_nonnull(strstr(captured(), "'f' calls itself: recursion is not supported"));
     }
 }
 END_TEST
@@ -635,9 +545,7 @@ int main(void) {
     tcase_add_test(t, instructions);
     tcase_add_test(t, perturbed);
     tcase_add_loop_test(t, refusals, 0, (int)(sizeof refused / sizeof *refused));
-    tcase_add_loop_test(t, initialisers, 0, (int)(sizeof variables / sizeof *variables));
     tcase_add_loop_test(t, reports, 0, (int)(sizeof stricts / sizeof *stricts));
-    tcase_add_test(t, recursion);
     tcase_add_test(t, newer_device);
     tcase_add_test(t, use_after_free);
     tcase_add_test(t, work_is_late);

@@ -4,6 +4,8 @@
 #include <check.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <unistd.h>
 
 typedef uint64_t CUdeviceptr;
 typedef void *Handle;
@@ -58,6 +60,30 @@ static inline Handle module(const char *ptx) {
     Handle m;
     CHECK(cuModuleLoadDataEx(&m, ptx, 0, NULL, NULL));
     return m;
+}
+
+static inline int launch(Handle m, const char *name, unsigned blocks, unsigned threads, CUdeviceptr a,
+                  CUdeviceptr b) {
+    Handle f;
+    CHECK(cuModuleGetFunction(&f, m, name));
+    int r = cuLaunchKernel(f, blocks, 1, 1, threads, 1, 1, 0, NULL, (void *[]){&a, &b}, NULL);
+    return r ? r : cuCtxSynchronize();
+}
+
+/* What is written to stderr from here on, until it is read. */
+static inline void capture(void) {
+    ck_assert_ptr_nonnull(freopen("/dev/null", "w", stderr));
+    FILE *f = tmpfile();
+    ck_assert_ptr_nonnull(f);
+    dup2(fileno(f), 2);
+}
+static inline const char *captured(void) {
+    static char text[4096];
+    fflush(stderr);
+    lseek(2, 0, SEEK_SET);
+    ssize_t n = read(2, text, sizeof text - 1);
+    text[n < 0 ? 0 : n] = 0;
+    return text;
 }
 
 #endif

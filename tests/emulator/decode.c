@@ -233,6 +233,7 @@ static Opnd any_source(Parser *p, Stmt *s, const Operand *o, Type type, bool wid
         if (type_size(type) != 8 &&
             !(type_size(type) == 4 && o->sym->kind == Y_VAR && o->sym->var->space != S_GLOBAL))
             ptx_fail(p, s->line, "the address of '%s' where '%s' takes .%s", o->name, s->op, type_name(type));
+        if (o->sym->kind == Y_VAR && o->sym->var->space == S_LOCAL) p->func->has_locals = true;
         return constant(p, type, symbol_address(p, s, o->sym) + o->value);
     }
     Opnd r = o->sym->reg;
@@ -348,7 +349,8 @@ void decode(Parser *p, Stmt *s) {
     static const Special *const tables[] = {decoders_move,   decoders_flow,    decoders_memory,
                                             decoders_warp,   decoders_matrix,  decoders_compare,
                                             decoders_async,  decoders_barrier, decoders_convert,
-                                            decoders_atomic, decoders_wmma,    decoders_video};
+                                            decoders_atomic, decoders_wmma,    decoders_video,
+                                            decoders_calls};
     if (omitted(p, s)) return;
     check_target(p, s);
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)

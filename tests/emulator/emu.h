@@ -148,6 +148,10 @@ struct Func {
     bool entry, defined, external;
     u32 begin, end;      /* its code in the module's */
     u32 reg_bytes, regs; /* register file and poison words it needs */
+    /* of .func: where these begin, the registers' types, and its part of local memory */
+    u32 reg_begin, poison_begin, local_begin, local_end;
+    u8 *reg_types;
+    bool recursive, has_locals; /* has_locals: their addresses are taken */
     u32 shared_bytes;    /* static shared memory, as the driver counts it */
     u32 shared_end;      /* end of its static shared addresses */
     u32 param_bytes, nparams, nrets;
@@ -192,6 +196,7 @@ typedef struct Module {
     u32 local_bytes, shared_next;
     u32 sm, version; /* 80, 708 */
     u64 const_bytes;
+    bool indirect; /* there are calls through pointers */
 } Module;
 
 /* ---- parsing and decoding ---- */

@@ -161,7 +161,8 @@ typedef struct Special {
 } Special;
 extern const Special decoders_move[], decoders_flow[], decoders_memory[], decoders_warp[], decoders_matrix[],
     decoders_compare[], decoders_async[], decoders_barrier[], decoders_convert[], decoders_atomic[],
-    decoders_wmma[];
+    decoders_wmma[], decoders_calls[];
+void calls_move(const Ins *i, u32 bytes, u32 poison);
 extern const Special decoders_video[];
 bool decode_alu(Parser *p, Stmt *s); /* false: the opcode is not one of the tables' */
 #endif

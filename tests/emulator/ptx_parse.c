@@ -319,6 +319,7 @@ static void parse_function_body(Parser *p, Func *f) {
     Stmt end = {.line = p->tok.line, .op = f->entry ? "exit" : "ret"}; /* falling off the end */
     decode(p, &end);
     f->end = p->m->ncode;
+    f->local_end = p->m->local_bytes;
     close_scope(p);
     Module *m = p->m;
     if (f->entry && m->entry_reg_bytes < f->reg_bytes) m->entry_reg_bytes = f->reg_bytes;
@@ -326,7 +327,7 @@ static void parse_function_body(Parser *p, Func *f) {
 }
 
 static void parse_function(Parser *p, bool entry) {
-    Func prototype = {.entry = entry};
+    Func prototype = {.entry = entry, .local_begin = p->m->local_bytes};
     p->func = &prototype; /* parameters are its registers */
     p->depth = 1;         /* and belong to its scope */
     if (!entry && accept(p, '(')) parse_params(p, &prototype, &prototype.rets, &prototype.nrets);
@@ -435,6 +436,7 @@ static void place_functions(Module *m) {
         if (f->entry || !f->defined) continue;
         for (u32 c = f->begin; c < f->end; c++) {
             Ins *i = &m->code[c];
+            calls_move(i, m->reg_bytes, m->regs);
             if (i->guarded) i->guard += m->reg_bytes, i->guard_poison += m->regs;
             for (u32 n = 0; n < (u32)i->nd + i->ns; n++) {
                 Opnd *o = n < i->nd ? &i->d[n] : &i->s[n - i->nd];
@@ -445,19 +447,32 @@ static void place_functions(Module *m) {
             Sym *s = n < f->nparams ? f->params[n].sym : f->rets[n - f->nparams].sym;
             if (s->kind == Y_REG) s->reg.off += m->reg_bytes, s->reg.poison += m->regs;
         }
+        f->reg_begin = m->reg_bytes, f->poison_begin = m->regs;
         m->reg_bytes += f->reg_bytes;
         m->regs += f->regs;
     }
     m->regs++;
 }
 
-static bool reaches(Module *m, Func *f, Func *goal, u32 depth) {
-    if (depth > m->nfuncs) return false;
+/* Whether f calls goal, itself or through others; seen: those that were asked already. */
+static bool reaches(Module *m, const Func *f, const Func *goal, bool *seen) {
+    if (seen[f->index]) return false;
+    seen[f->index] = true;
     for (u32 c = f->begin; f->defined && c < f->end; c++)
-        if (m->code[c].callee &&
-            (m->code[c].callee == goal || reaches(m, m->code[c].callee, goal, depth + 1)))
+        if (m->code[c].callee && (m->code[c].callee == goal || reaches(m, m->code[c].callee, goal, seen)))
             return true;
     return false;
+}
+static void find_recursion(Parser *p) {
+    Module *m = p->m;
+    bool *seen = pool_alloc(&m->pool, m->nfuncs + 1);
+    for (u32 k = 0; k < m->nfuncs; k++) {
+        Func *f = m->funcs[k];
+        memset(seen, 0, m->nfuncs);
+        f->recursive = !f->entry && reaches(m, f, f, seen);
+        if (f->recursive && f->has_locals)
+            ptx_fail(p, f->line, "'%s' calls itself and has variables in .local memory: not supported", f->name);
+    }
 }
 
 static bool builtin(const char *name) {
@@ -475,10 +490,7 @@ static void parse_module(Parser *p) {
             ptx_fail(p, m->code[c].line, "'%s' is called but not defined", m->code[c].callee->name);
     for (u32 k = 0; k < m->nvars; k++)
         if (m->vars[k]->external) ptx_fail(p, p->tok.line, "'%s' is external, and nothing defines it", m->vars[k]->name);
-    for (u32 i = 0; i < m->nfuncs; i++)
-        if (!m->funcs[i]->entry && reaches(m, m->funcs[i], m->funcs[i], 0))
-            ptx_fail(p, m->funcs[i]->line, "'%s' calls itself: recursion is not supported",
-                     m->funcs[i]->name);
+    find_recursion(p);
     place_functions(m);
 }
 

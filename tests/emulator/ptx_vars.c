@@ -137,10 +137,20 @@ u64 parse_constant(Parser *p) {
 }
 
 /* ---- registers ---- */
+static void remember_type(Parser *p, Func *f, Type type) { /* doubles at powers of two */
+    u32 k = f->regs - 1;
+    if (!(k & (k - 1))) {
+        u8 *more = pool_alloc(&p->m->pool, k ? 2 * k : 2);
+        if (k) memcpy(more, f->reg_types, k);
+        f->reg_types = more;
+    }
+    f->reg_types[k] = (u8)type;
+}
 Opnd new_register(Parser *p, Type type) {
     Func *f = p->func;
     Opnd o = {.off = f->reg_bytes, .poison = ++f->regs, .type = (u8)type};
     f->reg_bytes += type_size(type) == 8 ? LANES * 8 : LANES * 4;
+    if (!f->entry) remember_type(p, f, type);
     return o;
 }
 
@@ -338,6 +348,7 @@ void parse_variable(Parser *p, Space space, bool external) {
         bool completes = declared && declared->external;
         Var *v = completes ? declared : add_var(p, kept, &d);
         v->external = external || (d.open && space == S_SHARED);
+        if (space == S_LOCAL && p->func) p->func->has_locals = true;
         if (d.open && !external && space != S_GLOBAL && space != S_CONST)
             ptx_fail(p, d.line, "the size of '%s' is missing", d.name);
         if (accept(p, '=')) {

@@ -134,12 +134,15 @@ static void start_warp(Block *b, u32 index) {
     Launch *l = b->launch;
     Module *m = l->module;
     Warp *w = &b->warps[index];
+    frames_free(w);
     Warp old = *w;
     *w = (Warp){.block = b,
                 .regs = old.regs,
                 .poison = old.poison,
                 .index = index,
                 .local = old.local,
+                .calls = old.calls,
+                .calls_cap = old.calls_cap,
                 .local_state = old.local_state,
                 .copies = old.copies,
                 .copies_cap = old.copies_cap,

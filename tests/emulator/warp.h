@@ -6,7 +6,7 @@
 typedef struct Block Block;
 typedef struct Launch Launch;
 
-enum { BARRIERS = 16, MAX_WARPS = 32, MAX_CALLS = 24 };
+enum { BARRIERS = 16, MAX_WARPS = 32, MAX_CALLS = 4096 };
 
 typedef struct Room {
     void *at;
@@ -30,6 +30,16 @@ typedef struct Copy {
     u32 line;
 } Copy; /* a cp.async on its way */
 
+typedef struct Return {
+    u32 pc, func; /* where a call goes on, and the function called */
+} Return;
+typedef struct Frame { /* what a function held that was called again */
+    struct Frame *below;
+    const Func *func;
+    u32 depth; /* of the call */
+    u8 bytes[];
+} Frame;
+
 struct Warp {
     Block *block;
     u8 *regs;
@@ -49,7 +59,9 @@ struct Warp {
     u64 executed; /* instructions, for clocks and reports */
     u32 carry;    /* the condition-code flag of each lane */
     u32 carry_poison;
-    u32 stack[LANES][MAX_CALLS], depth[LANES], called[LANES]; /* return addresses; the function called last */
+    Return *calls;                                            /* [depth][lane] */
+    u32 calls_cap, depth[LANES];
+    Frame *frames[LANES];
     u8 *local, *local_state;                                  /* [lane][local_bytes] */
     /* happens-before: accesses of warp v with a clock below seen[v] come before whatever this warp does now
      */
@@ -192,6 +204,7 @@ void warp_jump(Warp *w, u32 mask, u32 pc); /* lanes of the group go elsewhere */
 void warp_regroup(Warp *w);
 void warp_exit(Warp *w, u32 mask);
 void park(Warp *w, const Ins *i, u32 mask); /* .sync: until all members are there; then i->act */
+void frames_free(Warp *w);
 void barrier_check(Block *b, u32 id);
 int launch_run(Launch *l); /* CUresult */
 
