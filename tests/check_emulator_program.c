@@ -77,6 +77,24 @@ static const struct {
      "n, 0; @p ret; mov.u64 q, f;\nc: .callprototype (.reg .u32 _) _ (.reg .u32 _, .reg .u32 _); sub.u32 a, n, 1; call (r), "
      "q, (a, m), c; add.u32 r, r, n; ret; }",
      0, 28, 210},
+    /* .local variables: the caller's, whose address is passed on, is another one; 0 1 2 .. n are there at the end */
+    {".func (.reg .u32 r) f(.reg .u32 n, .reg .u32 m) { .reg .u32 a, b; .reg .u64 q; .reg .pred p; .local .align 8 .b32 x[2];\n"
+     "mov.u64 q, x; st.local.u32 [x+4], n; st.local.u32 [q], m; setp.eq.u32 p, n, 0; mov.u32 r, 0; @p ret; sub.u32 a, n, 1;\n"
+     "call (r), f, (a, n); ld.local.u32 a, [q+4]; ld.local.u32 b, [x]; mad.lo.u32 r, b, 100, r; add.u32 r, r, a; ret; }",
+     0, 28 + 100 * (7 + 6 + 5 + 4 + 3 + 2 + 5), 210 + 100 * (210 - 1 + 5)},
+    {".func set(.reg .u64 q, .reg .u32 n) { .reg .u32 a; .reg .u64 s; .reg .pred p; .local .b32 x; cvta.local.u64 s, x;\n"
+     "st.local.u32 [x], n; setp.eq.u32 p, n, 0; @p bra E; sub.u32 a, n, 1; call set, (s, a); E: ld.local.u32 a, [x]; ld.u32 n, [q]; "
+     "add.u32 n, n, a; st.u32 [q], n; ret; }\n.func (.reg .u32 r) f(.reg .u32 n, .reg .u32 m) { .reg .u64 q; .local .b32 x;\n"
+     "st.local.u32 [x], m; cvta.local.u64 q, x; call set, (q, n); ld.local.u32 r, [x]; ret; }",
+     5, 33, 215},
+    /* alloca: each activation's own, freed when it ends; 3 KiB in all where 40 times as much is asked for */
+    {".func (.reg .u32 r) g(.reg .u32 n) { .reg .u64 a, b, c; .reg .u32 t; mov.u64 a, 3000; alloca.u64 b, a, 16; mov.u64 a, 8;\n"
+     "alloca.u64 c, a; st.local.u32 [b+2996], n; st.local.u32 [c+4], 1; ld.local.u32 r, [b+2996]; ld.local.u32 t, [c+4]; "
+     "add.u32 r, r, t; and.b64 a, b, 15; cvt.u32.u64 t, a; add.u32 r, r, t; ret; }\n"
+     ".func (.reg .u32 r) f(.reg .u32 n, .reg .u32 m) { .reg .u32 a; .reg .u64 s, b; .reg .pred p; mov.u32 m, 0; mov.u32 r, 0;\n"
+     "L: stacksave.u64 s; alloca.u64 b, 3000; st.local.u32 [b], n; call (a), g, (n); add.u32 r, r, a; stackrestore.u64 s; "
+     "add.u32 m, m, 1; setp.lt.u32 p, m, 40; @p bra L; ret; }",
+     40, 320, 840},
     /* no recursion: registers of a function as arguments, and a call in what a pointer calls */
     {".func (.reg .u32 r) g(.reg .u32 n) { mul.lo.u32 r, n, 3; ret; }\n.func (.reg .u32 r) h(.reg .u32 n) { .reg .u32 a; call "
      "(a), g, (n); add.u32 r, a, n; ret; }\n.func (.reg .u32 r) f(.reg .u32 n, .reg .u32 m) { .reg .u64 q; mov.u64 q, h;\n"
@@ -110,16 +128,19 @@ START_TEST(functions) {
 }
 END_TEST
 
-/* A function that calls itself and has .local variables is refused: when the module is loaded or, through a pointer,
- * when it happens. One that never ends is reported. */
+/* A function that calls itself and takes the address of a parameter is refused: when the module is loaded or, through a pointer,
+ * when it happens. One that never ends is reported, and a stack that is full. */
 START_TEST(recursion) {
     device();
     capture();
     char text[1024];
-    const char *bodies[] = {".local .b8 x[4]; call f, (n);",
-                            ".local .b8 x[4]; mov.u64 g, f; c: .callprototype _ (.reg .u32 _); call g, (n), c;",
-                            "add.u32 n, n, 1; call f, (n);"},
-               *said[] = {"", ".local", "too deeply"};
+    const char *bodies[] = {".param .b32 x; mov.u64 g, x; call f, (n);",
+                            ".param .b32 x; mov.u64 g, x; mov.u64 g, f; c: .callprototype _ (.reg .u32 _); call g, (n), c;",
+                            "add.u32 n, n, 1; call f, (n);",
+                            ".local .b8 x[1000]; add.u32 n, n, 1; call f, (n);",
+                            ".local .b8 x[16000]; add.u32 n, n, 1; mov.u64 g, f; c: .callprototype _ (.reg .u32 _); call g, (n), c;",
+                            "mov.u64 g, 16385; alloca.u64 g, g;"},
+               *said[] = {"", "address of a parameter", "too deeply", "stack is full", "stack is full", "stack is full"};
     snprintf(
         text, sizeof text,
         HEAD
@@ -143,6 +164,6 @@ int main(void) {
     suite_add_tcase(suite, t);
     tcase_add_loop_test(t, initialisers, 0, (int)(sizeof variables / sizeof *variables));
     tcase_add_loop_test(t, functions, 0, (int)(sizeof calls / sizeof *calls));
-    tcase_add_loop_test(t, recursion, 0, 3);
+    tcase_add_loop_test(t, recursion, 0, 6);
     return run_suite(suite);
 }

@@ -1,4 +1,4 @@
-/* Calls: arguments and results, also of functions that call themselves; printf and assert. */
+/* Calls: arguments and results, also of functions that call themselves; the stack; printf and assert. */
 #include "ptx.h"
 #include "warp.h"
 #include <stdio.h>
@@ -148,14 +148,19 @@ static void move_frame(Warp *w, const Func *f, int l, u8 *frame, bool save) {
         reg += size * LANES;
         move_bit(&frame, &w->poison[f->poison_begin + k + 1], l, save);
     }
-    u64 at = (u64)l * w->block->launch->module->local_bytes + f->local_begin, n = f->local_end - f->local_begin;
-    move_bytes(&frame, w->local + at, n, save);
-    move_bytes(&frame, w->local_state + at, n, save);
+    u64 lane = (u64)l * w->block->launch->module->local_bytes;
+    for (u32 k = 0, at = f->local_begin; k <= f->nlocals; k++) { /* what lies around its .local variables */
+        u32 end = k < f->nlocals ? f->locals[k].begin : f->local_end;
+        move_bytes(&frame, w->local + lane + at, end - at, save);
+        move_bytes(&frame, w->local_state + lane + at, end - at, save);
+        if (save) memset(w->local_state + lane + at, ST_MAPPED, end - at);
+        if (k < f->nlocals) at = f->locals[k].end;
+    }
 }
 
 static void put_aside(Warp *w, const Ins *i, const Func *f, int l) {
-    if (f->has_locals)
-        fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "'%s' calls itself and has variables in .local memory: not supported",
+    if (f->shares)
+        fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "'%s' calls itself and takes the address of a parameter: not supported",
               f->name);
     Frame *frame = malloc(sizeof *frame + frame_bytes(f));
     if (!frame) abort();
@@ -163,8 +168,6 @@ static void put_aside(Warp *w, const Ins *i, const Func *f, int l) {
     w->frames[l] = frame;
     move_frame(w, f, l, frame->bytes, true);
     for (u32 k = 0; k < f->regs; k++) w->poison[f->poison_begin + k + 1] |= 1u << l;
-    memset(w->local_state + (u64)l * w->block->launch->module->local_bytes + f->local_begin, ST_MAPPED,
-           f->local_end - f->local_begin);
 }
 static void take_back(Warp *w, int l) {
     Frame *frame = w->frames[l];
@@ -207,6 +210,73 @@ static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n,
         if (step == 0 && !put) take_back(w, l);
     }
     free(values);
+}
+
+/* ---- the stack ---- */
+static u32 take_stack(Warp *w, const Ins *i, int l, u64 at, u64 size) {
+    u32 room = w->block->launch->module->local_bytes;
+    if (at > room || size > room - at)
+        fault(w, i, l, ERR_ILLEGAL_ADDRESS, "the stack is full: %llu bytes more", (unsigned long long)size);
+    memset(w->local_state + (u64)l * room + at, ST_MAPPED, size);
+    w->sp[l] = (u32)(at + size);
+    return (u32)at;
+}
+
+/* Where this activation's .local variables are: the first one's where they were declared. */
+static void place_locals(Warp *w, const Ins *i, const Func *f, int l, bool again) {
+    enum { ALIGN = 256 };
+    u64 shift = again ? ((u64)w->sp[l] - f->local_begin + ALIGN - 1) / ALIGN * ALIGN : 0;
+    if (again) take_stack(w, i, l, f->local_begin + shift, f->local_end - f->local_begin);
+    set_lane(w, &f->shift, l, shift, false);
+}
+
+static void exec_alloca(Warp *w, const Ins *i, u32 mask) {
+    if (src_poison(w, i->s) & mask)
+        suspect(w, i, __builtin_ctz(src_poison(w, i->s) & mask), "a size that was never written");
+    for (u32 m = mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        u64 align = (u64)i->imm, at = (w->sp[l] + align - 1) / align * align;
+        set_lane(w, i->d, l, take_stack(w, i, l, at, src_lane(w, i->s, l)), false);
+    }
+}
+static void decode_alloca(Parser *p, Stmt *s) { /* alloca.u64 d, size, alignment */
+    Type t = mod_type(p, s);
+    operands_are(p, s, 2, 3);
+    i64 align = s->noperands == 3 ? integer(p, s, &s->operands[2]) : 8;
+    if ((t != T_U32 && t != T_U64) || align < 1 || align > 4096 || align & (align - 1))
+        ptx_fail(p, s->line, "this form of alloca is not known");
+    Opnd d = dest(p, s, &s->operands[0], t, false), a = source(p, s, &s->operands[1], t);
+    Ins *i = new_ins(p, s);
+    i->exec = exec_alloca;
+    i->imm = align < 8 ? 8 : align;
+    set_dests(p, i, &d, 1);
+    set_sources(p, i, &a, 1);
+    p->m->stacked = true;
+}
+
+static void exec_stack(Warp *w, const Ins *i, u32 mask) {
+    for (u32 m = mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        if (i->nd) {
+            set_lane(w, i->d, l, w->sp[l], false);
+            continue;
+        }
+        u64 at = src_lane(w, i->s, l);
+        if (at < w->block->launch->module->stack_begin || at > w->sp[l])
+            fault(w, i, l, ERR_ILLEGAL_ADDRESS, "stackrestore of what no stacksave gave");
+        w->sp[l] = (u32)at;
+    }
+}
+static void decode_stack(Parser *p, Stmt *s) {
+    bool save = !strcmp(s->op, "stacksave");
+    Type t = mod_type(p, s);
+    if (t != T_U32 && t != T_U64) ptx_fail(p, s->line, "%s.u64 is meant", s->op);
+    operands_are(p, s, 1, 1);
+    Opnd one = save ? dest(p, s, &s->operands[0], t, false) : source(p, s, &s->operands[0], t);
+    Ins *i = new_ins(p, s);
+    i->exec = exec_stack;
+    set_dests(p, i, &one, save);
+    set_sources(p, i, &one, !save);
 }
 
 static void more_calls(Warp *w) {
@@ -257,7 +327,8 @@ static void exec_call(Warp *w, const Ins *i, u32 mask) {
         int l = __builtin_ctz(r);
         if (w->depth[l] == MAX_CALLS) fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "calls are nested too deeply");
         if (w->depth[l] == w->calls_cap) more_calls(w);
-        *return_of(w, w->depth[l]++, l) = (Return){back, f->index};
+        *return_of(w, w->depth[l]++, l) = (Return){back, f->index, w->sp[l]};
+        if (f->shifted) place_locals(w, i, f, l, again >> l & 1);
     }
     warp_jump(w, mask, f->begin);
 }
@@ -295,7 +366,10 @@ static void exec_ret(Warp *w, const Ins *i, u32 mask) {
         if (!w->depth[l])
             done |= 1u << l;
         else
-            w->lane_pc[l] = return_of(w, --w->depth[l], l)->pc;
+            {
+            const Return *r = return_of(w, --w->depth[l], l);
+            w->lane_pc[l] = r->pc, w->sp[l] = r->sp;
+        }
     }
     if (done) warp_exit(w, done);
     if (w->live) warp_regroup(w);
@@ -365,4 +439,9 @@ void calls_move(const Ins *i, u32 bytes, u32 poison) {
     }
 }
 
-const Special decoders_calls[] = {{"call", decode_call}, {"ret", decode_ret}, {0}};
+const Special decoders_calls[] = {{"call", decode_call},
+                                  {"ret", decode_ret},
+                                  {"alloca", decode_alloca},
+                                  {"stacksave", decode_stack},
+                                  {"stackrestore", decode_stack},
+                                  {0}};

@@ -1,7 +1,7 @@
 /* From statements to instructions: modifiers, operands, and which decoder an opcode has. A modifier that no
  * decoder takes, an operand of the wrong kind or width, an opcode that is not known: all refuse the module.
  */
-#include "ptx.h"
+#include "alu.h"
 #include "warp.h"
 #include <math.h>
 #include <stdlib.h>
@@ -209,6 +209,26 @@ static u64 float_constant(Parser *p, Stmt *s, const Operand *o, Type type) {
     ptx_fail(p, s->line, "a float constant where '%s' takes .%s", s->op, type_name(type));
 }
 
+KERNEL(add_shift) {
+    (void)B_, (void)C_;
+    const u64 *a = A_;
+    if (ins->size == 8)
+        for (int l = 0; l < LANES; l++) ((u64 *)D)[l] = a[l] + (u64)ins->imm;
+    else
+        for (int l = 0; l < LANES; l++) ((u32 *)D)[l] = (u32)(a[l] + (u64)ins->imm);
+}
+/* The address of a function's .local variable: of this activation's. */
+static Opnd local_address(Parser *p, const Stmt *s, const Var *v, Type type, u64 displacement) {
+    Opnd d = new_register(p, type_size(type) == 8 ? T_U64 : T_U32), shift = p->func->shift;
+    Ins *i = new_ins(p, s);
+    i->kernel = add_shift;
+    i->size = (u8)type_size(type);
+    i->imm = (i64)(v->address + displacement);
+    set_dests(p, i, &d, 1);
+    set_sources(p, i, &shift, 1);
+    return d;
+}
+
 static Opnd any_source(Parser *p, Stmt *s, const Operand *o, Type type, bool wider) {
     if (o->pair) ptx_fail(p, s->line, "an operand a|b where '%s' takes one", s->op);
     if (o->part) ptx_fail(p, s->line, "'%s' takes no part of a register", s->op);
@@ -233,7 +253,10 @@ static Opnd any_source(Parser *p, Stmt *s, const Operand *o, Type type, bool wid
         if (type_size(type) != 8 &&
             !(type_size(type) == 4 && o->sym->kind == Y_VAR && o->sym->var->space != S_GLOBAL))
             ptx_fail(p, s->line, "the address of '%s' where '%s' takes .%s", o->name, s->op, type_name(type));
-        if (o->sym->kind == Y_VAR && o->sym->var->space == S_LOCAL) p->func->has_locals = true;
+        if (o->sym->kind == Y_VAR && o->sym->var->space == S_LOCAL) {
+            if (o->sym->var->owner) return local_address(p, s, o->sym->var, type, o->value);
+            p->func->shares = true;
+        }
         return constant(p, type, symbol_address(p, s, o->sym) + o->value);
     }
     Opnd r = o->sym->reg;
@@ -308,6 +331,7 @@ Opnd address(Parser *p, Stmt *s, const Operand *o, Space *space, i64 *displaceme
             if (home == S_PARAM || home == S_SHARED || home == S_LOCAL) *space = home;
         } else if (*space != home)
             ptx_fail(p, s->line, "'%s' does not lie in the state space that '%s' names", o->name, s->op);
+        if (home == S_LOCAL && o->sym->var->owner) return local_address(p, s, o->sym->var, T_U64, 0);
     }
     return constant(p, T_U64, a);
 }

@@ -221,7 +221,7 @@ API cuFuncGetAttribute(int *out, int attribute, const Func *handle) {
         *out = (int)f->module->const_bytes;
         return OK;
     case 3:
-        *out = (int)f->module->local_bytes;
+        *out = (int)(f->module->stacked ? f->module->stack_begin : f->module->local_bytes);
         return OK;
     case 4:
         *out = (int)f->live_regs;

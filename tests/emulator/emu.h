@@ -151,7 +151,14 @@ struct Func {
     /* of .func: where these begin, the registers' types, and its part of local memory */
     u32 reg_begin, poison_begin, local_begin, local_end;
     u8 *reg_types;
-    bool recursive, has_locals; /* has_locals: their addresses are taken */
+    bool recursive, shares; /* shares: somebody has the address of what recursion saves and restores */
+    /* Its .local variables: an activation inside of another one has its own, at their addresses + shift. */
+    bool shifted;
+    Opnd shift;
+    u32 nlocals;
+    struct {
+        u32 begin, end;
+    } locals[8];
     u32 shared_bytes;    /* static shared memory, as the driver counts it */
     u32 shared_end;      /* end of its static shared addresses */
     u32 param_bytes, nparams, nrets;
@@ -197,6 +204,8 @@ typedef struct Module {
     u32 sm, version; /* 80, 708 */
     u64 const_bytes;
     bool indirect; /* there are calls through pointers */
+    bool stacked;  /* and alloca, or such activations: each lane's local memory ends in a stack */
+    u32 stack_begin;
 } Module;
 
 /* ---- parsing and decoding ---- */

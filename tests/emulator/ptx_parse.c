@@ -447,6 +447,7 @@ static void place_functions(Module *m) {
             Sym *s = n < f->nparams ? f->params[n].sym : f->rets[n - f->nparams].sym;
             if (s->kind == Y_REG) s->reg.off += m->reg_bytes, s->reg.poison += m->regs;
         }
+        f->shift.off += m->reg_bytes, f->shift.poison += m->regs;
         f->reg_begin = m->reg_bytes, f->poison_begin = m->regs;
         m->reg_bytes += f->reg_bytes;
         m->regs += f->regs;
@@ -463,6 +464,7 @@ static bool reaches(Module *m, const Func *f, const Func *goal, bool *seen) {
             return true;
     return false;
 }
+enum { STACK_BYTES = 16 << 10 };
 static void find_recursion(Parser *p) {
     Module *m = p->m;
     bool *seen = pool_alloc(&m->pool, m->nfuncs + 1);
@@ -470,9 +472,12 @@ static void find_recursion(Parser *p) {
         Func *f = m->funcs[k];
         memset(seen, 0, m->nfuncs);
         f->recursive = !f->entry && reaches(m, f, f, seen);
-        if (f->recursive && f->has_locals)
-            ptx_fail(p, f->line, "'%s' calls itself and has variables in .local memory: not supported", f->name);
+        if (f->recursive && f->shares)
+            ptx_fail(p, f->line, "'%s' calls itself and takes the address of a parameter: not supported", f->name);
+        m->stacked |= f->shifted && (f->recursive || m->indirect);
     }
+    m->stack_begin = m->local_bytes ? (m->local_bytes + 15) / 16 * 16 : 64; /* 0 is no address */
+    if (m->stacked) m->local_bytes = m->stack_begin + STACK_BYTES;
 }
 
 static bool builtin(const char *name) {

@@ -324,6 +324,19 @@ static void declare_external(Parser *p, Space space, Decl *d) {
     remember(p, v, &p->m->vars, &p->m->nvars);
 }
 
+static void add_local(Parser *p, Var *v) {
+    Func *f = p->func;
+    if (!f->shifted) f->shift = new_register(p, T_U64);
+    f->shifted = true;
+    v->owner = f;
+    if (f->nlocals == sizeof f->locals / sizeof *f->locals) {
+        f->shares = true; /* more than are kept apart */
+        return;
+    }
+    f->locals[f->nlocals].begin = (u32)v->address;
+    f->locals[f->nlocals++].end = (u32)(v->address + v->size);
+}
+
 /* What is open is as long as the list of its initialisers. */
 static void open_array(Parser *p, Var *v, Decl *d) {
     d->dims[0] = count_items(p);
@@ -348,7 +361,6 @@ void parse_variable(Parser *p, Space space, bool external) {
         bool completes = declared && declared->external;
         Var *v = completes ? declared : add_var(p, kept, &d);
         v->external = external || (d.open && space == S_SHARED);
-        if (space == S_LOCAL && p->func) p->func->has_locals = true;
         if (d.open && !external && space != S_GLOBAL && space != S_CONST)
             ptx_fail(p, d.line, "the size of '%s' is missing", d.name);
         if (accept(p, '=')) {
@@ -360,6 +372,7 @@ void parse_variable(Parser *p, Space space, bool external) {
         }
         if (completes) continue;
         place(p, v);
+        if (space == S_LOCAL && p->func && !p->func->entry) add_local(p, v);
         if (space == S_GLOBAL || space == S_CONST) remember(p, v, &p->m->vars, &p->m->nvars);
         if (space == S_SHARED && !v->external) remember(p, v, &p->m->shared, &p->m->nshared);
     } while (accept(p, ','));

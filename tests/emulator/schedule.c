@@ -161,7 +161,7 @@ static void start_warp(Block *b, u32 index) {
            (m->regs - m->entry_regs - 1) * sizeof *w->poison); /* of the .func */
     w->poison[0] = 0;
     for (u32 v = 0; v < MAX_WARPS; v++) w->seen[v] = b->clock; /* also of warps that an earlier launch had */
-    for (u32 k = 0; k < LANES; k++) w->lane_pc[k] = l->func->begin;
+    for (u32 k = 0; k < LANES; k++) w->lane_pc[k] = l->func->begin, w->sp[k] = m->stack_begin;
     if (m->local_bytes) {
         memset(w->local, 0xff, (u64)LANES * m->local_bytes);
         memset(w->local_state, ST_MAPPED, (u64)LANES * m->local_bytes);

@@ -32,6 +32,7 @@ typedef struct Copy {
 
 typedef struct Return {
     u32 pc, func; /* where a call goes on, and the function called */
+    u32 sp;       /* of the caller */
 } Return;
 typedef struct Frame { /* what a function held that was called again */
     struct Frame *below;
@@ -61,6 +62,7 @@ struct Warp {
     u32 carry_poison;
     Return *calls;                                            /* [depth][lane] */
     u32 calls_cap, depth[LANES];
+    u32 sp[LANES]; /* the stack's first free byte in local memory */
     Frame *frames[LANES];
     u8 *local, *local_state;                                  /* [lane][local_bytes] */
     /* happens-before: accesses of warp v with a clock below seen[v] come before whatever this warp does now
