@@ -23,10 +23,11 @@ static const Vector vectors[] = {
 enum { VECTORS = sizeof vectors / sizeof *vectors };
 
 static const char prelude[] =
-    ".version 8.3\n.target sm_90\n.address_size 64\n.const .align 4 .b8 constants[8] = {0x22, 0x11, 0x44, 0x33, 0, 0, 0xc0, 0x3f};\n"
-         ".global .align 8 .u64 pointer = generic(constants) + 2;\n"
-         ".func (.reg .u32 r) twice_plus (.param .b32 x, .reg .u32 y) { .reg .u32 t; ld.param.u32 t, [x]; "
-         "mad.lo.u32 r, t, 2, y; ret; }\n";
+    ".version 8.3\n.target sm_90\n.address_size 64\n.const .align 4 .b8 constants[8] = {0x22, 0x11, 0x44, "
+    "0x33, 0, 0, 0xc0, 0x3f};\n"
+    ".global .align 8 .u64 pointer = generic(constants) + 2;\n"
+    ".func (.reg .u32 r) twice_plus (.param .b32 x, .reg .u32 y) { .reg .u32 t; ld.param.u32 t, [x]; "
+    "mad.lo.u32 r, t, 2, y; ret; }\n";
 
 /* A kernel for vector k: loads a, b and c, runs the text, stores the result of whichever width it has. */
 static void write_kernel(FILE *f, int k) {
@@ -90,10 +91,14 @@ START_TEST(perturbed) {
     static const struct {
         const char *text;
         uint32_t a, result;
-    } exact[] = {{"cos.approx.f32", 0, 0x3f800000},           {"cos.approx.ftz.f32", 0x80000001, 0x3f800000},
-                 {"ex2.approx.f32", 0x80000000, 0x3f800000},  {"tanh.approx.f32", 0xff800000, 0xbf800000},
-                 {"ex2.approx.ftz.f32", 1, 0x3f800000},       {"tanh.approx.f32", 0x80000000, 0x80000000},
-                 {"tanh.approx.f16x2", 0x7c00fc00, 0x3c00bc00}, {"ex2.approx.f16x2", 0x8000, 0x3c003c00}};
+    } exact[] = {{"cos.approx.f32", 0, 0x3f800000},
+                 {"cos.approx.ftz.f32", 0x80000001, 0x3f800000},
+                 {"ex2.approx.f32", 0x80000000, 0x3f800000},
+                 {"tanh.approx.f32", 0xff800000, 0xbf800000},
+                 {"ex2.approx.ftz.f32", 1, 0x3f800000},
+                 {"tanh.approx.f32", 0x80000000, 0x80000000},
+                 {"tanh.approx.f16x2", 0x7c00fc00, 0x3c00bc00},
+                 {"ex2.approx.f16x2", 0x8000, 0x3c003c00}};
     setenv("TBC_EMU_PERTURB", "1", 1);
     device();
     CUdeviceptr out;
@@ -102,8 +107,10 @@ START_TEST(perturbed) {
         char text[512];
         uint32_t got;
         snprintf(text, sizeof text,
-                 HEAD ".entry k(.param .u64 to, .param .u64 a) { .reg .b64 p; .reg .b32 r; ld.param.u64 p, [to]; "
-                      "ld.param.b32 r, [a];\n%s r, r; st.global.b32 [p], r; exit; }", exact[k].text);
+                 HEAD
+                 ".entry k(.param .u64 to, .param .u64 a) { .reg .b64 p; .reg .b32 r; ld.param.u64 p, [to]; "
+                 "ld.param.b32 r, [a];\n%s r, r; st.global.b32 [p], r; exit; }",
+                 exact[k].text);
         CHECK(launch(module(text), "k", 1, 1, out, exact[k].a));
         CHECK(cuMemcpyDtoH_v2(&got, out, 4));
         ck_assert_msg(got == exact[k].result, "%s of %x is %x", exact[k].text, exact[k].a, got);
@@ -155,7 +162,8 @@ START_TEST(refusals) {
     capture();
     char text[1024], log[512], expected[32];
     snprintf(text, sizeof text,
-             HEAD ".entry k() {\n.reg .b32 ra, rb, rd; .reg .f32 fa; .reg .b64 qa; .reg .b16 ha; .reg .pred p, d;\n%s\n}",
+             HEAD ".entry k() {\n.reg .b32 ra, rb, rd; .reg .f32 fa; .reg .b64 qa; .reg .b16 ha; .reg .pred "
+                  "p, d;\n%s\n}",
              refused[_i]);
     snprintf(expected, sizeof expected, "ptx line 6: error: ");
     int options[] = {5, 6};
@@ -399,7 +407,8 @@ START_TEST(graph_of_nodes) {
     CHECK(cuMemcpyDtoH_v2(&got[1], c, 4));
     ck_assert(got[0] == 8 && got[1] == 9);
     CHECK(cuGraphExecDestroy(exec));
-    /* the same as a child: c = b + 1 comes after all of it; its nodes can be changed; captured, it is copied */
+    /* the same as a child: c = b + 1 comes after all of it; its nodes can be changed; captured, it is copied
+     */
     Handle outer, child, last, s;
     CHECK(cuGraphCreate(&outer, 0));
     CHECK(cuGraphAddChildGraphNode(&child, outer, NULL, 0, g));
@@ -486,11 +495,14 @@ END_TEST
 START_TEST(linking) {
     static const char *const texts[] = {
         HEAD ".extern .func (.param .b32 y) next(.param .b32 x);\n.extern .global .align 4 .u32 step;\n"
-             ".visible .entry k(.param .u64 to) { .reg .u64 a, s; .reg .u32 r; ld.param.u64 a, [to]; mov.u64 s, step;\n"
-             "ld.global.u32 r, [s]; { .param .b32 x; .param .b32 y; st.param.b32 [x], r; call.uni (y), next, (x);\n"
+             ".visible .entry k(.param .u64 to) { .reg .u64 a, s; .reg .u32 r; ld.param.u64 a, [to]; mov.u64 "
+             "s, step;\n"
+             "ld.global.u32 r, [s]; { .param .b32 x; .param .b32 y; st.param.b32 [x], r; call.uni (y), next, "
+             "(x);\n"
              "ld.param.b32 r, [y]; } st.global.u32 [a], r; exit; }",
-        HEAD ".visible .global .align 4 .u32 step = 41;\n.visible .func (.param .b32 y) next(.param .b32 x) {\n"
-             ".reg .u32 r; ld.param.b32 r, [x]; add.u32 r, r, 1; st.param.b32 [y], r; ret; }"};
+        HEAD
+        ".visible .global .align 4 .u32 step = 41;\n.visible .func (.param .b32 y) next(.param .b32 x) {\n"
+        ".reg .u32 r; ld.param.b32 r, [x]; add.u32 r, r, 1; st.param.b32 [y], r; ret; }"};
     device();
     capture();
     Handle link, m;
@@ -500,7 +512,8 @@ START_TEST(linking) {
     uint32_t got;
     CHECK(cuLinkCreate_v2(0, NULL, NULL, &link));
     ck_assert_int_eq(cuLinkComplete(link, &program, &size), 200);
-    for (int i = 0; i < 2; i++) CHECK(cuLinkAddData_v2(link, 1, texts[i ^ _i], strlen(texts[i ^ _i]) + (size_t)i, "", 0, NULL, NULL));
+    for (int i = 0; i < 2; i++)
+        CHECK(cuLinkAddData_v2(link, 1, texts[i ^ _i], strlen(texts[i ^ _i]) + (size_t)i, "", 0, NULL, NULL));
     ck_assert_int_eq(cuLinkAddData_v2(link, 0, "\177ELF", 4, "", 0, NULL, NULL), 209);
     CHECK(cuLinkComplete(link, &program, &size));
     CHECK(cuModuleLoadDataEx(&m, program, 0, NULL, NULL));

@@ -8,23 +8,35 @@
 #include "emulator/api.h"
 #include "suite.h"
 
-int cuDevicePrimaryCtxRelease_v2(int), cuDevicePrimaryCtxReset_v2(int), cuCtxCreate_v2(Handle *, unsigned, int),
-    cuCtxDestroy_v2(Handle), cuCtxGetCurrent(Handle *), cuCtxPushCurrent_v2(Handle), cuCtxPopCurrent_v2(Handle *),
-    cuDeviceGetUuid_v2(char *, int), cuDeviceGet(int *, int);
-int cuMemAllocPitch_v2(CUdeviceptr *, size_t *, size_t, size_t, unsigned), cuMemAllocHost_v2(Handle *, size_t),
-    cuMemFreeHost(Handle), cuMemsetD32_v2(CUdeviceptr, unsigned, size_t),
+int cuDevicePrimaryCtxRelease_v2(int), cuDevicePrimaryCtxReset_v2(int),
+    cuCtxCreate_v2(Handle *, unsigned, int), cuCtxDestroy_v2(Handle), cuCtxGetCurrent(Handle *),
+    cuCtxPushCurrent_v2(Handle), cuCtxPopCurrent_v2(Handle *), cuDeviceGetUuid_v2(char *, int),
+    cuDeviceGet(int *, int);
+int cuMemAllocPitch_v2(CUdeviceptr *, size_t *, size_t, size_t, unsigned),
+    cuMemAllocHost_v2(Handle *, size_t), cuMemFreeHost(Handle), cuMemsetD32_v2(CUdeviceptr, unsigned, size_t),
     cuMemsetD2D8_v2(CUdeviceptr, size_t, unsigned char, size_t, size_t), cuMemGetInfo_v2(size_t *, size_t *),
     cuMemcpy2D_v2(const void *), cuMemPoolDestroy(Handle), cuMemPoolTrimTo(Handle, size_t),
     cuMemcpyDtoDAsync_v2(CUdeviceptr, CUdeviceptr, size_t, Handle);
 int cuEventQuery(Handle), cuEventElapsedTime(float *, Handle, Handle), cuStreamQuery(Handle);
 int cuGraphNodeGetType(Handle, int *), cuGraphKernelNodeSetParams_v2(Handle, const void *);
 
-enum { VALUE = 1, MEMORY = 2, NO_INIT = 3, DEVICE = 101, CONTEXT = 201, HANDLE = 400, NOT_FOUND = 500,
-       DESTROYED = 709, ISOLATION = 905, CAPTURED_EVENT = 907 };
+enum {
+    VALUE = 1,
+    MEMORY = 2,
+    NO_INIT = 3,
+    DEVICE = 101,
+    CONTEXT = 201,
+    HANDLE = 400,
+    NOT_FOUND = 500,
+    DESTROYED = 709,
+    ISOLATION = 905,
+    CAPTURED_EVENT = 907
+};
 #define GIVES(code, call) ck_assert_int_eq((call), code)
 
-static const char text[] = HEAD ".visible .global .align 4 .u32 where;\n.entry k(.param .u64 a) { .reg .u64 p; "
-                                "ld.param.u64 p, [a]; st.global.u32 [p], 7; exit; }";
+static const char text[] =
+    HEAD ".visible .global .align 4 .u32 where;\n.entry k(.param .u64 a) { .reg .u64 p; "
+         "ld.param.u64 p, [a]; st.global.u32 [p], 7; exit; }";
 
 START_TEST(before_anything) {
     int d;
@@ -110,7 +122,13 @@ START_TEST(destroyed_handles) {
     GIVES(HANDLE, cuEventElapsedTime(&ms, f, e));
     GIVES(HANDLE, cuEventElapsedTime(&ms, f, f)); /* never recorded */
     CHECK(cuGraphCreate(&g, 0));
-    CHECK(cuGraphAddMemsetNode(&node, g, NULL, 0, &(struct { CUdeviceptr to; size_t pitch; unsigned value, element; size_t width, height; }){a, 0, 7, 4, 4, 1}, NULL));
+    CHECK(cuGraphAddMemsetNode(&node, g, NULL, 0, &(struct {
+        CUdeviceptr to;
+        size_t pitch;
+        unsigned value, element;
+        size_t width, height;
+    }){a, 0, 7, 4, 4, 1},
+                               NULL));
     CHECK(cuGraphNodeGetType(node, &type));
     CHECK(cuGraphInstantiateWithFlags(&x, g, 0));
     GIVES(VALUE, cuGraphLaunch(g, s)); /* not the executable one */
@@ -138,8 +156,8 @@ START_TEST(destroyed_handles) {
 }
 END_TEST
 
-/* A graph is captured in a stream that another joined; both are free when it ends, and the event is none to wait
- * for. */
+/* A graph is captured in a stream that another joined; both are free when it ends, and the event is none to
+ * wait for. */
 START_TEST(end_of_capture) {
     device();
     Handle s, t, e, g;
@@ -188,8 +206,10 @@ START_TEST(modules_and_launches) {
     GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, (void *[]){NULL}, NULL));
     GIVES(VALUE, cuLaunchKernel(f, 1, 65536, 1, 1, 1, 1, 0, NULL, (void *[]){&a}, NULL));
     GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1u << 31, 2, 1, 0, NULL, (void *[]){&a}, NULL));
-    GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, (void *[]){(void *)1, NULL, (void *)2, &(size_t){8}, NULL}));
-    GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, (void *[]){(void *)1, &a, (void *)2, &bad, NULL}));
+    GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL,
+                                (void *[]){(void *)1, NULL, (void *)2, &(size_t){8}, NULL}));
+    GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL,
+                                (void *[]){(void *)1, &a, (void *)2, &bad, NULL}));
     GIVES(VALUE, cuLaunchKernel(f, 1, 1, 1, 1, 1, 1, 0, NULL, (void *[]){&a}, (void *[]){NULL}));
     CHECK(cuStreamCreate(&s, 1));
     CHECK(cuStreamBeginCapture_v2(s, 0));

@@ -175,6 +175,60 @@ START_TEST(maths) { /* expf, logf, sqrtf, tanhf, sinf as nvcc expands them */
 }
 END_TEST
 
+static void sort(int *a, int low, int high, int *calls) { /* the kernel's */
+    if (low >= high) return;
+    int mine[2] = {1, 0}, pivot = a[(low + high) / 2], i = low, j = high;
+    while (i <= j) {
+        while (a[i] < pivot) i++;
+        while (a[j] > pivot) j--;
+        if (i > j) break;
+        int t = a[i];
+        a[i++] = a[j];
+        a[j--] = t;
+    }
+    sort(a, low, j, mine);
+    sort(a, i, high, mine);
+    calls[0] += mine[0];
+    calls[1] += low + mine[1];
+}
+
+START_TEST(recursion) { /* each lane sorts another window of the numbers, as deep as that takes */
+    device();
+    enum { N = 17 };
+    int in[64], out[64][N + 2], n = N;
+    for (unsigned k = 0; k < 64; k++) in[k] = (int)(100 * noise(k));
+    CUdeviceptr a = upload(in, sizeof in), b = room(sizeof out);
+    RUN("sorts", 1, 1, 64, 1, &a, &b, &n);
+    CHECK(cuMemcpyDtoH_v2(out, b, sizeof out));
+    for (int t = 0; t < 64; t++) {
+        int want[N + 2] = {0};
+        for (int k = 0; k < N; k++) want[k] = in[(t + k) % 64];
+        sort(want, 0, N - 1, want + N);
+        ck_assert_mem_eq(out[t], want, sizeof want);
+    }
+}
+END_TEST
+
+__extension__ typedef __int128 wide_int;
+START_TEST(wide) {
+    device();
+    int in[64];
+    uint64_t out[64][3];
+    for (unsigned k = 0; k < 64; k++) in[k] = (int)(100000 * noise(k));
+    CUdeviceptr a = upload(in, sizeof in), b = room(sizeof out);
+    RUN("wide", 1, 1, 64, 1, &a, &b);
+    CHECK(cuMemcpyDtoH_v2(out, b, sizeof out));
+    for (int t = 0; t < 64; t++) {
+        wide_int x = in[t];
+        x = x * x * x * 1234567890123ll / 77777;
+        ck_assert(out[t][0] == (uint64_t)x && out[t][1] == (uint64_t)(x >> 64));
+        double r;
+        memcpy(&r, &out[t][2], sizeof r);
+        ck_assert_double_eq_tol(r * sqrt((double)in[t] * in[t] + 1), 1, 1e-15);
+    }
+}
+END_TEST
+
 int main(void) {
     if (!compile()) {
         printf("skipped: no nvcc\n");
@@ -188,6 +242,8 @@ int main(void) {
     tcase_add_test(t, integers);
     tcase_add_test(t, halves);
     tcase_add_test(t, maths);
+    tcase_add_test(t, recursion);
+    tcase_add_test(t, wide);
     int failed = run_suite(suite);
     free(ptx);
     return failed;

@@ -51,8 +51,8 @@ DIVIDE(div_full, a / b)
 DIVIDE(div_approx,
        size > 0x1p126 && size < 0x1p128 ? (isinf(a) ? NAN : copysign(0, a) * copysign(1, b)) : a / b)
 
-/* f64 with .ftz: the upper 32 bits of the operand count, the lower 32 bits of the result are 0; without, rsqrt is
- * as exact as a library's */
+/* f64 with .ftz: the upper 32 bits of the operand count, the lower 32 bits of the result are 0; without,
+ * rsqrt is as exact as a library's */
 static double high_word(double a) {
     return bits_to_double(double_to_bits(a) & 0xffffffff00000000ull);
 }
@@ -63,17 +63,11 @@ K1(rcp_approx_f64, double, double, flush64(high_word(1 / flush64(high_word(a))))
 K1(rsqrt_ftz_f64, double, double, flush64(high_word(1 / sqrt(flush64(high_word(a))))))
 K1(rsqrt_approx_f64, double, double, (double)(1 / sqrtl((long double)a)))
 
-const Row rows_approx[] = {{"rcp.approx", "f", T_F32, "dx", rcp_approx},
-                           {"sqrt.approx", "f", T_F32, "dx", sqrt_approx},
-                           {"rsqrt.approx", "f", T_F32, "dx", rsqrt_approx},
-                           {"ex2.approx", "f", T_F32, "dx", ex2_approx},
-                           {"lg2.approx", "f", T_F32, "dx", lg2_approx},
-                           {"sin.approx", "f", T_F32, "dx", sin_approx},
-                           {"cos.approx", "f", T_F32, "dx", cos_approx},
-                           {"tanh.approx", "", T_F32, "dx", tanh_approx},
-                           {"div.approx", "f", T_F32, "dxy", div_approx},
-                           {"div.full", "f", T_F32, "dxy", div_full},
-                           {"rcp.approx.ftz", "", T_F64, "dx", rcp_approx_f64},
-                           {"rsqrt.approx", "", T_F64, "dx", rsqrt_approx_f64},
-                           {"rsqrt.approx.ftz", "", T_F64, "dx", rsqrt_ftz_f64},
-                           {0}};
+const Row rows_approx[] = {
+    {"rcp.approx", "f", T_F32, "dx", rcp_approx},         {"sqrt.approx", "f", T_F32, "dx", sqrt_approx},
+    {"rsqrt.approx", "f", T_F32, "dx", rsqrt_approx},     {"ex2.approx", "f", T_F32, "dx", ex2_approx},
+    {"lg2.approx", "f", T_F32, "dx", lg2_approx},         {"sin.approx", "f", T_F32, "dx", sin_approx},
+    {"cos.approx", "f", T_F32, "dx", cos_approx},         {"tanh.approx", "", T_F32, "dx", tanh_approx},
+    {"div.approx", "f", T_F32, "dxy", div_approx},        {"div.full", "f", T_F32, "dxy", div_full},
+    {"rcp.approx.ftz", "", T_F64, "dx", rcp_approx_f64},  {"rsqrt.approx", "", T_F64, "dx", rsqrt_approx_f64},
+    {"rsqrt.approx.ftz", "", T_F64, "dx", rsqrt_ftz_f64}, {0}};

@@ -89,9 +89,10 @@ static void run(void *D, const void *A_, const void *B_, const void *C_, const I
         run(D, A_, B_, C_, ins, op, &bf16_format, true);                                                     \
     }
 KERNELS(h_add)
-KERNELS(h_sub) KERNELS(h_mul) KERNELS(h_fma) KERNELS(h_fma_relu) KERNELS(h_neg) KERNELS(h_abs) KERNELS(h_min)
-    KERNELS(h_max) KERNELS(h_min_nan) KERNELS(h_max_nan) KERNELS(h_min_xor) KERNELS(h_max_xor)
-        KERNELS(h_min_nan_xor) KERNELS(h_max_nan_xor) KERNELS(h_ex2) KERNELS(h_tanh)
+KERNELS(h_sub)
+KERNELS(h_mul) KERNELS(h_fma) KERNELS(h_fma_relu) KERNELS(h_neg) KERNELS(h_abs) KERNELS(h_min) KERNELS(h_max)
+    KERNELS(h_min_nan) KERNELS(h_max_nan) KERNELS(h_min_xor) KERNELS(h_max_xor) KERNELS(h_min_nan_xor)
+        KERNELS(h_max_nan_xor) KERNELS(h_ex2) KERNELS(h_tanh)
 
 #define ROWS(name, f16, bf16, sig, op)                                                                       \
     {name, f16, T_F16, sig, op##_f16}, {name, f16, T_F16X2, sig, op##_f16x2},                                \

@@ -222,9 +222,11 @@ static u32 between(i32 v, i32 low, i32 high) {
     return (u32)(v < low ? low : v > high ? high : v);
 }
 #define PACK(bits, below)                                                                                    \
-    K3(pack_s##bits, u32, i32, (u32)c << 2 * bits | (between(a, -below, below - 1) & (2 * below - 1)) << bits | \
-                                   (between(b, -below, below - 1) & (2 * below - 1)))                        \
-    K3(pack_u##bits, u32, i32, (u32)c << 2 * bits | between(a, 0, 2 * below - 1) << bits | between(b, 0, 2 * below - 1))
+    K3(pack_s##bits, u32, i32,                                                                               \
+       (u32)c << 2 * bits | (between(a, -below, below - 1) & (2 * below - 1)) << bits |                      \
+           (between(b, -below, below - 1) & (2 * below - 1)))                                                \
+    K3(pack_u##bits, u32, i32,                                                                               \
+       (u32)c << 2 * bits | between(a, 0, 2 * below - 1) << bits | between(b, 0, 2 * below - 1))
 PACK(8, 128)
 PACK(4, 8)
 PACK(2, 2)

@@ -34,8 +34,8 @@ int cuDeviceGetDefaultMemPool(Handle *, int), cuMemAllocFromPoolAsync(CUdevicept
 int cuGraphCreate(Handle *, unsigned),
     cuGraphAddKernelNode_v2(Handle *, Handle, const Handle *, size_t, const void *),
     cuGraphAddMemsetNode(Handle *, Handle, const Handle *, size_t, const void *, Handle),
-    cuGraphAddDependencies(Handle, const Handle *, const Handle *, size_t),
-    cuGraphClone(Handle *, Handle), cuGraphGetNodes(Handle, Handle *, size_t *),
+    cuGraphAddDependencies(Handle, const Handle *, const Handle *, size_t), cuGraphClone(Handle *, Handle),
+    cuGraphGetNodes(Handle, Handle *, size_t *),
     cuGraphExecKernelNodeSetParams_v2(Handle, Handle, const void *),
     cuGraphAddChildGraphNode(Handle *, Handle, const Handle *, size_t, Handle),
     cuGraphChildGraphNodeGetGraph(Handle, Handle *);
@@ -63,7 +63,7 @@ static inline Handle module(const char *ptx) {
 }
 
 static inline int launch(Handle m, const char *name, unsigned blocks, unsigned threads, CUdeviceptr a,
-                  CUdeviceptr b) {
+                         CUdeviceptr b) {
     Handle f;
     CHECK(cuModuleGetFunction(&f, m, name));
     int r = cuLaunchKernel(f, blocks, 1, 1, threads, 1, 1, 0, NULL, (void *[]){&a, &b}, NULL);

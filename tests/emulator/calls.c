@@ -160,8 +160,8 @@ static void move_frame(Warp *w, const Func *f, int l, u8 *frame, bool save) {
 
 static void put_aside(Warp *w, const Ins *i, const Func *f, int l) {
     if (f->shares)
-        fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "'%s' calls itself and takes the address of a parameter: not supported",
-              f->name);
+        fault(w, i, l, ERR_ILLEGAL_INSTRUCTION,
+              "'%s' calls itself and takes the address of a parameter: not supported", f->name);
     Frame *frame = malloc(sizeof *frame + frame_bytes(f));
     if (!frame) abort();
     *frame = (Frame){.below = w->frames[l], .func = f, .depth = w->depth[l]};
@@ -181,8 +181,8 @@ void frames_free(Warp *w) {
 }
 
 /* One lane's values: all are read before a frame changes and one is written. */
-static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n, int l, bool back, const Ins *i,
-                        const Func *put) {
+static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n, int l, bool back,
+                        const Ins *i, const Func *put) {
     u64 bytes = 0, local = w->block->launch->module->local_bytes;
     for (u32 k = 0; k < n; k++) bytes += params[k].size + 8;
     u8 *values = malloc(2 * bytes + 1), *v = values;
@@ -322,7 +322,8 @@ static void exec_call(Warp *w, const Ins *i, u32 mask) {
     if (!i->callee || f->recursive || m->indirect)
         for (u32 r = mask; r; r &= r - 1) again |= is_within(w, f, __builtin_ctz(r)) ? r & -r : 0;
     pass(w, c->args, f->params, c->nargs, mask & ~again, false);
-    for (u32 r = again; r; r &= r - 1) pass_around(w, c->args, f->params, c->nargs, __builtin_ctz(r), false, i, f);
+    for (u32 r = again; r; r &= r - 1)
+        pass_around(w, c->args, f->params, c->nargs, __builtin_ctz(r), false, i, f);
     for (u32 r = mask; r; r &= r - 1) {
         int l = __builtin_ctz(r);
         if (w->depth[l] == MAX_CALLS) fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "calls are nested too deeply");
@@ -365,8 +366,7 @@ static void exec_ret(Warp *w, const Ins *i, u32 mask) {
         int l = __builtin_ctz(m);
         if (!w->depth[l])
             done |= 1u << l;
-        else
-            {
+        else {
             const Return *r = return_of(w, --w->depth[l], l);
             w->lane_pc[l] = r->pc, w->sp[l] = r->sp;
         }
@@ -439,9 +439,6 @@ void calls_move(const Ins *i, u32 bytes, u32 poison) {
     }
 }
 
-const Special decoders_calls[] = {{"call", decode_call},
-                                  {"ret", decode_ret},
-                                  {"alloca", decode_alloca},
-                                  {"stacksave", decode_stack},
-                                  {"stackrestore", decode_stack},
-                                  {0}};
+const Special decoders_calls[] = {{"call", decode_call},          {"ret", decode_ret},
+                                  {"alloca", decode_alloca},      {"stacksave", decode_stack},
+                                  {"stackrestore", decode_stack}, {0}};

@@ -370,11 +370,10 @@ static bool omitted(const Parser *p, const Stmt *s) {
 }
 
 void decode(Parser *p, Stmt *s) {
-    static const Special *const tables[] = {decoders_move,   decoders_flow,    decoders_memory,
-                                            decoders_warp,   decoders_matrix,  decoders_compare,
-                                            decoders_async,  decoders_barrier, decoders_convert,
-                                            decoders_atomic, decoders_wmma,    decoders_video,
-                                            decoders_calls};
+    static const Special *const tables[] = {
+        decoders_move,    decoders_flow,  decoders_memory,  decoders_warp,    decoders_matrix,
+        decoders_compare, decoders_async, decoders_barrier, decoders_convert, decoders_atomic,
+        decoders_wmma,    decoders_video, decoders_calls};
     if (omitted(p, s)) return;
     check_target(p, s);
     for (u32 t = 0; t < sizeof tables / sizeof *tables; t++)

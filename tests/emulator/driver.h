@@ -49,7 +49,16 @@ typedef struct Context {
 typedef struct Stream Stream;
 typedef struct Graph Graph;
 
-typedef enum OpKind2 { OP_KERNEL, OP_COPY, OP_SET, OP_RECORD, OP_WAIT, OP_GRAPH, OP_HOST, OP_NOTHING } QueueKind;
+typedef enum OpKind2 {
+    OP_KERNEL,
+    OP_COPY,
+    OP_SET,
+    OP_RECORD,
+    OP_WAIT,
+    OP_GRAPH,
+    OP_HOST,
+    OP_NOTHING
+} QueueKind;
 typedef struct Queued { /* work that waits in a stream, or a node of a graph */
     struct Queued *next;
     QueueKind kind;
@@ -117,7 +126,8 @@ void node_after(Queued *node, Queued *before);
 Graph *graph_clone(const Graph *g);
 Graph *graph_child(const Graph *g); /* a copy for a node */
 void graph_free(Graph *g);
-Queued *graph_find(const Graph *g, const Queued *origin); /* the node, of a child too, that was made from it */
+Queued *graph_find(const Graph *g,
+                   const Queued *origin); /* the node, of a child too, that was made from it */
 int kernel_work(Queued *q, const Func *handle, const unsigned g[3], const unsigned b[3], unsigned dynamic,
                 void **params, void **extra, bool cooperative); /* a launch, checked; q->params is new */
 bool pending(Stream *s, u64 seq);

@@ -90,8 +90,8 @@ API cuCtxCreate_v3(Context **out, void *affinity, int n, unsigned flags, CUdevic
 API cuCtxCreate_v4(Context **out, void *params, unsigned flags, CUdevice d) {
     return params ? NOT_SUPPORTED : cuCtxCreate_v2(out, flags, d);
 }
-/* Its memory is kept: a thread that has it current learns that it is destroyed, not that another one came to lie
- * there. */
+/* Its memory is kept: a thread that has it current learns that it is destroyed, not that another one came to
+ * lie there. */
 API cuCtxDestroy_v2(Context *c) {
     if (!is_handle(c, A_CONTEXT)) return INVALID_CONTEXT;
     end(c);
@@ -157,4 +157,3 @@ API cuCtxGetStreamPriorityRange(int *least, int *greatest) {
 API cuCtxSetCacheConfig(int config) {
     return config < 0 || config > 3 ? INVALID_VALUE : ready();
 }
-

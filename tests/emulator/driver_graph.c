@@ -175,7 +175,8 @@ API cuGraphInstantiate_v2(Graph **out, Graph *g, void **node, char *log, size_t 
 /* Modules can go before the graphs that launch their kernels. */
 static bool kernels_loaded(const Graph *g) {
     for (const Queued *q = g->head; q; q = q->next)
-        if ((q->kind == OP_KERNEL && !func_loaded(q->func)) || (q->kind == OP_GRAPH && !kernels_loaded(q->graph)))
+        if ((q->kind == OP_KERNEL && !func_loaded(q->func)) ||
+            (q->kind == OP_GRAPH && !kernels_loaded(q->graph)))
             return false;
     return true;
 }

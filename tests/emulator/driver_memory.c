@@ -229,7 +229,8 @@ static int set(void *handle, CUdeviceptr p, u64 pitch, u32 value, u32 element, u
     if (!s) return INVALID_HANDLE;
     if (!width || !height) return OK;
     u64 row, all;
-    if (__builtin_mul_overflow(width, element, &row) || !extent(row, height, pitch, &all)) return INVALID_VALUE;
+    if (__builtin_mul_overflow(width, element, &row) || !extent(row, height, pitch, &all))
+        return INVALID_VALUE;
     if (p % element || (height > 1 && pitch < row) || !device_range(p, all)) return INVALID_VALUE;
     return enqueue(s, (Queued){.kind = OP_SET,
                                .dst = p,

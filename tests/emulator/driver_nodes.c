@@ -63,7 +63,8 @@ static int change_kernel(Queued *node, const KernelNode *k) {
     int r = kernel_of(k, &q);
     if (r) return r;
     free(node->params);
-    node->func = q.func, node->dynamic = q.dynamic, node->params = q.params, node->param_bytes = q.param_bytes;
+    node->func = q.func, node->dynamic = q.dynamic, node->params = q.params,
+    node->param_bytes = q.param_bytes;
     memcpy(node->grid, q.grid, sizeof q.grid);
     memcpy(node->dim, q.dim, sizeof q.dim);
     return OK;

@@ -4,12 +4,12 @@
  * a predicate is one word, a bit a lane. Beside each register lies one word of poison: the lanes whose value
  * depends on something never written.
  *
- *     ptx_lex.c ptx_parse.c ptx_vars.c   text -> symbols and statements
- *     decode.c decode_*.c                statement -> Ins; every modifier is known or refused
+ *     ptx_*.c                            text -> symbols and statements
+ *     decode.c decode_*.c target.c       statement -> Ins; every modifier is known or refused
  *     alu_*.c                            the instructions without side effects: plain loops over the lanes
- *     exec_*.c                           the others
+ *     flow.c calls.c atomic.c ...        the others
  *     memory.c races.c                   device memory, shadow state, data races
- *     schedule.c warp.c launch.c         blocks and warps in seeded random order
+ *     schedule.c warp.c                  blocks and warps in seeded random order
  *     driver_*.c                         the driver API
  */
 #ifndef EMU_H
@@ -69,11 +69,21 @@ typedef struct TypeInfo {
     char kind;
 } TypeInfo;
 extern const TypeInfo types[T_COUNT];
-static inline unsigned type_size(Type t) { return types[t].size; }
-static inline bool type_signed(Type t) { return types[t].kind == 's'; }
-static inline bool type_float(Type t) { return types[t].kind == 'f'; }
-static inline bool type_untyped(Type t) { return types[t].kind == 'b'; } /* .bN */
-static inline const char *type_name(Type t) { return types[t].name; }
+static inline unsigned type_size(Type t) {
+    return types[t].size;
+}
+static inline bool type_signed(Type t) {
+    return types[t].kind == 's';
+}
+static inline bool type_float(Type t) {
+    return types[t].kind == 'f';
+}
+static inline bool type_untyped(Type t) {
+    return types[t].kind == 'b';
+} /* .bN */
+static inline const char *type_name(Type t) {
+    return types[t].name;
+}
 Type type_of(const char *word); /* "f32"; T_NONE: not a type */
 
 typedef enum Space { S_NONE, S_GENERIC, S_REG, S_CONST, S_GLOBAL, S_LOCAL, S_PARAM, S_SHARED } Space;
@@ -159,8 +169,8 @@ struct Func {
     struct {
         u32 begin, end;
     } locals[8];
-    u32 shared_bytes;    /* static shared memory, as the driver counts it */
-    u32 shared_end;      /* end of its static shared addresses */
+    u32 shared_bytes; /* static shared memory, as the driver counts it */
+    u32 shared_end;   /* end of its static shared addresses */
     u32 param_bytes, nparams, nrets;
     Param *params, *rets; /* rets: of .func */
     u32 max_threads, req[3], max_regs, min_blocks;
@@ -168,7 +178,7 @@ struct Func {
     struct Module *module;
     u32 max_dynamic_shared; /* cuFuncSetAttribute */
     u32 index;
-    u32 live_regs;      /* estimate of the hardware registers a thread needs */
+    u32 live_regs; /* estimate of the hardware registers a thread needs */
 };
 
 typedef struct Var { /* a variable in memory */

@@ -293,10 +293,16 @@ static void decode_line(Parser *p, Stmt *s) {
 }
 
 static void decode_createpolicy(Parser *p, Stmt *s) { /* what it makes is a hint only */
-    static const char *const words[] = {"fractional",      "L2::evict_last",      "L2::evict_normal",
-                                        "L2::evict_first", "L2::evict_unchanged",
-                                        "range",           "global",          "cvt",
-                                        "L2",              NULL};
+    static const char *const words[] = {"fractional",
+                                        "L2::evict_last",
+                                        "L2::evict_normal",
+                                        "L2::evict_first",
+                                        "L2::evict_unchanged",
+                                        "range",
+                                        "global",
+                                        "cvt",
+                                        "L2",
+                                        NULL};
     while (mod_of(s, words) >= 0) continue;
     if (mod_type(p, s) != T_B64) ptx_fail(p, s->line, "createpolicy.b64 is meant");
     operands_are(p, s, 1, 4);

@@ -195,8 +195,8 @@ static void decode_activemask(Parser *p, Stmt *s) {
 }
 
 /* ---- extended precision: the carry of each lane ---- */
-/* A subtraction adds the complement, so that a carry after it says that nothing was borrowed: what devices do, and
- * what nvcc's division of 128 bits, which reads it with addc, builds on. */
+/* A subtraction adds the complement, so that a carry after it says that nothing was borrowed: what devices
+ * do, and what nvcc's division of 128 bits, which reads it with addc, builds on. */
 enum { C_ADD, C_SUB, C_MAD_LO, C_MAD_HI };
 static void exec_carry(Warp *w, const Ins *i, u32 mask) {
     bool eight = type_size((Type)i->type) == 8, in = i->bits & 1, out = i->bits & 2;

@@ -107,6 +107,9 @@ char *tok_string(Parser *p, Tok t);
 char *expect_word(Parser *p);
 u64 expect_int(Parser *p);
 
+void place_functions(Module *m); /* ptx_place.c */
+void find_recursion(Parser *p);
+
 /* ptx_operand.c */
 Operand parse_operand(Parser *p);
 Operand parse_named(Parser *p, OpKind kind);       /* O_NAME, or O_ADDRESS: a name inside [ ] */

@@ -70,7 +70,8 @@ static void parse_scalar(Parser *p, Var *v, Type type, u64 *at, u64 end) {
     *at += size;
 }
 
-/* From after the opening brace. A list inside is a row, and begins where a row does; what it leaves out is 0. */
+/* From after the opening brace. A list inside is a row, and begins where a row does; what it leaves out is 0.
+ */
 static void parse_list(Parser *p, Var *v, Type type, const u64 *dims, u32 ndims, u64 *at) {
     u64 row = type_size(type), start = *at;
     for (u32 k = 1; k < ndims; k++) row *= dims[k];

@@ -71,7 +71,9 @@ static Operand parse_address(Parser *p) {
         o.value = parse_constant(p);
     else if (o.name && is_punct(p, '-'))
         o.value = parse_constant(p);
-    if (is_punct(p, ',')) ptx_fail(p, p->tok.line, "an address with several coordinates: textures and surfaces are not supported");
+    if (is_punct(p, ','))
+        ptx_fail(p, p->tok.line,
+                 "an address with several coordinates: textures and surfaces are not supported");
     expect(p, ']');
     return o;
 }

@@ -170,7 +170,8 @@ static void add_register(Parser *p, const char *name, Type type, u32 vector, u32
 static Type parse_type(Parser *p) {
     Type t = T_NONE;
     if (is_dot(p, "texref") || is_dot(p, "surfref") || is_dot(p, "samplerref"))
-        ptx_fail(p, p->tok.line, ".%.*s: textures and surfaces are not supported", (int)p->tok.length, p->tok.text);
+        ptx_fail(p, p->tok.line, ".%.*s: textures and surfaces are not supported", (int)p->tok.length,
+                 p->tok.text);
     if (p->tok.kind == K_DOT) t = type_of(tok_string(p, p->tok));
     if (t == T_NONE)
         ptx_fail(p, p->tok.line, "expected a type, found '%.*s'", (int)p->tok.length, p->tok.text);
@@ -306,11 +307,13 @@ static void remember(Parser *p, Var *v, Var ***list, u32 *n) {
     *list = all;
 }
 
-/* The .global or .const variable of that name, of this text or another one that it is linked with; NULL: none. */
+/* The .global or .const variable of that name, of this text or another one that it is linked with; NULL:
+ * none. */
 static Var *linked_var(Parser *p, Space space, const Decl *d) {
     Sym *s = space == S_GLOBAL || space == S_CONST ? sym_find(p, d->name) : NULL;
     Var *v = s && s->kind == Y_VAR && s->var->space == space ? s->var : NULL;
-    if (v && !d->open && v->size != d->size) ptx_fail(p, d->line, "'%s' is declared with another size", d->name);
+    if (v && !d->open && v->size != d->size)
+        ptx_fail(p, d->line, "'%s' is declared with another size", d->name);
     return v;
 }
 

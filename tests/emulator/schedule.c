@@ -33,7 +33,7 @@ void settings_read(void) {
                           .perturb = number("TBC_EMU_PERTURB", 0),
                           .defer = number("TBC_EMU_DEFER", 1),
                           .trace = number("TBC_EMU_TRACE", 0),
-        .omit = getenv("TBC_EMU_OMIT"),
+                          .omit = getenv("TBC_EMU_OMIT"),
                           .seed = number("TBC_EMU_SEED", 1),
                           .slice = number("TBC_EMU_SLICE", 200),
                           .resident = (u32)number("TBC_EMU_RESIDENT", 4),

@@ -1,5 +1,5 @@
-/* Which .target a form of an instruction needs, where that is more than sm_80: ptxas refuses the module, so it is
- * refused here. */
+/* Which .target a form of an instruction needs, where that is more than sm_80: ptxas refuses the module, so
+ * it is refused here. */
 #include "ptx.h"
 #include <stdio.h>
 #include <string.h>
@@ -9,22 +9,30 @@ typedef struct Need {
     u32 sm;
 } Need;
 static const Need needs[] = {
-    {"min", "xorsign", 86},       {"max", "xorsign", 86},      {"min", "relu", 90},
-    {"max", "relu", 90},          {"min", "u16x2", 90},        {"max", "u16x2", 90},
-    {"min", "s16x2", 90},         {"max", "s16x2", 90},        {"add", "u16x2", 90},
-    {"add", "s16x2", 90},         {"add", "bf16", 90},         {"add", "bf16x2", 90},
-    {"sub", "bf16", 90},          {"sub", "bf16x2", 90},       {"mul", "bf16", 90},
-    {"mul", "bf16x2", 90},        {"set", "bf16", 90},         {"set", "bf16x2", 90},
-    {"setp", "bf16", 90},         {"setp", "bf16x2", 90},      {"ex2", "bf16", 90},
-    {"ex2", "bf16x2", 90},        {"tanh", "bf16", 90},        {"tanh", "bf16x2", 90},
-    {"cvt", "e4m3x2", 89},        {"cvt", "e5m2x2", 89},       {"cvt", "rn tf32", 90},
-    {"cvt", "rz tf32", 90},       {"cvt", "f32 bf16 ftz", 90}, {"atom", "bf16", 90},
-    {"atom", "bf16x2", 90},       {"red", "bf16", 90},         {"red", "bf16x2", 90},
-    {"mma", "f64 m16n8k4", 90},   {"mma", "f64 m16n8k8", 90},  {"mma", "f64 m16n8k16", 90},
-    {"stmatrix", "", 90},         {"elect", "", 90},           {"griddepcontrol", "", 90},
-    {"mbarrier", "try_wait", 90}, {"mbarrier", "expect_tx", 90}, {"fence", "async", 90},
-    {"fence", "cluster", 90},     {"ld", "cluster", 90},       {"st", "cluster", 90},
-    {"atom", "cluster", 90},      {"red", "cluster", 90},      {"ld", "shared::cluster", 90},
+    {"min", "xorsign", 86},        {"max", "xorsign", 86},
+    {"min", "relu", 90},           {"max", "relu", 90},
+    {"min", "u16x2", 90},          {"max", "u16x2", 90},
+    {"min", "s16x2", 90},          {"max", "s16x2", 90},
+    {"add", "u16x2", 90},          {"add", "s16x2", 90},
+    {"add", "bf16", 90},           {"add", "bf16x2", 90},
+    {"sub", "bf16", 90},           {"sub", "bf16x2", 90},
+    {"mul", "bf16", 90},           {"mul", "bf16x2", 90},
+    {"set", "bf16", 90},           {"set", "bf16x2", 90},
+    {"setp", "bf16", 90},          {"setp", "bf16x2", 90},
+    {"ex2", "bf16", 90},           {"ex2", "bf16x2", 90},
+    {"tanh", "bf16", 90},          {"tanh", "bf16x2", 90},
+    {"cvt", "e4m3x2", 89},         {"cvt", "e5m2x2", 89},
+    {"cvt", "rn tf32", 90},        {"cvt", "rz tf32", 90},
+    {"cvt", "f32 bf16 ftz", 90},   {"atom", "bf16", 90},
+    {"atom", "bf16x2", 90},        {"red", "bf16", 90},
+    {"red", "bf16x2", 90},         {"mma", "f64 m16n8k4", 90},
+    {"mma", "f64 m16n8k8", 90},    {"mma", "f64 m16n8k16", 90},
+    {"stmatrix", "", 90},          {"elect", "", 90},
+    {"griddepcontrol", "", 90},    {"mbarrier", "try_wait", 90},
+    {"mbarrier", "expect_tx", 90}, {"fence", "async", 90},
+    {"fence", "cluster", 90},      {"ld", "cluster", 90},
+    {"st", "cluster", 90},         {"atom", "cluster", 90},
+    {"red", "cluster", 90},        {"ld", "shared::cluster", 90},
     {"st", "shared::cluster", 90},
 };
 
@@ -64,5 +72,6 @@ void check_target(Parser *p, const Stmt *s) {
             if (*c == ' ') *c = '.';
         needs_target(p, s->line, what, n->sm);
     }
-    if (!strcmp(s->op, "cvt") && bf16_other_than_f32(s)) needs_target(p, s->line, "cvt of .bf16 and not .f32", 90);
+    if (!strcmp(s->op, "cvt") && bf16_other_than_f32(s))
+        needs_target(p, s->line, "cvt of .bf16 and not .f32", 90);
 }

@@ -60,11 +60,11 @@ struct Warp {
     u64 executed; /* instructions, for clocks and reports */
     u32 carry;    /* the condition-code flag of each lane */
     u32 carry_poison;
-    Return *calls;                                            /* [depth][lane] */
+    Return *calls; /* [depth][lane] */
     u32 calls_cap, depth[LANES];
     u32 sp[LANES]; /* the stack's first free byte in local memory */
     Frame *frames[LANES];
-    u8 *local, *local_state;                                  /* [lane][local_bytes] */
+    u8 *local, *local_state; /* [lane][local_bytes] */
     /* happens-before: accesses of warp v with a clock below seen[v] come before whatever this warp does now
      */
     u32 clock, seen[MAX_WARPS];
@@ -189,8 +189,8 @@ u8 *touch(Warp *w, const Ins *i, int lane, Space space, u64 address, u32 size, e
 Space window_of(u64 address, u64 *offset);
 void sync_seen(Warp *w); /* after seen or converged have changed */
 void race_shared(Warp *w, const Ins *i, int lane, u32 address, u32 size, enum Touch how, bool strong);
-/* Of these lanes' reads of size (4, 8 or 16) bytes of shared memory at w->addr: the lanes whose words are mapped,
- * written and no race. For the others touch() has the last word. */
+/* Of these lanes' reads of size (4, 8 or 16) bytes of shared memory at w->addr: the lanes whose words are
+ * mapped, written and no race. For the others touch() has the last word. */
 u32 race_quick_reads(Warp *w, u32 mask, u32 size);
 void race_global(Warp *w, const Ins *i, int lane, u64 address, u32 size, enum Touch how, bool strong);
 bool race_open(u64 bytes);

@@ -136,3 +136,37 @@ extern "C" __global__ void maths(const float *in, float *out, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) out[i] = expf(in[i]) + logf(fabsf(in[i]) + 1) + sqrtf(fabsf(in[i])) / (1 + in[i] * in[i]) + tanhf(in[i]) + sinf(in[i]);
 }
+
+// calls itself, and writes to the variables of its caller
+__device__ __noinline__ void sort(int *a, int low, int high, int *calls) {
+    if (low >= high) return;
+    int mine[2] = {1, 0}, pivot = a[(low + high) / 2], i = low, j = high;
+    while (i <= j) {
+        while (a[i] < pivot) i++;
+        while (a[j] > pivot) j--;
+        if (i > j) break;
+        int t = a[i];
+        a[i++] = a[j];
+        a[j--] = t;
+    }
+    sort(a, low, j, mine);
+    sort(a, i, high, mine);
+    calls[0] += mine[0];
+    calls[1] += low + mine[1];
+}
+extern "C" __global__ void sorts(const int *in, int *out, int n) { // n numbers and what the calls counted
+    int calls[2] = {0, 0}, *a = (int *)alloca(n * sizeof *a);
+    for (int k = 0; k < n; k++) a[k] = in[(threadIdx.x + k) % 64];
+    sort(a, 0, n - 1, calls);
+    for (int k = 0; k < n; k++) out[threadIdx.x * (n + 2) + k] = a[k];
+    for (int k = 0; k < 2; k++) out[threadIdx.x * (n + 2) + n + k] = calls[k];
+}
+
+extern "C" __global__ void wide(const int *in, unsigned long long *out) { // division of 128 bits; rsqrt of a double
+    __int128 x = in[threadIdx.x];
+    x = x * x * x * 1234567890123ll / 77777;
+    out[threadIdx.x * 3] = (unsigned long long)x;
+    out[threadIdx.x * 3 + 1] = (unsigned long long)(x >> 64);
+    double r = rsqrt((double)in[threadIdx.x] * in[threadIdx.x] + 1);
+    out[threadIdx.x * 3 + 2] = (unsigned long long)__double_as_longlong(r);
+}
