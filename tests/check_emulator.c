@@ -155,6 +155,8 @@ static const char *const refused[] = {
     "mov.u32 rd, %cluster_ctarank;",
     "max.xorsign.abs.f32 fa, fa, fa;",
     "lop3.xor.b32 rd|p, ra, rb, rd, 1, p;",
+    "mov.b32 rd, {ra, rb};",
+    "mov.b32 {ra, rb}, rd;",
     "lop3.nand.b32 rd|p, ra, rb, rd, 1, p;"};
 
 START_TEST(refusals) {

@@ -79,6 +79,10 @@ static Type part_type(Type type, u32 n) {
     return (Type)of_size[type_size(type) / n];
 }
 
+static bool bytes(Type type, u32 n) { /* these lie in wider registers */
+    return type_size(type) == n;
+}
+
 static void decode_mov(Parser *p, Stmt *s) {
     if (mod(s, "v2") || mod(s, "v4")) {
         decode_elements(p, s, s->mods[0][1] == '2' ? 2 : 4);
@@ -96,7 +100,7 @@ static void decode_mov(Parser *p, Stmt *s) {
         if (n > 4) ptx_fail(p, s->line, "a vector of %u", n);
         check_parts(p, s, n, t);
         Opnd a = source(p, s, from, t);
-        for (u32 k = 0; k < n; k++) many[k] = dest(p, s, &items[k], part_type(t, n), true);
+        for (u32 k = 0; k < n; k++) many[k] = dest(p, s, &items[k], part_type(t, n), bytes(t, n));
         Ins *i = new_ins(p, s);
         i->exec = exec_unpack;
         i->type = (u8)t;
@@ -107,7 +111,9 @@ static void decode_mov(Parser *p, Stmt *s) {
         if (n > 4) ptx_fail(p, s->line, "a vector of %u", n);
         check_parts(p, s, n, t);
         Opnd d = dest(p, s, to, t, false);
-        for (u32 k = 0; k < n; k++) many[k] = source_any(p, s, &items[k], part_type(t, n));
+        for (u32 k = 0; k < n; k++)
+            many[k] =
+                bytes(t, n) ? source_any(p, s, &items[k], T_B8) : source(p, s, &items[k], part_type(t, n));
         Ins *i = new_ins(p, s);
         i->exec = exec_pack;
         i->type = (u8)t;
