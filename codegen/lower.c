@@ -194,7 +194,9 @@ static void lower_matmul(Lower *l) {
 static void lower_attention(Lower *l) {
     bool grad = l->node->op == OP_attention_grad, bf16 = is_bf16(l->node);
     const Type *q = val_type(l->g, l->node->in[0]), *k = val_type(l->g, l->node->in[1]);
-    AttnDesc d = {q->dim[0], q->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c};
+    AttnDesc d = {q->dim[0], q->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c, 0};
+    for (uint32_t i = 0; i < l->node->nin; i++)
+        if (val_type(l->g, l->node->in[i])->dtype == DT_BF16) d.half |= 1u << i;
     if (grad && bf16)
         launch_node(l, (KernelDesc){.kind = KERNEL_attention_grad_bf16, .attention_grad_bf16 = d});
     else if (grad)
@@ -207,7 +209,7 @@ static void lower_attention(Lower *l) {
 
 static void lower_attention_decode(Lower *l) {
     const Type *q = val_type(l->g, l->node->in[0]), *k = val_type(l->g, l->node->in[1]);
-    AttnDecodeDesc d = {.at = {q->dim[0], k->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c},
+    AttnDecodeDesc d = {.at = {q->dim[0], k->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c, 0},
                         .queries = q->dim[1]};
     launch_node(l, (KernelDesc){.kind = KERNEL_attention_decode, .attention_decode = d});
 }

@@ -33,6 +33,7 @@ static void spell_GemvDesc(const GemvDesc *d, Buf *b) {
 
 static void spell_AttnDesc(const AttnDesc *d, Buf *b) {
     buf_printf(b, "b%llds%lldh%lldg%lldd%lld_%.9g", LL(d->b), LL(d->s), LL(d->h), LL(d->g), LL(d->d), d->scale);
+    if (d->half) buf_printf(b, "_bf16x%x", d->half);
 }
 
 static void spell_AttnDecodeDesc(const AttnDecodeDesc *d, Buf *b) {

@@ -208,6 +208,7 @@ static bool compile(Compile *c, bool tir, Diag *diag) {
     ok = ok && (m = load_input(c, tir, diag)) != NULL;
     c->passes.grads_buffer = c->grads && strcmp(c->grads, "buffer") == 0;
     c->passes.precision = option_precision(c->precision);
+    c->passes.bf16_heads = is_gpu(c);
     c->passes.f32_products = is_gpu(c) && !(c->precision && strcmp(c->precision, "bf16") == 0);
     c->passes.f32_decode = is_gpu(c);
     if (is_gpu(c)) { /* large products and many tiles keep all of it at work */

@@ -415,27 +415,41 @@ static bool want_heads(Infer *s) {
            fail(s, "%lld query heads are not a multiple of %lld key heads", heads, groups);
 }
 
+/* Operand i of attention: heads, which a product in bf16 may read as that. */
+static bool want_factor(Infer *s, uint32_t i) {
+    bool half = s->node->attrs->set & A(precision) && operand(s, i)->dtype == DT_BF16;
+    return want(s, i, half ? DT_BF16 : DT_F32, 4, 4);
+}
+
+static Type as_f32(const Type *t) {
+    Type wide = *t;
+    wide.dtype = DT_F32;
+    return wide;
+}
+
 static bool shape_attention(Infer *s) {
     if (!want_precision(s, "bf16")) return false;
     for (uint32_t i = 0; i < 3; i++) {
-        if (!want_f32(s, i, 4, 4)) return false;
+        if (!want_factor(s, i)) return false;
     }
     const Type *q = operand(s, 0), *k = operand(s, 1);
     if (k->dim[0] != q->dim[0] || k->dim[1] != q->dim[1] || k->dim[3] != q->dim[3])
         return fail(s, "q[B,S,H,D] and k[B,S,G,D] must agree in B, S and D");
-    if (!want_heads(s) || !want_same(s, 2, k)) return false;
-    s->out[0] = *q;
-    s->out[1] = with_cols(q, 1);
+    Type v = *k;
+    v.dtype = operand(s, 2)->dtype;
+    if (!want_heads(s) || !want_same(s, 2, &v)) return false;
+    s->out[0] = as_f32(q);
+    s->out[1] = with_cols(&s->out[0], 1);
     return true;
 }
 
 static bool shape_attention_grad(Infer *s) {
     Type forward[2];
     Infer f = {s->node, forward, s->why};
-    if (!shape_attention(&f) || !want_same(s, 3, &forward[1]) || !want_same(s, 4, &forward[0]) ||
-        !want_same(s, 5, &forward[1]))
-        return false;
-    for (uint32_t i = 0; i < 3; i++) s->out[i] = *operand(s, i);
+    if (!shape_attention(&f) || !want_same(s, 3, &forward[1]) || !want_factor(s, 4)) return false;
+    forward[0].dtype = operand(s, 4)->dtype;
+    if (!want_same(s, 4, &forward[0]) || !want_same(s, 5, &forward[1])) return false;
+    for (uint32_t i = 0; i < 3; i++) s->out[i] = as_f32(operand(s, i));
     return true;
 }
 

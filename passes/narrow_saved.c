@@ -12,7 +12,9 @@
  * A forward value is narrowed by the region that computes it, or else by the first that reads all of it, so
  * that this takes no pass over memory of its own; only where there is neither it does. Regions and gradients
  * of weights read bf16 as it is; for the others it is widened just before. Row scalars and single rows stay as they
- * are, and so does what is read before the forward part has ended (chunks of logits). */
+ * are, and so does what is read before the forward part has ended (chunks of logits).
+ *
+ * With options.bf16_heads attention is among the products that read bf16; else it is handed f32. */
 #include "order.h"
 
 #include <stdlib.h>
@@ -23,7 +25,7 @@ typedef VEC(Val) Vals;
 typedef struct Narrow {
     const Graph *g;
     Graph *to;
-    bool f32_products;
+    bool f32_products, bf16_heads;
     const bool *forward; /* of each node */
     uint32_t *maker; /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
     bool *waits;     /* of each value: the backward part reads all of it, after the forward part has ended */
@@ -117,9 +119,53 @@ static bool is_bf16(const Node *n) {
     return n->attrs.set & A(precision) && strcmp(n->attrs.precision, "bf16") == 0;
 }
 
-/* Does the node, a product, round its operand k to bf16? */
-static bool rounds(const Node *n, uint32_t k) {
-    return is_bf16(n) && (is_weight_gradient(n) ? k < 2 : n->op == OP_tmatmul && k == 0);
+static bool is_attention(const Node *n) {
+    return n->op == OP_attention || n->op == OP_attention_grad;
+}
+
+/* Does attention read its operand k as bf16? Units of 8 numbers are copied as they are, from addresses that are
+ * multiples of their size, and wide heads are left to units that know f32 only. */
+static bool reads_heads(const Narrow *s, const Node *n, uint32_t k) {
+    bool factor = k < 3 || (n->op == OP_attention_grad && k == 4);
+    if (!is_attention(n) || !s->bf16_heads || !factor || is_cut(s->g, n->in[k])) return false;
+    int64_t width = type_cols(val_type(s->g, n->in[k]));
+    return width % 8 == 0 && width <= 128;
+}
+
+/* Does the node, a product, round its operand k to bf16, and may it read it as that? */
+static bool rounds(const Narrow *s, const Node *n, uint32_t k) {
+    if (!is_bf16(n)) return false;
+    if (is_weight_gradient(n)) return k < 2;
+    return n->op == OP_tmatmul ? k == 0 : reads_heads(s, n, k);
+}
+
+/* The value of the region's body that is v: what it yields, or an arg. */
+static Val inner_of(const Narrow *s, const Node *region, Val v) {
+    const Graph *body = region->body;
+    if (v >= region->out && v < region->out + region->nout)
+        return body->nodes.at[body->nodes.n - 1].in[v - region->out];
+    for (uint32_t i = 0; i < body->nodes.n; i++) {
+        const Node *n = &body->nodes.at[i];
+        if (n->op == OP_arg && view_root(s->g, region->in[n->attrs.index]) == v &&
+            !is_cut(s->g, region->in[n->attrs.index]))
+            return n->out;
+    }
+    return VAL_NONE;
+}
+
+/* What attention reads as bf16 and no region computes, the first region narrows that reads all of it before. */
+static void find_readers(Narrow *s) {
+    const Graph *g = s->g;
+    for (uint32_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = &g->nodes.at[i];
+        for (uint32_t k = 0; is_bf16(n) && k < n->nin; k++) {
+            Val v = view_root(g, n->in[k]);
+            if (!reads_heads(s, n, k) || s->maker[v] != NONE || !is_matrix(g, v)) continue;
+            for (uint32_t r = g->values.at[v].node + 1; r < i && s->maker[v] == NONE; r++)
+                if (covers(s, &g->nodes.at[r], v) && inner_of(s, &g->nodes.at[r], v) != VAL_NONE)
+                    s->maker[v] = r;
+        }
+    }
 }
 
 /* Results of regions that some products round: bf16 of them is yielded, too, or alone if nothing reads more of them. */
@@ -132,8 +178,8 @@ static void find_rounded(Narrow *s, Arena *scratch) {
             Val v = n->in[k];
             bool view = n->op == OP_reshape || (n->op == OP_slice && keeps_views(g, n->out));
             bool saved = !s->forward[i] && s->waits[view_root(g, v)];
-            some[v] |= view ? some[n->out] : rounds(n, k);
-            more[v] |= view ? more[n->out] : !rounds(n, k) && !saved;
+            some[v] |= view ? some[n->out] : rounds(s, n, k);
+            more[v] |= view ? more[n->out] : !rounds(s, n, k) && !saved;
         }
     }
     for (Val v = 0; v < g->values.n; v++) {
@@ -181,20 +227,6 @@ static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const 
     vec_free(&results);
     free(map);
     return body;
-}
-
-/* The value of the region's body that is v: what it yields, or an arg. */
-static Val inner_of(const Narrow *s, const Node *region, Val v) {
-    const Graph *body = region->body;
-    if (v >= region->out && v < region->out + region->nout)
-        return body->nodes.at[body->nodes.n - 1].in[v - region->out];
-    for (uint32_t i = 0; i < body->nodes.n; i++) {
-        const Node *n = &body->nodes.at[i];
-        if (n->op == OP_arg && view_root(s->g, region->in[n->attrs.index]) == v &&
-            !is_cut(s->g, region->in[n->attrs.index]))
-            return n->out;
-    }
-    return VAL_NONE;
 }
 
 /* Node i, a region, on those operands. What it narrows beside its results are some of them, or operands. */
@@ -247,7 +279,11 @@ static bool reads_bf16(const Narrow *s, const Node *n, uint32_t k) {
 static Val operand_of(Narrow *s, uint32_t i, uint32_t k) {
     const Node *n = &s->g->nodes.at[i];
     Val v = n->in[k], root = view_root(s->g, v);
-    if (rounds(n, k) && s->half[root] != VAL_NONE && keeps_views(s->g, v)) return half_of(s, v);
+    if (rounds(s, n, k) && s->half[root] != VAL_NONE && keeps_views(s->g, v)) return half_of(s, v);
+    if (is_attention(n) && val_type(s->g, v)->dtype == DT_BF16 && !rounds(s, n, k)) { /* made for a GPU */
+        if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, s->map[v]);
+        return s->wide[v];
+    }
     if (s->forward[i] || !s->waits[root]) return s->map[v];
     if (reads_bf16(s, n, k)) return half_of(s, v);
     if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, half_of(s, v));
@@ -289,6 +325,7 @@ Graph *narrow_graph(PassCtx *ctx, const Graph *from) {
     Narrow s = {.g = g,
                 .to = pass_begin(g),
                 .f32_products = ctx->options->f32_products,
+                .bf16_heads = ctx->options->bf16_heads,
                 .forward = forward_nodes(g, ctx->scratch)};
     s.map = pass_map(ctx, g), s.half = pass_map(ctx, g), s.wide = pass_map(ctx, g);
     s.maker = arena_array(ctx->scratch, uint32_t, g->values.n);
@@ -296,6 +333,7 @@ Graph *narrow_graph(PassCtx *ctx, const Graph *from) {
     s.rounded = arena_array(ctx->scratch, bool, g->values.n);
     find_makers(&s);
     find_rounded(&s, ctx->scratch);
+    find_readers(&s);
     for (uint32_t i = 0; i < g->nodes.n; i++) add_node(&s, i);
     graph_free(g);
     return s.to;

@@ -5,10 +5,10 @@
 
 static const AttnDesc cases[] = {
     /* b, s, h, g, d, scale */
-    {1, 1, 1, 1, 2, 0.7},       {2, 1, 4, 2, 8, 0.35},     {1, 5, 2, 1, 10, 0.3},
-    {2, 45, 4, 2, 16, 0.25},    {1, 45, 4, 1, 64, 0.125},  {2, 96, 2, 2, 32, 0.18},
-    {1, 97, 2, 1, 32, 0.18},    {1, 128, 2, 2, 80, 0.11},  {1, 129, 6, 2, 64, 0.125},
-    {1, 300, 2, 1, 128, 0.088}, {3, 17, 3, 3, 34, -0.171}, {1, 224, 1, 1, 12, 2.0},
+    {1, 1, 1, 1, 2, 0.7, 0},       {2, 1, 4, 2, 8, 0.35, 0},     {1, 5, 2, 1, 10, 0.3, 0},
+    {2, 45, 4, 2, 16, 0.25, 0},    {1, 45, 4, 1, 64, 0.125, 0},  {2, 96, 2, 2, 32, 0.18, 0},
+    {1, 97, 2, 1, 32, 0.18, 0},    {1, 128, 2, 2, 80, 0.11, 0},  {1, 129, 6, 2, 64, 0.125, 0},
+    {1, 300, 2, 1, 128, 0.088, 0}, {3, 17, 3, 3, 34, -0.171, 0}, {1, 224, 1, 1, 12, 2.0, 0},
 };
 enum { CASES = sizeof cases / sizeof *cases, ARGS = 9 };
 enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV, OUT };
@@ -230,7 +230,7 @@ END_TEST
 /* Scratch is blocks, not S x S. */
 START_TEST(scratch_does_not_grow_with_length) {
     const Target *t = test_target(NULL);
-    AttnDesc small = {1, 256, 2, 1, 128, 1}, large = {1, 65536, 2, 1, 128, 1};
+    AttnDesc small = {1, 256, 2, 1, 128, 1, 0}, large = {1, 65536, 2, 1, 128, 1, 0};
     ck_assert_uint_eq(attention_scratch(&small, t), attention_scratch(&large, t));
     ck_assert_uint_eq(attention_grad_scratch(&small, t), attention_grad_scratch(&large, t));
     ck_assert_uint_le(attention_grad_scratch(&large, t), 2 << 20);

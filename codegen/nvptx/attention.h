@@ -17,14 +17,15 @@ int64_t nv_attention_blocks(const AttnDesc *);
 int64_t nv_attention_parts(const AttnDesc *);
 int nv_attention_width(const AttnDesc *);
 
-/* One head of a buffer f32[B,S,heads,D]. */
+/* One head of a buffer f32[B,S,heads,D], or bf16. */
 typedef struct Head {
     unsigned arg;
     LLVMValueRef batch, head;
     int64_t heads;
     bool rounded; /* to bf16, as an operand */
 } Head;
-/* Its vector at position 0; positions are heads * D floats apart. */
+bool nv_attention_half(const AttnDesc *, const Head *); /* stored as bf16 */
+/* Its vector at position 0; positions are heads * D numbers apart. */
 LLVMValueRef nv_attention_base(Gen *, const AttnDesc *, const Head *);
 /* Its vectors as rows of a product over D (64 of them from `first` on), or as
  * steps of one whose columns are `width` of D from `first` on. */

@@ -9,8 +9,8 @@
  * What stays and what passes lies in shared memory as rows for the scores; what passes is read again as steps
  * for the sums. P and dS go from the fragments of C to those of A within the registers.
  *
- * What passes next is copied during a turn (cp.async) to where each thread will round its own part of it:
- * there are no registers left for it to wait in. */
+ * What passes next is copied during a turn (cp.async): bf16 to the other of two stages, f32 to where each thread
+ * will round its own part of it, as there are no registers left for it to wait in. */
 #include "attention_mma.h"
 
 enum { TURN = 32, TURN_TILES = TURN / 8 };
@@ -19,7 +19,7 @@ enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
 
 typedef struct Side {
     Head q_or_k, dout_or_v;
-    LLVMValueRef at[2]; /* in shared memory */
+    LLVMValueRef at[2]; /* in shared memory; of what passes, the turn's stage */
     Plane next[2];      /* of what passes: on its way there */
 } Side;
 
@@ -42,14 +42,17 @@ static int64_t stays_bytes(const AttnDesc *d) {
 static int64_t passes_bytes(const AttnDesc *d) {
     return plane_bytes(TURN, nv_attention_run(d));
 }
-static int64_t next_bytes(const AttnDesc *d) {
-    return plane_ahead_bytes(TURN, nv_attention_run(d));
+/* Of argument `arg`, which passes: where it waits to be rounded. */
+static int64_t next_bytes(const AttnDesc *d, unsigned arg) {
+    return d->half >> arg & 1 ? 0 : plane_ahead_bytes(TURN, nv_attention_run(d));
 }
 
 NvGrid nv_attention_grad_bf16_grid(const AttnDesc *d, const Target *t) {
     if (!nv_attention_mma_fits(d)) return nv_attention_grad_grid(d, t);
+    int64_t of_keys = next_bytes(d, Q) + next_bytes(d, DOUT), of_queries = next_bytes(d, K) + next_bytes(d, V);
+    int64_t next = of_keys > of_queries ? of_keys : of_queries;
     return (NvGrid){(uint32_t)(key_tiles(d) + nv_attention_mma_blocks(d) * d->b * d->h), MMA_THREADS,
-                    (uint32_t)(2 * (stays_bytes(d) + passes_bytes(d) + next_bytes(d)))};
+                    (uint32_t)(2 * stays_bytes(d) + 4 * passes_bytes(d) + next)};
 }
 
 static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueRef head) {
@@ -58,7 +61,8 @@ static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueR
                   .dout_or_v = {.arg = keys ? V : DOUT, .batch = batch, .head = head, .heads = heads}};
 }
 
-/* Bytes from `at` on of the block's shared memory: what stays, what passes, and what passes next. */
+/* Bytes from `at` on of the block's shared memory: what stays, two stages of what passes, and what passes next and
+ * has to be rounded. */
 static LLVMValueRef shared_at(const Backward *b, int64_t at) {
     return gen_at(b->g, b->g->i8, nv_dynamic_shared(b->g), gen_i64(b->g, at));
 }
@@ -73,17 +77,29 @@ static void place_stays(Backward *b, LLVMValueRef first) {
 
 static void place_passes(Backward *b) {
     Side *s = &b->passes;
-    int64_t at = 2 * stays_bytes(b->d), next = at + 2 * passes_bytes(b->d);
+    int64_t next = 2 * stays_bytes(b->d) + 4 * passes_bytes(b->d);
     for (int i = 0; i < 2; i++) {
-        s->at[i] = shared_at(b, at + i * passes_bytes(b->d));
-        s->next[i] = nv_attention_plane(b->g, b->d, i ? &s->dout_or_v : &s->q_or_k, TURN,
-                                        shared_at(b, next + i * next_bytes(b->d)));
+        const Head *head = i ? &s->dout_or_v : &s->q_or_k;
+        s->next[i] = nv_attention_plane(b->g, b->d, head, TURN, shared_at(b, next));
+        next += next_bytes(b->d, head->arg);
     }
+}
+
+/* The stage, first or second side, of the positions from p0 on. */
+static LLVMValueRef stage_at(const Backward *b, LLVMValueRef p0, int i) {
+    Gen *g = b->g;
+    int64_t bytes = passes_bytes(b->d);
+    LLVMValueRef stage = gen_mul(g, gen_mod(g, gen_div(g, p0, TURN), 2), 2 * bytes);
+    return gen_at(g, g->i8, shared_at(b, 2 * stays_bytes(b->d) + i * bytes), stage);
 }
 
 /* The positions from p0 on are on their way. */
 static void fetch(Backward *b, LLVMValueRef p0) {
-    for (int i = 0; i < 2; i++) plane_load(b->g, &b->passes.next[i], p0, gen_i64(b->g, 0));
+    for (int i = 0; i < 2; i++) {
+        Plane next = b->passes.next[i];
+        if (next.half) next.ahead = stage_at(b, p0, i);
+        plane_load(b->g, &next, p0, gen_i64(b->g, 0));
+    }
     nv_copies_commit(b->g);
 }
 
@@ -142,17 +158,20 @@ static void add_positions(const Backward *b, LLVMValueRef p0) {
 static void turns(Backward *b, LLVMValueRef begin, LLVMValueRef end) {
     Gen *g = b->g;
     place_passes(b);
+    nv_barrier(g); /* nobody reads the stages any more */
     fetch(b, begin);
     Loop p0 = gen_loop(g, begin, end, TURN, "positions");
     LLVMValueRef next = gen_add(g, p0.i, gen_i64(g, TURN));
     nv_copies_wait(g, 0);
-    for (int i = 0; i < 2; i++) plane_store(g, &b->passes.next[i], b->passes.at[i]);
-    nv_barrier(g);
+    for (int i = 0; i < 2; i++) {
+        b->passes.at[i] = stage_at(b, p0.i, i);
+        plane_store(g, &b->passes.next[i], b->passes.at[i]);
+    }
+    nv_barrier(g); /* these positions are there, and nobody reads the other stage any more */
     If more = gen_if(g, gen_less(g, next, end));
     fetch(b, next);
     gen_if_end(g, &more);
     add_positions(b, p0.i);
-    nv_barrier(g);
     gen_loop_end(g, &p0);
 }
 

@@ -24,6 +24,7 @@ Plane nv_attention_plane(Gen *g, const AttnDesc *d, const Head *h, int lines, LL
                .lines = d->s,
                .run = d->d,
                .ld = h->heads * d->d,
+               .half = nv_attention_half(d, h),
                .tile_lines = lines,
                .tile_run = nv_attention_run(d),
                .ahead = ahead};

@@ -13,7 +13,12 @@ int nv_attention_width(const AttnDesc *d) {
 
 LLVMValueRef nv_attention_base(Gen *g, const AttnDesc *d, const Head *h) {
     LLVMValueRef vector = gen_add(g, gen_mul(g, h->batch, d->s * h->heads), h->head);
-    return gen_at(g, g->f32, gen_buffer(g, h->arg), gen_mul(g, vector, d->d));
+    return gen_at(g, nv_attention_half(d, h) ? g->i16 : g->f32, gen_buffer(g, h->arg),
+                  gen_mul(g, vector, d->d));
+}
+
+bool nv_attention_half(const AttnDesc *d, const Head *h) {
+    return d->half >> h->arg & 1;
 }
 
 Operand nv_attention_rows(Gen *g, const AttnDesc *d, const Head *h, LLVMValueRef first) {

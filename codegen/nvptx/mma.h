@@ -1,7 +1,7 @@
 /* bf16 products on the tensor cores: tiles in shared memory, fragments, and sums (mma.sync.m16n8k16, f32
  * sums).
  *
- * A plane is a matrix in f32 of which tiles go to shared memory as bf16, line by line. Either its lines are
+ * A plane is a matrix in f32 or bf16 of which tiles go to shared memory as bf16, line by line. Either its lines are
  * rows (of A; columns of B) and k runs along them, or they are steps of k and the rows run along them: then
  * ldmatrix transposes. Lines have 16 bytes of padding, so that the eight lines of a fragment, 16 bytes each,
  * lie in different banks.
@@ -22,10 +22,12 @@ enum { MMA_THREADS = 256, PLANE_PAD = 8 /* bf16 */, PLANE_UNITS = 4 };
 typedef struct Plane {
     LLVMValueRef base;  /* line 0 */
     int64_t lines, run; /* that exist; run: numbers along a line */
-    int64_t ld;         /* floats from one line to the next */
+    int64_t ld;         /* numbers from one line to the next */
+    bool half;          /* stored as bf16; lines and what lies between them are multiples of 8 numbers */
     int tile_lines;     /* a tile: at most PLANE_UNITS units of 8 numbers a thread */
     int tile_run;       /* 16, 32, 64 or 128 */
-    LLVMValueRef ahead; /* shared memory, 16-byte aligned, where numbers wait; NULL: in registers */
+    LLVMValueRef ahead; /* shared memory, 16-byte aligned, where numbers wait, of bf16 the tile itself; NULL: in
+                           registers */
 
     int vec, units;
     LLVMValueRef value[PLANE_UNITS][8]; /* of this thread, in flight: allocas of vectors of vec */
@@ -33,7 +35,7 @@ typedef struct Plane {
 void plane_begin(Gen *, Plane *);
 /* The tile from a line and a number along it on (multiples of the tile's) to where it waits, by cp.async if
  * that is shared memory; from there, when the thread has waited for its copies, rounded to
- * [tile_lines][tile_run + PLANE_PAD] bf16 in shared memory. */
+ * [tile_lines][tile_run + PLANE_PAD] bf16 in shared memory. bf16 copied to its tile needs no store. */
 void plane_load(Gen *, Plane *, LLVMValueRef line0, LLVMValueRef run0);
 void plane_store(Gen *, const Plane *, LLVMValueRef to);
 int64_t plane_bytes(int tile_lines, int tile_run);

@@ -359,7 +359,7 @@ static void bench_round(Report *r, const Target *t) {
     for (int i = 0; i < o->shapes; i++) {
         const int64_t *v = o->shape[i].v;
         if (o->shape[i].attention)
-            bench_attention(r, t, &(AttnDesc){v[0], v[1], v[2], v[3], v[4], 1 / sqrt((double)v[4])});
+            bench_attention(r, t, &(AttnDesc){v[0], v[1], v[2], v[3], v[4], 1 / sqrt((double)v[4]), 0});
         else
             bench_layer(r, t, v[0], v[1], v[2]);
     }
