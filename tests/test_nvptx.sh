@@ -31,6 +31,12 @@ grep -q '^tbc: .*broken.so: error: ptxas failed for sm_80: ptxas fatal   : it br
 "$tbc" inspect "$work/m.so" | grep -q 'GPU code: PTX for sm_80 and newer, .* bytes; cubin for sm_80, 6 bytes$' || fail "inspect of m.so"
 [ "$(ls "$work" | grep -c broken)" -eq 0 ] || fail "files are left: $(ls "$work")"
 
+# Attention in bf16 reads heads that are stored as bf16: q, k and v (7), and the gradient of its result (17).
+gpu --precision bf16 -o "$work/heads.so" && "$tbc" inspect "$work/heads.so" >"$work/said"
+for kernel in 'attention_bf16_[^ ]*_bf16x7' 'attention_grad_bf16_[^ ]*_bf16x17'; do
+    grep -q " $kernel " "$work/said" || fail "no kernel $kernel"
+done
+
 # The real one: no kernel spills on any of the three architectures.
 if ! command -v ptxas >/dev/null && [ ! -x /usr/local/cuda/bin/ptxas ]; then
     echo "skipped: what ptxas says of the kernels (there is no ptxas)"

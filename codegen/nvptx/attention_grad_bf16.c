@@ -158,7 +158,6 @@ static void add_positions(const Backward *b, LLVMValueRef p0) {
 static void turns(Backward *b, LLVMValueRef begin, LLVMValueRef end) {
     Gen *g = b->g;
     place_passes(b);
-    nv_barrier(g); /* nobody reads the stages any more */
     fetch(b, begin);
     Loop p0 = gen_loop(g, begin, end, TURN, "positions");
     LLVMValueRef next = gen_add(g, p0.i, gen_i64(g, TURN));
@@ -190,6 +189,7 @@ static void key_block(Backward *b, LLVMValueRef index) {
     Loop head = gen_loop(g, gen_i64(g, 0), gen_i64(g, per_group), 1, "head");
     b->passes = side_of(b, false, batch, gen_add(g, gen_mul(g, kv, per_group), head.i));
     turns(b, k0, gen_i64(g, d->s));
+    nv_barrier(g); /* nobody reads the stages any more */
     gen_loop_end(g, &head);
     Head dk = b->stays.q_or_k, dv = dk;
     dk.arg = DK, dv.arg = DV;
