@@ -9,8 +9,8 @@
  * What stays and what passes lies in shared memory as rows for the scores; what passes is read again as steps
  * for the sums. P and dS go from the fragments of C to those of A within the registers.
  *
- * What passes next is copied during a turn (cp.async): bf16 to the other of two stages, f32 to where each thread
- * will round its own part of it, as there are no registers left for it to wait in. */
+ * What passes next is copied during a turn (cp.async): bf16 to the other of two stages, f32 to where each
+ * thread will round its own part of it, as there are no registers left for it to wait in. */
 #include "attention_mma.h"
 
 enum { TURN = 32, TURN_TILES = TURN / 8 };
@@ -49,7 +49,8 @@ static int64_t next_bytes(const AttnDesc *d, unsigned arg) {
 
 NvGrid nv_attention_grad_bf16_grid(const AttnDesc *d, const Target *t) {
     if (!nv_attention_mma_fits(d)) return nv_attention_grad_grid(d, t);
-    int64_t of_keys = next_bytes(d, Q) + next_bytes(d, DOUT), of_queries = next_bytes(d, K) + next_bytes(d, V);
+    int64_t of_keys = next_bytes(d, Q) + next_bytes(d, DOUT),
+            of_queries = next_bytes(d, K) + next_bytes(d, V);
     int64_t next = of_keys > of_queries ? of_keys : of_queries;
     return (NvGrid){(uint32_t)(key_tiles(d) + nv_attention_mma_blocks(d) * d->b * d->h), MMA_THREADS,
                     (uint32_t)(2 * stays_bytes(d) + 4 * passes_bytes(d) + next)};
@@ -61,8 +62,8 @@ static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueR
                   .dout_or_v = {.arg = keys ? V : DOUT, .batch = batch, .head = head, .heads = heads}};
 }
 
-/* Bytes from `at` on of the block's shared memory: what stays, two stages of what passes, and what passes next and
- * has to be rounded. */
+/* Bytes from `at` on of the block's shared memory: what stays, two stages of what passes, and what passes
+ * next and has to be rounded. */
 static LLVMValueRef shared_at(const Backward *b, int64_t at) {
     return gen_at(b->g, b->g->i8, nv_dynamic_shared(b->g), gen_i64(b->g, at));
 }

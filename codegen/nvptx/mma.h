@@ -1,10 +1,10 @@
 /* bf16 products on the tensor cores: tiles in shared memory, fragments, and sums (mma.sync.m16n8k16, f32
  * sums).
  *
- * A plane is a matrix in f32 or bf16 of which tiles go to shared memory as bf16, line by line. Either its lines are
- * rows (of A; columns of B) and k runs along them, or they are steps of k and the rows run along them: then
- * ldmatrix transposes. Lines have 16 bytes of padding, so that the eight lines of a fragment, 16 bytes each,
- * lie in different banks.
+ * A plane is a matrix in f32 or bf16 of which tiles go to shared memory as bf16, line by line. Either its
+ * lines are rows (of A; columns of B) and k runs along them, or they are steps of k and the rows run along
+ * them: then ldmatrix transposes. Lines have 16 bytes of padding, so that the eight lines of a fragment, 16
+ * bytes each, lie in different banks.
  *
  *        along rows  [row][k ..]        along steps  [k][row ..]
  *        fragment    ldmatrix           fragment     ldmatrix.trans
@@ -26,8 +26,8 @@ typedef struct Plane {
     bool half;          /* stored as bf16; lines and what lies between them are multiples of 8 numbers */
     int tile_lines;     /* a tile: at most PLANE_UNITS units of 8 numbers a thread */
     int tile_run;       /* 16, 32, 64 or 128 */
-    LLVMValueRef ahead; /* shared memory, 16-byte aligned, where numbers wait, of bf16 the tile itself; NULL: in
-                           registers */
+    LLVMValueRef ahead; /* shared memory, 16-byte aligned, where numbers wait, of bf16 the tile itself; NULL:
+                           in registers */
 
     int vec, units;
     LLVMValueRef value[PLANE_UNITS][8]; /* of this thread, in flight: allocas of vectors of vec */

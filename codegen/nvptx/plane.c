@@ -27,8 +27,7 @@ void plane_begin(Gen *g, Plane *p) {
     p->units = units_of(p->tile_lines, p->tile_run);
     if (p->units > PLANE_UNITS) ice("plane of %d units", p->units);
     for (int i = 0; i < p->units && !p->ahead; i++)
-        for (int j = 0; j < 8 / p->vec; j++)
-            p->value[i][j] = gen_alloca(g, vector(g, p), "next");
+        for (int j = 0; j < 8 / p->vec; j++) p->value[i][j] = gen_alloca(g, vector(g, p), "next");
 }
 
 /* Line and first number of unit i of the thread, within the tile. */
@@ -55,7 +54,8 @@ static LLVMValueRef ahead_at(Gen *g, const Plane *p, int i, int j) {
 }
 
 /* Unit `unit` of a line of the tile at `tile`. */
-static LLVMValueRef place_of(Gen *g, const Plane *p, LLVMValueRef tile, LLVMValueRef line, LLVMValueRef unit) {
+static LLVMValueRef place_of(Gen *g, const Plane *p, LLVMValueRef tile, LLVMValueRef line,
+                             LLVMValueRef unit) {
     LLVMValueRef at = gen_add(g, gen_mul(g, line, p->tile_run + PLANE_PAD), gen_mul(g, unit, 8));
     return gen_at(g, g->i16, tile, at);
 }
