@@ -39,7 +39,15 @@ static const Generator *generator_of(const KernelDesc *d, const Target *t) {
     return t->sm ? &gpu[d->kind] : &cpu[d->kind];
 }
 
+/* Heads stored as bf16 are for GPUs, which copy 8 numbers of at most 128 at a time. A CPU gets them from a .tir that
+ * was planned for a GPU. */
+static bool reads_heads(const AttnDesc *d, const Target *t) {
+    return !d->half || (t->sm && d->d % 8 == 0 && d->d <= 128);
+}
+
 bool kernel_exists(const KernelDesc *d, const Target *t) {
+    if (d->kind == KERNEL_attention_bf16 && !reads_heads(&d->attention_bf16, t)) return false;
+    if (d->kind == KERNEL_attention_grad_bf16 && !reads_heads(&d->attention_grad_bf16, t)) return false;
     return generator_of(d, t)->generate != NULL;
 }
 
