@@ -6,7 +6,7 @@
 # larger model, in minutes: each must be missed, but for those that expected() knows a reason for.
 set -u
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
-every=9 failed=0 hidden=32 ffn=48 head=16 seq=48 precisions="f32 bf16"
+every=9 failed=0 hidden=32 ffn=48 head=16 seq=80 precisions="f32 bf16"
 [ -n "${TBC_MUTATE:-}" ] && every=1 hidden=64 ffn=80 head=48 seq=80 precisions="f32 bf16 i16"
 cat >"$work/spec.json" <<EOF
 {"model_type": "qwen3", "vocab_size": 256, "hidden_size": $hidden, "intermediate_size": $ffn, "num_hidden_layers": 1,
