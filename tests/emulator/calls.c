@@ -178,6 +178,17 @@ static void take_back(Warp *w, int l) {
 void frames_free(Warp *w) {
     for (int l = 0; l < LANES; l++)
         for (Frame *f; (f = w->frames[l]); free(f)) w->frames[l] = f->below;
+    free(w->passing);
+    w->passing = NULL, w->passing_bytes = 0;
+}
+
+/* The warp's, as a fault in the midst of a call does not come back to free it. */
+static u8 *room_to_pass(Warp *w, u64 bytes) {
+    if (bytes > w->passing_bytes) {
+        if (!(w->passing = realloc(w->passing, bytes))) abort();
+        w->passing_bytes = bytes;
+    }
+    return w->passing;
 }
 
 /* One lane's values: all are read before a frame changes and one is written. */
@@ -185,8 +196,7 @@ static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n,
                         const Ins *i, const Func *put) {
     u64 bytes = 0, local = w->block->launch->module->local_bytes;
     for (u32 k = 0; k < n; k++) bytes += params[k].size + 8;
-    u8 *values = malloc(2 * bytes + 1), *v = values;
-    if (!values) abort();
+    u8 *values = room_to_pass(w, 2 * bytes), *v = values;
     for (int step = 0; step < 2; step++, v = values) {
         for (u32 k = 0; k < n; k++) {
             bool formal = (step == 1) != back; /* the arguments are read first, or the results */
@@ -209,7 +219,6 @@ static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n,
         if (step == 0 && put) put_aside(w, i, put, l);
         if (step == 0 && !put) take_back(w, l);
     }
-    free(values);
 }
 
 /* ---- the stack ---- */

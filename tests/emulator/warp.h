@@ -64,6 +64,8 @@ struct Warp {
     u32 calls_cap, depth[LANES];
     u32 sp[LANES]; /* the stack's first free byte in local memory */
     Frame *frames[LANES];
+    u8 *passing; /* values on their way from a caller or back (calls.c); goes with the frames */
+    u64 passing_bytes;
     u8 *local, *local_state; /* [lane][local_bytes] */
     /* happens-before: accesses of warp v with a clock below seen[v] come before whatever this warp does now
      */
