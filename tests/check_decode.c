@@ -38,8 +38,6 @@ static const Model models[] = {
                             "\"quantization_config\": {\"group_size\": 20}", NULL},
     {"full precision", "\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
                        "\"head_dim\": 16, \"tie_word_embeddings\": true, \"quantization_config\": null", NULL},
-    {"in int16", "\"hidden_size\": 128, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16,"
-                 "\"tie_word_embeddings\": true", "i16"},
     {"ragged groups in int16", "\"hidden_size\": 200, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
                                "\"head_dim\": 32, \"tie_word_embeddings\": false", "i16"},
     {"groups within blocks in int16", "\"hidden_size\": 96, \"num_attention_heads\": 2, \"num_key_value_heads\": 1,"
