@@ -254,7 +254,7 @@ END_TEST
 
 START_TEST(compiles_for_avx512) {
     static const char *const cpus[] = {"znver4", "sapphirerapids"};
-    char *text = test_compile(emit_cases(test_target(cpus[_i]), false, 1));
+    char *text = test_compile(emit_cases(test_target(cpus[_i]), false, 4));
     ck_assert_msg(strstr(text, "zmm"), "no 512-bit registers for %s", cpus[_i]);
     free(text);
 }
@@ -265,7 +265,7 @@ START_TEST(bf16_takes_its_instructions) {
         const char *cpu;
         bool pairs;
     } targets[] = {{"cooperlake", true}, {"icelake-server", false}, {"alderlake", false}};
-    char *text = test_compile(emit_cases(test_target(targets[_i].cpu), true, 1));
+    char *text = test_compile(emit_cases(test_target(targets[_i].cpu), true, 4));
     ck_assert(targets[_i].pairs == (strstr(text, "vdpbf16ps") && strstr(text, "vcvtneps2bf16")));
     ck_assert(targets[_i].pairs || !strstr(text, "bf16ps"));
     free(text);
