@@ -24,5 +24,5 @@ build build all
 check build
 build build-asan all -DTBC_ASAN=ON
 check build-asan -LE slow
-build build-tsan "tbc tbc-run check_runtime check_recipe" -DTBC_TSAN=ON
+build build-tsan "check_runtime check_recipe" -DTBC_TSAN=ON
 check build-tsan -L threads
