@@ -14,7 +14,7 @@
  * of weights read bf16 as it is; for the others it is widened just before. Row scalars and single rows stay as they
  * are, and so does what is read before the forward part has ended (chunks of logits).
  *
- * With options.bf16_heads attention is among the products that read bf16; else it is handed f32. */
+ * With options.bf16_heads attention is among the products that read bf16. */
 #include "order.h"
 
 #include <stdlib.h>
@@ -280,10 +280,6 @@ static Val operand_of(Narrow *s, uint32_t i, uint32_t k) {
     const Node *n = &s->g->nodes.at[i];
     Val v = n->in[k], root = view_root(s->g, v);
     if (rounds(s, n, k) && s->half[root] != VAL_NONE && keeps_views(s->g, v)) return half_of(s, v);
-    if (is_attention(n) && val_type(s->g, v)->dtype == DT_BF16 && !rounds(s, n, k)) { /* made for a GPU */
-        if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, s->map[v]);
-        return s->wide[v];
-    }
     if (s->forward[i] || !s->waits[root]) return s->map[v];
     if (reads_bf16(s, n, k)) return half_of(s, v);
     if (s->wide[v] == VAL_NONE) s->wide[v] = convert(s, n->loc, OP_widen, half_of(s, v));

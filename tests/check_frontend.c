@@ -1,7 +1,7 @@
 /* The frontend: specs and config.json to IR, every error message in errors/, and random damage to a good spec.
  * UPDATE=1 in the environment rewrites errors/NAME.err. */
 #include "../frontend/build.h"
-#include "suite.h"
+#include "sources_test.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -10,20 +10,6 @@
 #include <unistd.h>
 
 /* ---- helpers */
-
-static Diag diag;
-static Sources src;
-
-static void setup(void) {
-    diag = (Diag){0};
-    src = (Sources){.arena = arena_new(), .diag = &diag};
-}
-
-static void teardown(void) {
-    vec_free(&src.files);
-    arena_free(src.arena);
-    buf_free(&diag.text);
-}
 
 static Module *build(const char *path, int64_t batch, int64_t seq) {
     Spec *spec = spec_load(&src, path, &(SpecOptions){.batch = batch, .seq = seq});

@@ -3,24 +3,10 @@
 #include "../frontend/expr.h"
 #include "../frontend/json.h"
 #include "../frontend/suggest.h"
-#include "suite.h"
+#include "sources_test.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static Diag diag;
-static Sources src;
-
-static void setup(void) {
-    diag = (Diag){0};
-    src = (Sources){.arena = arena_new(), .diag = &diag};
-}
-
-static void teardown(void) {
-    vec_free(&src.files);
-    arena_free(src.arena);
-    buf_free(&diag.text);
-}
 
 /* ---- expressions, words, arguments */
 

@@ -28,11 +28,8 @@ enum {
 static int planes(int digits) {
     return PHASES * digits;
 }
-static int at_sum(int digits) {
-    return planes(digits);
-}
 static int at_scale(int digits) {
-    return planes(digits) + 1;
+    return planes(digits) + 1; /* the sum is at planes(digits) */
 }
 static int64_t block_bytes(int digits) {
     return (planes(digits) + 2) * BYTES;
@@ -119,7 +116,7 @@ void slices_multiply(Gen *g, int digits, LLVMValueRef codes, LLVMValueRef scale,
     LLVMValueRef sum[SLICES_MAX_M];
     sum_products(g, digits, codes, m, x, sum);
     for (int i = 0; i < m; i++) {
-        LLVMValueRef ones = gen_load(g, words(g), vector_at(g, x[i], at_sum(digits)));
+        LLVMValueRef ones = gen_load(g, words(g), vector_at(g, x[i], planes(digits)));
         LLVMValueRef unit = gen_load(g, floats(g), vector_at(g, x[i], at_scale(digits)));
         LLVMValueRef product = LLVMBuildSIToFP(g->b, LLVMBuildSub(g->b, sum[i], ones, ""), floats(g), "");
         LLVMValueRef so_far = gen_load(g, floats(g), total[i]);
@@ -191,7 +188,7 @@ static LLVMValueRef gen_slice_block(Gen *g, int digits) {
     for (int i = 0; i < planes(digits); i++)
         gen_store(g, v[i / digits * DIGITS + i % digits], vector_at(g, block, i));
     sum_products(g, digits, splat_word(g, 0x55555555), 1, &block, &sum); /* with codes of 1 */
-    gen_store(g, sum, vector_at(g, block, at_sum(digits)));
+    gen_store(g, sum, vector_at(g, block, planes(digits)));
     gen_store(g, scale, vector_at(g, block, at_scale(digits)));
     gen_function_end(g, &saved);
     return fn;

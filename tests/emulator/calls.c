@@ -30,35 +30,6 @@ static void write_value(Warp *w, const Opnd *o, int lane, const u8 *bytes, const
     set_lane(w, o, lane, x, !clean);
 }
 
-static void transfer(Warp *w, const Opnd *from, const Var *from_var, const Opnd *to, const Var *to_var,
-                     u32 size, u32 mask) {
-    u32 bytes = w->block->launch->module->local_bytes;
-    for (u32 m = mask; m; m &= m - 1) {
-        int l = __builtin_ctz(m);
-        u8 value[8], state[8], *v = value, *st = state;
-        if (from_var)
-            v = w->local + l * bytes + from_var->address, st = w->local_state + l * bytes + from_var->address;
-        else
-            read_value(w, from, l, value, state);
-        if (to_var) {
-            memcpy(w->local + l * bytes + to_var->address, v, size);
-            memcpy(w->local_state + l * bytes + to_var->address, st, size);
-        } else
-            write_value(w, to, l, v, st, size);
-    }
-}
-
-static void pass(Warp *w, const Passed *args, const Param *params, u32 n, u32 mask, bool back) {
-    for (u32 k = 0; k < n; k++) {
-        const Sym *y = params[k].sym;
-        const Var *formal = y->kind == Y_VAR ? y->var : NULL;
-        if (back)
-            transfer(w, &y->reg, formal, &args[k].reg, args[k].var, params[k].size, mask);
-        else
-            transfer(w, &args[k].reg, args[k].var, &y->reg, formal, params[k].size, mask);
-    }
-}
-
 static void print_formatted(Warp *w, const Call *c, u32 mask) { /* vprintf(format, arguments) */
     u32 bytes = w->block->launch->module->local_bytes;
     for (u32 m = mask; m; m &= m - 1) {
@@ -191,9 +162,10 @@ static u8 *room_to_pass(Warp *w, u64 bytes) {
     return w->passing;
 }
 
-/* One lane's values: all are read before a frame changes and one is written. */
-static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n, int l, bool back,
-                        const Ins *i, const Func *put) {
+/* One lane's arguments, or (back) results: all are read before one is written, and before the frame of an f that the
+ * lane is in already (again) is put aside or taken back. */
+static void pass(Warp *w, const Passed *args, const Param *params, u32 n, int l, bool back, bool again, const Ins *i,
+                 const Func *f) {
     u64 bytes = 0, local = w->block->launch->module->local_bytes;
     for (u32 k = 0; k < n; k++) bytes += params[k].size + 8;
     u8 *values = room_to_pass(w, 2 * bytes), *v = values;
@@ -216,8 +188,8 @@ static void pass_around(Warp *w, const Passed *args, const Param *params, u32 n,
                 write_value(w, reg, l, v, state, size);
             v += size + 8;
         }
-        if (step == 0 && put) put_aside(w, i, put, l);
-        if (step == 0 && !put) take_back(w, l);
+        if (step == 0 && again && back) take_back(w, l);
+        if (step == 0 && again && !back) put_aside(w, i, f, l);
     }
 }
 
@@ -330,11 +302,9 @@ static void exec_call(Warp *w, const Ins *i, u32 mask) {
     u32 again = 0; /* lanes that are in it already */
     if (!i->callee || f->recursive || m->indirect)
         for (u32 r = mask; r; r &= r - 1) again |= is_within(w, f, __builtin_ctz(r)) ? r & -r : 0;
-    pass(w, c->args, f->params, c->nargs, mask & ~again, false);
-    for (u32 r = again; r; r &= r - 1)
-        pass_around(w, c->args, f->params, c->nargs, __builtin_ctz(r), false, i, f);
     for (u32 r = mask; r; r &= r - 1) {
         int l = __builtin_ctz(r);
+        pass(w, c->args, f->params, c->nargs, l, false, again >> l & 1, i, f);
         if (w->depth[l] == MAX_CALLS) fault(w, i, l, ERR_ILLEGAL_INSTRUCTION, "calls are nested too deeply");
         if (w->depth[l] == w->calls_cap) more_calls(w);
         *return_of(w, w->depth[l]++, l) = (Return){back, f->index, w->sp[l]};
@@ -360,9 +330,10 @@ static void exec_results(Warp *w, const Ins *i, u32 mask) {
             if (i->callee || return_of(w, w->depth[l], l)->func == f) same |= 1u << l;
         }
         const Param *rets = m->funcs[f]->rets;
-        pass(w, c->rets, rets, c->nrets, same & ~framed, true);
-        for (u32 r = same & framed; r; r &= r - 1)
-            pass_around(w, c->rets, rets, c->nrets, __builtin_ctz(r), true, i, NULL);
+        for (u32 r = same; r; r &= r - 1) {
+            int l = __builtin_ctz(r);
+            pass(w, c->rets, rets, c->nrets, l, true, framed >> l & 1, i, NULL);
+        }
         mask &= ~same;
     }
 }
