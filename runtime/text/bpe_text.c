@@ -4,6 +4,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "bpe_text.h"
 #include "../error.h"
+#include "regex_dialect.h"
 #include "utf8.h"
 #include "word_cache.h"
 #include <pcre2.h>
@@ -20,33 +21,30 @@ enum {
 
 /* ---- the tokenizer */
 
-/* PCRE2's \s has U+180E, which is no white space in Unicode since 6.3; Oniguruma's has not. Heap. */
-static char *translate(const char *pattern) {
-    size_t n = 0;
-    char *out = rt_calloc(strlen(pattern) + 1, sizeof "\\p{White_Space}");
-    for (const char *p = pattern; *p; p++) {
-        const char escaped = *p == '\\' ? p[1] : 0, one[] = {*p, escaped, 0};
-        const char *with = escaped == 's' ? "\\p{White_Space}" : escaped == 'S' ? "\\P{White_Space}" : one;
-        memcpy(out + n, with, strlen(with));
-        n += strlen(with);
-        if (escaped) p++;
-    }
-    return out;
+static bool not_understood(const char *path, const char *pattern, int code) {
+    PCRE2_UCHAR why[256];
+    pcre2_get_error_message(code, why, sizeof why);
+    return rt_error(path, "pre_tokenizer: the regular expression '%s' is not understood: %s", pattern,
+                    (const char *)why);
 }
 
 bool bpe_text_regex(BpeTokenizer *t, const char *path, const char *pattern) {
     int code;
     size_t at;
-    char *translated = translate(pattern);
+    uint32_t empty;
+    char *translated = regex_translate(path, pattern);
+    if (!translated) return false;
     t->regex = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
                              PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
     free(translated);
-    if (!t->regex) {
-        PCRE2_UCHAR why[256];
-        pcre2_get_error_message(code, why, sizeof why);
-        return rt_error(path, "pre_tokenizer: the regular expression '%s' is not understood: %s", pattern,
-                        (const char *)why);
-    }
+    if (!t->regex) return not_understood(path, pattern, code);
+    pcre2_pattern_info(t->regex, PCRE2_INFO_MATCHEMPTY, &empty);
+    if (empty)
+        return rt_error(
+            path,
+            "pre_tokenizer: the regular expression '%s' matches nothing as well (expected one that "
+            "takes at least a character)",
+            pattern);
     /* Where there is no JIT compiler for this machine, pcre2_match interprets. */
     pcre2_jit_compile(t->regex, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     pcre2_pattern_info(t->regex, PCRE2_INFO_MAXLOOKBEHIND, &t->lookbehind);
