@@ -52,6 +52,8 @@ static const struct {
     {"a{", "from '{' on"},
     {"a\\", "from '\\' on"},
     {"\\p{L", "from '\\p{L' on"},
+    {"(?i:it|Strasse)", "from 'Strasse)' on"}, /* st, and ss after it */
+    {"(?i:\u00df)", "is not supported from"},
     {"[a", "is not understood"},
     {"a?", "'a?' matches nothing as well"},
     {"", "'' matches nothing as well"},

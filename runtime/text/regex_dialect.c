@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 typedef struct Pattern {
     const char *at; /* of what is to come */
@@ -83,6 +84,19 @@ static size_t inside(const char *s) {
 
 /* ---- the pattern */
 
+/* Where case does not matter, Oniguruma takes a few characters for several: U+00DF for ss, U+FB01 for fi.
+ * NULL, or what in the pattern such a one may stand for. */
+static const char *folded(const char *pattern) {
+    static const char *const several[] = {"ss", "ff", "fi", "fl", "st"};
+    if (!strstr(pattern, "(?i")) return NULL;
+    for (const char *p = pattern; *p; p++) {
+        if ((unsigned char)*p >= 0x80) return p;
+        for (size_t i = 0; i < sizeof several / sizeof *several; i++)
+            if (strncasecmp(p, several[i], 2) == 0) return p;
+    }
+    return NULL;
+}
+
 /* The piece goes over; \s of PCRE2 has U+180E, which is no white space in Unicode since 6.3 and not in
  * Oniguruma. */
 static void take(Pattern *p, size_t n) {
@@ -107,22 +121,25 @@ static bool class(Pattern *p) {
     return true;
 }
 
+static bool translate(Pattern *p) {
+    if (strncmp(p->at, "(?i)", 4) == 0) take(p, 4); /* further on it is there a group up to the end */
+    while (*p->at) {
+        size_t n = *p->at == '[' ? 0 : outside(p->at);
+        if (*p->at == '[' ? !class(p) : !n) return false;
+        take(p, n);
+    }
+    return true;
+}
+
 char *regex_translate(const char *path, const char *pattern) {
     Pattern p = {.at = pattern, .out = rt_calloc(strlen(pattern) + 1, sizeof "\\p{White_Space}")};
-    if (strncmp(p.at, "(?i)", 4) == 0) take(&p, 4); /* further on it is there a group up to the end */
-    while (*p.at) {
-        size_t n = *p.at == '[' ? 0 : outside(p.at);
-        if (*p.at == '[' ? class(&p) : n > 0) {
-            take(&p, n);
-            continue;
-        }
-        rt_error(
-            path,
-            "pre_tokenizer: the regular expression '%s' is not supported from '%.12s' on (PCRE2 may take it "
-            "in another sense than Oniguruma)",
-            pattern, p.at);
-        free(p.out);
-        return NULL;
-    }
-    return p.out;
+    const char *wrong = translate(&p) ? folded(pattern) : p.at;
+    if (!wrong) return p.out;
+    rt_error(
+        path,
+        "pre_tokenizer: the regular expression '%s' is not supported from '%.12s' on (PCRE2 may take it in "
+        "another sense than Oniguruma)",
+        pattern, wrong);
+    free(p.out);
+    return NULL;
 }

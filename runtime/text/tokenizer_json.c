@@ -247,7 +247,20 @@ static bool is_nfc(const char *text) {
     return same;
 }
 
-static bool add_added_token(Reader *r, const cJSON *item) {
+/* The id that the library gives an added token, whatever the file says: that of the vocabulary's token with
+ * this text, else the first above all ids so far, of which the vocabulary has as many as it has tokens. */
+static int32_t given_id(const Reader *r, const cJSON *vocab, int32_t tokens, const char *content) {
+    char *bytes = texts_end(r); /* not kept */
+    size_t n;
+    int32_t id = to_bytes(content, bytes, &n) ? bpe_find(&r->t->bpe, bytes, n) : -1;
+    const cJSON *item = id < 0 ? get(vocab, content) : NULL;
+    if (id >= 0 || item) return item ? (int32_t)item->valuedouble : id;
+    for (size_t i = 0; i < r->t->nadded; i++)
+        if (r->t->added[i].id >= tokens) tokens = r->t->added[i].id + 1;
+    return tokens;
+}
+
+static bool add_added_token(Reader *r, const cJSON *vocab, int32_t tokens, const cJSON *item) {
     if (!check_keys(r, item, "added_tokens", "id content single_word lstrip rstrip normalized special"))
         return false;
     const char *content = cJSON_GetStringValue(get(item, "content"));
@@ -264,6 +277,11 @@ static bool add_added_token(Reader *r, const cJSON *item) {
             r->path, "added_tokens: '%s' is to be found in normalised text, but is not normalised", content);
     int32_t id = -1;
     if (!read_id(r, get(item, "id"), "an added token", &id)) return false;
+    int32_t given = given_id(r, vocab, tokens, content);
+    if (id != given)
+        return rt_error(r->path,
+                        "added_tokens: '%s' has id %d (expected %d, which `tokenizers` would give it)",
+                        content, (int)id, (int)given);
     size_t n = strlen(content);
     char *text = texts_end(r);
     memcpy(text, content, n);
@@ -280,11 +298,12 @@ static bool add_added_token(Reader *r, const cJSON *item) {
     return true;
 }
 
-static bool read_added(Reader *r, const cJSON *added) {
+static bool read_added(Reader *r, const cJSON *vocab, const cJSON *added) {
     if (is_null(added)) return true;
+    const int32_t tokens = cJSON_GetArraySize(vocab);
     r->t->added = rt_calloc((size_t)cJSON_GetArraySize(added), sizeof *r->t->added);
     for (const cJSON *item = added->child; item; item = item->next)
-        if (!add_added_token(r, item)) return false;
+        if (!add_added_token(r, vocab, tokens, item)) return false;
     return true;
 }
 
@@ -367,7 +386,7 @@ static bool read_stages(Reader *r, const cJSON *json) {
     return read_normalizer(r, get(json, "normalizer")) && read_pre_tokenizer(r, get(json, "pre_tokenizer")) &&
            check_post_processor(r, get(json, "post_processor")) &&
            check_byte_level(r, get(json, "decoder"), "decoder", false, true) &&
-           read_model(r, get(json, "model"), added) && read_added(r, added);
+           read_model(r, get(json, "model"), added) && read_added(r, get(get(json, "model"), "vocab"), added);
 }
 
 /* ---- the file */
