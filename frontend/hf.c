@@ -92,6 +92,10 @@ static const Json *check_rope(Sources *src, const Json *config) {
                        type->string);
         if (is_set(partial) && (partial->kind != JSON_NUMBER || partial->number != 1))
             json_error(src, partial, "partial RoPE is not supported (1 was expected)");
+        if (theta && nested && theta->kind == JSON_NUMBER && nested->kind == JSON_NUMBER &&
+            theta->number != nested->number)
+            json_error(src, nested, "%g, but another rope_theta of this file is %g", nested->number,
+                       theta->number);
         if (!is_set(theta)) theta = nested;
     }
     return theta;

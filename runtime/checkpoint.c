@@ -66,14 +66,21 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Tensors of the file that nobody wants. Published tied checkpoints carry their head a second time. */
+/* Published tied checkpoints carry their head a second time: the embedding, byte by byte. */
+static bool is_tied_head(const SafeTensors *st, const StTensor *t) {
+    const StTensor *e = st_find(st, "model.embed_tokens.weight");
+    return strcmp(t->name, "lm_head.weight") == 0 && e && t->bytes == e->bytes &&
+           !strcmp(t->dtype, e->dtype) && memcmp(t->data, e->data, t->bytes) == 0;
+}
+
+/* Tensors of the file that nobody wants. */
 static void list_unknown(const SafeTensors *st, const NamedTensor *wanted, size_t n, Listing *unknown) {
     const char **names = rt_calloc(n, sizeof *names);
     for (size_t i = 0; i < n; i++) names[i] = wanted[i].name;
     qsort(names, n, sizeof *names, by_name);
     for (size_t i = 0; i < st_count(st); i++) {
         const char *name = st_at(st, i)->name;
-        if (!bsearch(&name, names, n, sizeof *names, by_name) && strcmp(name, "lm_head.weight") != 0)
+        if (!bsearch(&name, names, n, sizeof *names, by_name) && !is_tied_head(st, st_at(st, i)))
             list_add(unknown, rt_printf("%s", name));
     }
     free(names);

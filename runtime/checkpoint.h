@@ -38,8 +38,8 @@ typedef struct TrainState {
 
 /* Loads weights from a file or directory into params, all of them. Missing, unknown and mis-shaped tensors
  * are reported together, one line each kind; a NaN or infinity is an error that names the tensor.
- * lm_head.weight may be there without being wanted (tied embeddings). False: an error was printed, and the
- * contents of params are undefined. */
+ * lm_head.weight may be there without being wanted if it is the embedding again (tied). False: an error was
+ * printed, and the contents of params are undefined. */
 bool weights_load(const char *path, const NamedTensor *params, size_t n);
 
 /* Can a checkpoint be saved to dir? To be asked before a long run. Creates nothing. Prints an error if not.

@@ -6,6 +6,7 @@
 #include "files/replace_dir.h"
 #include "data/rng.h"
 #include "device/roofline.h"
+#include "same_config.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -53,6 +54,7 @@ static bool open_data(Session *s) {
     const Options *o = s->options;
     const char *model = session_model(s);
     if (o->resume) dir_recover(o->resume); /* it may have a tokenizer */
+    if (model && !same_config(model, s->module.config)) return false;
     s->tokenizer = tokenizer_choose(o->tokenizer, model, s->module.vocab);
     if (!s->tokenizer) return false;
     bool written = o->save || o->save_best || o->export;

@@ -1,6 +1,7 @@
 /* Checkpoints: round trips bit for bit, what loading refuses, and saves that fail half-way. */
 #include "rt_tools.h"
 #include "checkpoint.h"
+#include "same_config.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -133,11 +134,18 @@ START_TEST(weights_are_matched_by_name) {
     const char *path = put_weights("w.safetensors", given, 3);
     ck_assert(weights_load(path, m->params, NPARAMS));
 
-    given[3] = (NamedTensor){"lm_head.weight", 1, {1}, m->memory, NULL}; /* the copy of a tied head */
+    given[3] = m->params[0], given[3].name = "lm_head.weight"; /* the copy of a tied head */
     ck_assert(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS));
+    given[3].data = m->params[0].data + 1; /* a head of its own */
+    ck_fails(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS),
+             "1 unknown tensors: lm_head.weight (");
+    given[3] = (NamedTensor){"lm_head.weight", 1, {1}, m->memory, NULL};
+    ck_fails(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS),
+             "1 unknown tensors: lm_head.weight (");
 
     ck_fails(weights_load(put_weights("w.safetensors", given, 1), m->params, NPARAMS),
              "2 tensors missing: model.embed_tokens.weight, model.norm.weight (");
+    given[3] = m->params[0], given[3].name = "lm_head.weight";
     given[4] = (NamedTensor){"rope.freqs", 1, {1}, m->memory, NULL};
     ck_fails(weights_load(put_weights("w.safetensors", given, 5), m->params, NPARAMS),
              "1 unknown tensors: rope.freqs (");
@@ -153,6 +161,32 @@ START_TEST(weights_are_matched_by_name) {
     ck_assert(!weights_load(put_weights("w.safetensors", given, 2), m->params, NPARAMS));
     ck_assert(are_error_lines(capture_stop(), 3)); /* missing, unknown, mis-shaped: all in one run */
     free(m);
+}
+END_TEST
+
+static const struct {
+    const char *config, *says;
+} configs[] = {
+    {"{\"rope_theta\":10000.0,\"rms_norm_eps\":1e-06}", NULL},
+    {"{}", NULL},
+    {"{\"rope_theta\":5,\"rope_parameters\":{\"rope_theta\":1e4},\"rope_scaling\":null}", NULL},
+    {"{\"rope_theta\":5}", "config.json: error: rope_theta is 5, but 10000 in the module ("},
+    {"{\"rope_theta\":1e4,\"rope_parameters\":{\"rope_theta\":5}}",
+     "rope_theta is 5, but 10000 in the module"},
+    {"{\"rms_norm_eps\":1e-5}", "rms_norm_eps is 1e-05, but 1e-06 in the module"},
+    {"[]", "config.json: error: not a JSON object"},
+    {"", "config.json: error: not a JSON object"},
+};
+
+START_TEST(configs_of_weights_are_those_of_modules) {
+    static const char module[] = "{\"rope_theta\":10000,\"rms_norm_eps\":0.000001}";
+    const char *says = configs[_i].says;
+    put_file("config.json", configs[_i].config, strlen(configs[_i].config));
+    if (says)
+        ck_fails(same_config(scratch("w.safetensors"), module), says);
+    else
+        ck_assert(same_config(scratch("w.safetensors"), module));
+    ck_assert(same_config(scratch("nowhere/w.safetensors"), module));
 }
 END_TEST
 
@@ -502,6 +536,7 @@ int main(void) {
     TCase *tests = tcase_create("checkpoint");
     tcase_add_test(tests, round_trip);
     tcase_add_test(tests, weights_are_matched_by_name);
+    tcase_add_loop_test(tests, configs_of_weights_are_those_of_modules, 0, sizeof configs / sizeof *configs);
     tcase_add_test(tests, long_lists_are_cut);
     tcase_add_test(tests, weights_must_be_finite);
     tcase_add_loop_test(tests, state_errors, 0, sizeof bad_state / sizeof *bad_state);
