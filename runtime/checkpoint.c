@@ -67,10 +67,10 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* Published tied checkpoints carry their head a second time: the embedding, byte by byte. */
-static bool is_tied_head(const SafeTensors *st, const StTensor *t) {
+static bool is_embedding(const SafeTensors *st, const StTensor *head) {
     const StTensor *e = st_find(st, "model.embed_tokens.weight");
-    return strcmp(t->name, "lm_head.weight") == 0 && e && t->bytes == e->bytes &&
-           !strcmp(t->dtype, e->dtype) && memcmp(t->data, e->data, t->bytes) == 0;
+    return e && head->bytes == e->bytes && strcmp(head->dtype, e->dtype) == 0 &&
+           memcmp(head->data, e->data, e->bytes) == 0;
 }
 
 /* Tensors of the file that nobody wants. */
@@ -79,9 +79,10 @@ static void list_unknown(const SafeTensors *st, const NamedTensor *wanted, size_
     for (size_t i = 0; i < n; i++) names[i] = wanted[i].name;
     qsort(names, n, sizeof *names, by_name);
     for (size_t i = 0; i < st_count(st); i++) {
-        const char *name = st_at(st, i)->name;
-        if (!bsearch(&name, names, n, sizeof *names, by_name) && !is_tied_head(st, st_at(st, i)))
-            list_add(unknown, rt_printf("%s", name));
+        const StTensor *t = st_at(st, i);
+        const bool head = strcmp(t->name, "lm_head.weight") == 0;
+        if (bsearch(&t->name, names, n, sizeof *names, by_name) || (head && is_embedding(st, t))) continue;
+        list_add(unknown, rt_printf("%s%s", t->name, head ? " that is not the embedding" : ""));
     }
     free(names);
 }
@@ -150,16 +151,26 @@ static const struct Field {
     { #name, type, offsetof(TrainState, plan.name), false }
 #define LATER_PLAN(name, type)                                                                               \
     { #name, type, offsetof(TrainState, plan.name), true }
-    FIELD(step, INTEGER),           FIELD(examples, INTEGER),
-    FIELD(seed, INTEGER),           FIELD(shuffle, BOOLEAN),
-    FIELD(batch, INTEGER),          FIELD(seq, INTEGER),
-    FIELD(accumulate, INTEGER),     FIELD(rows, INTEGER),
-    FIELD(data, INTEGER),           FIELD(lr, REAL),
-    FIELD(weight_decay, REAL),      FIELD(clip, REAL),
-    PLAN(schedule, SCHEDULE_NAME),  PLAN(warmup, INTEGER),
-    PLAN(total, INTEGER),           PLAN(decay_fraction, REAL),
-    PLAN(weight_decay_until, REAL), FIELD(best_loss, REAL),
-    FIELD(best_step, INTEGER),      FIELD(evals_since_best, INTEGER),
+    FIELD(step, INTEGER),
+    FIELD(examples, INTEGER),
+    FIELD(seed, INTEGER),
+    FIELD(shuffle, BOOLEAN),
+    FIELD(batch, INTEGER),
+    FIELD(seq, INTEGER),
+    FIELD(accumulate, INTEGER),
+    FIELD(rows, INTEGER),
+    FIELD(data, INTEGER),
+    FIELD(lr, REAL),
+    FIELD(weight_decay, REAL),
+    FIELD(clip, REAL),
+    PLAN(schedule, SCHEDULE_NAME),
+    PLAN(warmup, INTEGER),
+    PLAN(total, INTEGER),
+    PLAN(decay_fraction, REAL),
+    PLAN(weight_decay_until, REAL),
+    FIELD(best_loss, REAL),
+    FIELD(best_step, INTEGER),
+    FIELD(evals_since_best, INTEGER),
     LATER_PLAN(lambda_warmup, INTEGER),
 #undef FIELD
 #undef PLAN

@@ -62,8 +62,8 @@ static const TrainState a_state = {.step = 12,
                                    .evals_since_best = 2};
 
 static bool save(const char *dir, const Model *m, const TrainState *state) {
-    return checkpoint_save(dir, "{\"model_type\":\"qwen3\"}", m->params, NPARAMS, m->moments, NMOMENTS,
-                           state, &(Companions){0});
+    return checkpoint_save(dir, "{\"model_type\":\"qwen3\"}", m->params, NPARAMS, m->moments, NMOMENTS, state,
+                           &(Companions){0});
 }
 
 static bool load(const char *dir, Model *m, TrainState *state) {
@@ -138,10 +138,10 @@ START_TEST(weights_are_matched_by_name) {
     ck_assert(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS));
     given[3].data = m->params[0].data + 1; /* a head of its own */
     ck_fails(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS),
-             "1 unknown tensors: lm_head.weight (");
+             "1 unknown tensors: lm_head.weight that is not the embedding (");
     given[3] = (NamedTensor){"lm_head.weight", 1, {1}, m->memory, NULL};
     ck_fails(weights_load(put_weights("w.safetensors", given, 4), m->params, NPARAMS),
-             "1 unknown tensors: lm_head.weight (");
+             "1 unknown tensors: lm_head.weight that is not the embedding (");
 
     ck_fails(weights_load(put_weights("w.safetensors", given, 1), m->params, NPARAMS),
              "2 tensors missing: model.embed_tokens.weight, model.norm.weight (");
@@ -259,7 +259,8 @@ START_TEST(state_errors) {
 }
 END_TEST
 
-/* What later versions have added to the state is 0 where it is not there, but it must be right where it is. */
+/* What later versions have added to the state is 0 where it is not there, but it must be right where it is.
+ */
 START_TEST(older_states) {
     Model *m = make_model(1);
     TrainState state, warm = a_state;

@@ -3,6 +3,7 @@
  * `tokenizers`. */
 #include "rt_tools.h"
 #include "../runtime/text/bpe_text.h"
+#include "../runtime/text/regex_dialect.h"
 
 static const char *const same[] = {
     /* GPT-2, Llama 3, o200k, DeepSeek */
@@ -14,13 +15,12 @@ static const char *const same[] = {
     "\\p{N}{1,3}| "
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s+",
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|\\s+",
-    "(?i)[a-z]+|.",
     "[]a]+|.",
     "[^]a]+|.",
     "(?<=a|bc)x|.",
     "(?<!x)c+|.",
     "(?>\\p{L}+)|.",
-    "\\p{^L}+|\\p{Han}+|.",
+    "\\p{^L}+|\\P{^Lu}+|.",
     "a{2}|b{2,}|.",
     "\\d{3}|\\D",
     "\\x{4e00}+|.",
@@ -52,8 +52,12 @@ static const struct {
     {"a{", "from '{' on"},
     {"a\\", "from '\\' on"},
     {"\\p{L", "from '\\p{L' on"},
-    {"(?i:it|Strasse)", "from 'Strasse)' on"}, /* st, and ss after it */
-    {"(?i:\u00df)", "is not supported from"},
+    {"(?i)a+", "from '(?i)a+' on"},
+    {"(?i:it|Strasse)", "from '(?i:it|Stras' on"}, /* st, and ss after it */
+    {"(?i:\u00df)", "from '(?i:\u00df)' on"},
+    {"(?i:\\p{Lu})", "from '(?i:\\p{Lu})' on"},
+    {"\\p{Klingon}", "is not understood"},
+    {"\\p{Any}", "is not understood"},
     {"[a", "is not understood"},
     {"a?", "'a?' matches nothing as well"},
     {"", "'' matches nothing as well"},
@@ -73,9 +77,17 @@ START_TEST(of_another_sense) {
 }
 END_TEST
 
+START_TEST(what_is_spelled_out) {
+    char *out = regex_translate("tokenizer.json", "\\p{Han}[^\\s\\P{^Hira}]\\S\\p{Lu}");
+    ck_assert_str_eq(out, "\\p{sc:Han}[^\\p{White_Space}\\P{^sc:Hira}]\\P{White_Space}\\p{Lu}");
+    free(out);
+}
+END_TEST
+
 int main(void) {
     TCase *tests = tcase_create("regex_dialect");
     tcase_add_loop_test(tests, the_same_in_both_dialects, 0, sizeof same / sizeof *same);
     tcase_add_loop_test(tests, of_another_sense, 0, sizeof other / sizeof *other);
+    tcase_add_test(tests, what_is_spelled_out);
     return run_tests("regex_dialect", tests);
 }

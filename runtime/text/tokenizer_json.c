@@ -16,7 +16,8 @@ static const char gpt2_regex[] =
 typedef struct Reader {
     const char *path;
     BpeTokenizer *t;
-    size_t texts_n; /* bytes of t->texts in use */
+    size_t texts_n;  /* bytes of t->texts in use */
+    int32_t next_id; /* of an added token that the vocabulary has not */
 } Reader;
 
 /* ---- JSON */
@@ -235,6 +236,7 @@ static bool read_model(Reader *r, const cJSON *model, const cJSON *added) {
     uint32_t rank = 0;
     for (const cJSON *item = merges->child; item; item = item->next)
         if (!add_merge(r, item, rank++)) return false;
+    r->next_id = cJSON_GetArraySize(get(model, "vocab"));
     return true;
 }
 
@@ -247,20 +249,31 @@ static bool is_nfc(const char *text) {
     return same;
 }
 
-/* The id that the library gives an added token, whatever the file says: that of the vocabulary's token with
- * this text, else the first above all ids so far, of which the vocabulary has as many as it has tokens. */
-static int32_t given_id(const Reader *r, const cJSON *vocab, int32_t tokens, const char *content) {
+/* The vocabulary's token with this text; -1: none. Not all are of characters that stand for bytes. */
+static int32_t vocab_find(const Reader *r, const char *content) {
+    const Bpe *b = &r->t->bpe;
     char *bytes = texts_end(r); /* not kept */
     size_t n;
-    int32_t id = to_bytes(content, bytes, &n) ? bpe_find(&r->t->bpe, bytes, n) : -1;
-    const cJSON *item = id < 0 ? get(vocab, content) : NULL;
-    if (id >= 0 || item) return item ? (int32_t)item->valuedouble : id;
-    for (size_t i = 0; i < r->t->nadded; i++)
-        if (r->t->added[i].id >= tokens) tokens = r->t->added[i].id + 1;
-    return tokens;
+    if (to_bytes(content, bytes, &n)) return bpe_find(b, bytes, n);
+    n = strlen(content);
+    const int32_t other = bpe_find(b, content, n); /* these bytes, in other characters */
+    for (int32_t id = 0; id < b->ids; id++)
+        if (b->tokens[id].bytes == n && id != other && memcmp(b->tokens[id].text, content, n) == 0) return id;
+    return -1;
 }
 
-static bool add_added_token(Reader *r, const cJSON *vocab, int32_t tokens, const cJSON *item) {
+/* The library gives an added token the id that the vocabulary has, else the next, whatever the file says. */
+static bool check_added_id(Reader *r, const char *content, int32_t id) {
+    const int32_t found = vocab_find(r, content), expected = found < 0 ? r->next_id : found;
+    if (id != expected)
+        return rt_error(r->path,
+                        "added_tokens: '%s' has id %d (expected %d, which `tokenizers` would give it)",
+                        content, (int)id, (int)expected);
+    r->next_id += found < 0;
+    return true;
+}
+
+static bool add_added_token(Reader *r, const cJSON *item) {
     if (!check_keys(r, item, "added_tokens", "id content single_word lstrip rstrip normalized special"))
         return false;
     const char *content = cJSON_GetStringValue(get(item, "content"));
@@ -276,12 +289,7 @@ static bool add_added_token(Reader *r, const cJSON *vocab, int32_t tokens, const
         return rt_error(
             r->path, "added_tokens: '%s' is to be found in normalised text, but is not normalised", content);
     int32_t id = -1;
-    if (!read_id(r, get(item, "id"), "an added token", &id)) return false;
-    int32_t given = given_id(r, vocab, tokens, content);
-    if (id != given)
-        return rt_error(r->path,
-                        "added_tokens: '%s' has id %d (expected %d, which `tokenizers` would give it)",
-                        content, (int)id, (int)given);
+    if (!read_id(r, get(item, "id"), "an added token", &id) || !check_added_id(r, content, id)) return false;
     size_t n = strlen(content);
     char *text = texts_end(r);
     memcpy(text, content, n);
@@ -298,12 +306,11 @@ static bool add_added_token(Reader *r, const cJSON *vocab, int32_t tokens, const
     return true;
 }
 
-static bool read_added(Reader *r, const cJSON *vocab, const cJSON *added) {
+static bool read_added(Reader *r, const cJSON *added) {
     if (is_null(added)) return true;
-    const int32_t tokens = cJSON_GetArraySize(vocab);
     r->t->added = rt_calloc((size_t)cJSON_GetArraySize(added), sizeof *r->t->added);
     for (const cJSON *item = added->child; item; item = item->next)
-        if (!add_added_token(r, vocab, tokens, item)) return false;
+        if (!add_added_token(r, item)) return false;
     return true;
 }
 
@@ -386,7 +393,7 @@ static bool read_stages(Reader *r, const cJSON *json) {
     return read_normalizer(r, get(json, "normalizer")) && read_pre_tokenizer(r, get(json, "pre_tokenizer")) &&
            check_post_processor(r, get(json, "post_processor")) &&
            check_byte_level(r, get(json, "decoder"), "decoder", false, true) &&
-           read_model(r, get(json, "model"), added) && read_added(r, get(get(json, "model"), "vocab"), added);
+           read_model(r, get(json, "model"), added) && read_added(r, added);
 }
 
 /* ---- the file */
@@ -408,7 +415,7 @@ bool tokenizer_json_read(BpeTokenizer *t, const char *path, const FileMap *file)
     cJSON *json = cJSON_ParseWithLengthOpts(text, file->size, &end, false);
     const char *rest = end;
     while (rest < text + file->size && strchr(" \t\r\n", *rest) && *rest) rest++;
-    Reader r = {path, t, 0};
+    Reader r = {.path = path, .t = t};
     *t = (BpeTokenizer){0};
     t->texts = rt_calloc(file->size + 1, 2); /* no string is longer read than written */
     bool ok = json && rest == text + file->size;
