@@ -43,6 +43,17 @@ static bool is_blank(const char *text, size_t n) {
     return true;
 }
 
+/* Its one string under "text"; NULL: none, or two of them. */
+static const char *text_of(const cJSON *object) {
+    const cJSON *text = NULL;
+    for (const cJSON *item = object->child; item; item = item->next) {
+        if (strcmp(item->string, "text") != 0) continue;
+        if (text) return NULL;
+        text = item;
+    }
+    return cJSON_GetStringValue(text);
+}
+
 /* The line's object, which the caller deletes; NULL: *what says what is wrong. */
 static cJSON *parse_line(const char *line, size_t n, const char **what) {
     const char *end;
@@ -54,8 +65,8 @@ static cJSON *parse_line(const char *line, size_t n, const char **what) {
     cJSON *object = cJSON_ParseWithLengthOpts(line, n, &end, false);
     if (!object) return NULL;
     if (is_blank(end, n - (size_t)(end - line)) && cJSON_IsObject(object)) {
-        *what = "no \"text\" with a string";
-        if (cJSON_IsString(cJSON_GetObjectItemCaseSensitive(object, "text"))) return object;
+        *what = "not one \"text\" with a string";
+        if (text_of(object)) return object;
     }
     cJSON_Delete(object);
     return NULL;
@@ -81,7 +92,7 @@ bool tokenize_jsonl(const Tokenizer *t, const char *path, const FileMap *file, T
             free(where);
             return false;
         }
-        const char *text = cJSON_GetObjectItemCaseSensitive(object, "text")->valuestring;
+        const char *text = text_of(object);
         ok = (first || put_boundary(t, sink)) && tokenizer_encode_to(t, text, strlen(text), sink);
         first = false;
         cJSON_Delete(object);
