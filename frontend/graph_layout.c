@@ -1,46 +1,20 @@
 /* Layered layout (Sugiyama, Tagawa, Toda 1981), one cluster at a time, inner ones first: an inner cluster is
  * a box of the cluster around it. Edges that cross a cluster's border pass through ports, points at its top
- * or bottom, one for each value.
+ * or bottom, one for each value. graph_order.c does the first three steps:
  *
  *     layers    longest path from the top; what has no input moves down to its use
  *     dummies   a point in each layer that a value passes, shared by all who take it further down
  *     order     barycenters of the neighbours, sweeping down and up; the order with fewest crossings stays
  *     x         near the neighbours' x under the order: least squares by pooling adjacent violators,
- * reweighted by 1/|bend| so that sums of bends become small and most edges straight */
+ *               reweighted by 1/|bend| so that sums of bends become small and most edges straight */
 #include "graph.h"
+#include "graph_level.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const double LAYER_GAP = 40, BOX_GAP = 22, WIRE_GAP = 12, PAD = 18, TITLE = 30, LOOP = 22;
-enum { ORDER_SWEEPS = 12, PLACE_SWEEPS = 60 };
-
-typedef enum SpotKind { SPOT_ITEM, SPOT_IN, SPOT_OUT, SPOT_DUMMY } SpotKind;
-
-typedef struct Spot {
-    SpotKind kind;
-    uint32_t item;  /* SPOT_ITEM */
-    uint32_t value; /* else */
-    int layer;
-    uint32_t order;
-    double x, w, h, key; /* x: of its middle, in the cluster */
-} Spot;
-
-/* Between spots of neighbouring layers, once dummies are in; dx from a spot's middle. */
-typedef struct Link {
-    uint32_t value, from, to;
-    double from_dx, to_dx;
-} Link;
-
-typedef VEC(uint32_t) Row;
-typedef struct Level {
-    VEC(Spot) spots;
-    VEC(Link) links;
-    int layers;
-    Row *row; /* spots of each layer in order */
-    double *top, *height;
-} Level;
+enum { PLACE_SWEEPS = 60 };
 
 typedef struct Layout {
     Drawing *d;
@@ -65,16 +39,11 @@ static void size_box(DrawItem *item) {
 
 /* ---- spots and links */
 
-static uint32_t add_spot(Level *l, Spot spot) {
-    vec_push(&l->spots, spot);
-    return l->spots.n - 1;
-}
-
 static uint32_t port(Level *l, SpotKind kind, uint32_t value) {
     for (uint32_t i = l->spots.n; i-- > 0;) {
         if (l->spots.at[i].kind == kind && l->spots.at[i].value == value) return i;
     }
-    return add_spot(l, (Spot){.kind = kind, .value = value});
+    return level_add_spot(l, (Spot){.kind = kind, .value = value});
 }
 
 static void add_link(Level *l, uint32_t value, uint32_t from, uint32_t to) {
@@ -109,159 +78,6 @@ static void add_edge(Layout *lay, const DrawEdge *e) {
         to = cluster;
     }
     add_link(&lay->level[home], e->value, lay->spot[from], lay->spot[to]);
-}
-
-/* ---- layers */
-
-/* Items were added in an order in which links lead forwards. */
-static void assign_layers(Level *l) {
-    bool *has_input = xcalloc(l->spots.n + 1, sizeof *has_input);
-    int ports = 0, last = 0;
-    for (uint32_t i = 0; i < l->spots.n; i++) ports |= l->spots.at[i].kind == SPOT_IN;
-    for (uint32_t i = 0; i < l->spots.n; i++)
-        l->spots.at[i].layer = l->spots.at[i].kind == SPOT_ITEM ? ports : 0;
-    for (uint32_t i = 0; i < l->spots.n; i++) {
-        if (l->spots.at[i].kind != SPOT_ITEM) continue;
-        for (uint32_t k = 0; k < l->links.n; k++) {
-            const Link *link = &l->links.at[k];
-            if (link->to != i) continue;
-            has_input[i] = true;
-            l->spots.at[i].layer = (int)fmax(l->spots.at[i].layer, l->spots.at[link->from].layer + 1);
-        }
-        if (l->spots.at[i].layer > last) last = l->spots.at[i].layer;
-    }
-    for (uint32_t i = 0; i < l->spots.n; i++) {
-        Spot *s = &l->spots.at[i];
-        if (s->kind == SPOT_OUT) s->layer = last + 1;
-        if (s->kind != SPOT_ITEM || has_input[i]) continue;
-        int down = INT32_MAX;
-        for (uint32_t k = 0; k < l->links.n; k++) {
-            const Spot *to = &l->spots.at[l->links.at[k].to];
-            if (l->links.at[k].from == i) down = (int)fmin(down, to->kind == SPOT_OUT ? last + 1 : to->layer);
-        }
-        if (down < INT32_MAX) s->layer = down - 1;
-    }
-    free(has_input);
-    l->layers = 0;
-    for (uint32_t i = 0; i < l->spots.n; i++) l->layers = (int)fmax(l->layers, l->spots.at[i].layer + 1);
-}
-
-/* Where value `value` passes layer `layer`, coming from spot `from` (with `from_dx`). */
-static uint32_t pass(Level *l, uint32_t value, uint32_t from, double from_dx, int layer, uint32_t *dummy) {
-    if (layer == l->spots.at[from].layer) return from;
-    if (dummy[layer] != UINT32_MAX) return dummy[layer];
-    uint32_t above = pass(l, value, from, from_dx, layer - 1, dummy);
-    uint32_t spot = add_spot(l, (Spot){.kind = SPOT_DUMMY, .value = value, .layer = layer});
-    Link link = {value, above, spot, above == from ? from_dx : 0, 0};
-    vec_push(&l->links, link);
-    return dummy[layer] = spot;
-}
-
-static void add_dummies(Level *l) {
-    uint32_t n = l->links.n;
-    Link *long_links = xcalloc(n + 1, sizeof *long_links);
-    uint32_t *dummy = xcalloc((size_t)l->layers + 1, sizeof *dummy);
-    if (n) memcpy(long_links, l->links.at, n * sizeof *long_links);
-    l->links.n = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        bool first = true; /* of its value and start: the links before it have not been here */
-        for (uint32_t j = 0; j < i && first; j++)
-            first = long_links[j].value != long_links[i].value || long_links[j].from != long_links[i].from;
-        if (!first) continue;
-        memset(dummy, 0xff, ((size_t)l->layers + 1) * sizeof *dummy);
-        for (uint32_t j = i; j < n; j++) {
-            Link link = long_links[j];
-            if (link.value != long_links[i].value || link.from != long_links[i].from) continue;
-            uint32_t above =
-                pass(l, link.value, link.from, link.from_dx, l->spots.at[link.to].layer - 1, dummy);
-            if (above != link.from) link.from = above, link.from_dx = 0;
-            vec_push(&l->links, link);
-        }
-    }
-    free(long_links), free(dummy);
-}
-
-/* ---- order */
-
-static int by_key(const void *a, const void *b) {
-    const Spot *x = *(Spot *const *)a, *y = *(Spot *const *)b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return (x->order > y->order) - (x->order < y->order);
-}
-
-static void sort_row(Level *l, int layer) {
-    uint32_t n = l->row[layer].n;
-    Spot **sorted = xcalloc(n + 1, sizeof *sorted);
-    for (uint32_t i = 0; i < n; i++) sorted[i] = &l->spots.at[l->row[layer].at[i]];
-    qsort(sorted, n, sizeof *sorted, by_key);
-    for (uint32_t i = 0; i < n; i++) {
-        sorted[i]->order = i;
-        l->row[layer].at[i] = (uint32_t)(sorted[i] - l->spots.at);
-    }
-    free(sorted);
-}
-
-/* A link's end as a place in its row; where in a box it ends counts a little. */
-static double place(const Spot *s, double dx) {
-    return s->order + (s->w > 0 ? 0.5 * dx / s->w : 0);
-}
-
-static void sweep(Level *l, bool down) {
-    double *sum = xcalloc(l->spots.n + 1, sizeof *sum), *n = xcalloc(l->spots.n + 1, sizeof *n);
-    for (int step = 1; step < l->layers; step++) {
-        int layer = down ? step : l->layers - 1 - step;
-        for (uint32_t i = 0; i < l->row[layer].n; i++) sum[l->row[layer].at[i]] = n[l->row[layer].at[i]] = 0;
-        for (uint32_t k = 0; k < l->links.n; k++) {
-            const Link *link = &l->links.at[k];
-            uint32_t self = down ? link->to : link->from, other = down ? link->from : link->to;
-            if (l->spots.at[self].layer != layer) continue;
-            sum[self] += place(&l->spots.at[other], down ? link->from_dx : link->to_dx);
-            n[self]++;
-        }
-        for (uint32_t i = 0; i < l->row[layer].n; i++) {
-            uint32_t s = l->row[layer].at[i];
-            l->spots.at[s].key = n[s] > 0 ? sum[s] / n[s] : l->spots.at[s].order;
-        }
-        sort_row(l, layer);
-    }
-    free(sum), free(n);
-}
-
-static uint64_t count_crossings(const Level *l) {
-    uint64_t crossings = 0;
-    for (uint32_t i = 0; i < l->links.n; i++) {
-        const Link *a = &l->links.at[i];
-        const Spot *from = &l->spots.at[a->from], *to = &l->spots.at[a->to];
-        for (uint32_t j = 0; j < i; j++) {
-            const Link *b = &l->links.at[j];
-            if (l->spots.at[b->from].layer != from->layer) continue;
-            double top = place(from, a->from_dx) - place(&l->spots.at[b->from], b->from_dx);
-            double bottom = place(to, a->to_dx) - place(&l->spots.at[b->to], b->to_dx);
-            crossings += top * bottom < 0;
-        }
-    }
-    return crossings;
-}
-
-static void order_rows(Level *l) {
-    l->row = xcalloc((size_t)l->layers + 1, sizeof *l->row);
-    for (uint32_t i = 0; i < l->spots.n; i++) {
-        Spot *s = &l->spots.at[i];
-        s->order = l->row[s->layer].n;
-        vec_push(&l->row[s->layer], i);
-    }
-    uint32_t *best = xcalloc(l->spots.n + 1, sizeof *best);
-    uint64_t fewest = UINT64_MAX;
-    for (int i = 0; i <= ORDER_SWEEPS && fewest > 0; i++) {
-        if (i) sweep(l, i % 2);
-        uint64_t crossings = count_crossings(l);
-        if (crossings >= fewest) continue;
-        fewest = crossings;
-        for (uint32_t s = 0; s < l->spots.n; s++) best[s] = l->spots.at[s].order;
-    }
-    for (uint32_t s = 0; s < l->spots.n; s++) l->spots.at[s].key = best[s];
-    for (int layer = 0; layer < l->layers; layer++) sort_row(l, layer);
-    free(best);
 }
 
 /* ---- x */
@@ -409,9 +225,7 @@ static void lay_cluster(Layout *lay, uint32_t cluster) {
         s->h = lay->d->items.at[s->item].h;
     }
     attach(lay, l);
-    assign_layers(l);
-    add_dummies(l);
-    order_rows(l);
+    level_order(l);
     place_spots(l);
     measure(l, &lay->d->items.at[cluster], cluster == 0);
 }
@@ -497,7 +311,8 @@ void draw_layout(Drawing *d) {
     Layout lay = {.d = d, .level = xcalloc(n, sizeof *lay.level), .spot = xcalloc(n, sizeof *lay.spot)};
     for (uint32_t i = 1; i < n; i++) {
         if (!d->items.at[i].is_cluster) size_box(&d->items.at[i]);
-        lay.spot[i] = add_spot(&lay.level[d->items.at[i].cluster], (Spot){.kind = SPOT_ITEM, .item = i});
+        lay.spot[i] =
+            level_add_spot(&lay.level[d->items.at[i].cluster], (Spot){.kind = SPOT_ITEM, .item = i});
     }
     for (uint32_t i = 0; i < d->edges.n; i++) add_edge(&lay, &d->edges.at[i]);
     for (uint32_t i = n; i-- > 0;) {

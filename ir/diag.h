@@ -15,6 +15,10 @@ typedef struct Loc {
     uint16_t col;
     uint32_t line;
 } Loc;
+/* A column as a Loc holds it: those too far right are its last. */
+static inline uint16_t loc_column(size_t col) {
+    return (uint16_t)(col < UINT16_MAX ? col : UINT16_MAX);
+}
 
 typedef struct Diag {
     FILE *out;        /* where lines go; NULL: nowhere (tests) */

@@ -28,8 +28,7 @@ typedef struct Parser {
 /* ---- places, errors, tokens */
 
 static Loc here(const Parser *p) {
-    ptrdiff_t col = p->at - p->line_start + 1;
-    return (Loc){.line = p->line, .col = col > UINT16_MAX ? UINT16_MAX : (uint16_t)col};
+    return (Loc){.line = p->line, .col = loc_column((size_t)(p->at - p->line_start) + 1)};
 }
 
 TBC_PRINTF(3, 4) static bool error_at(Parser *p, Loc at, const char *fmt, ...) {
