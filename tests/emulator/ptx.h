@@ -106,6 +106,13 @@ bool accept_dot(Parser *p, const char *word);
 char *tok_string(Parser *p, Tok t);
 char *expect_word(Parser *p);
 u64 expect_int(Parser *p);
+_Noreturn void unexpected(Parser *p, const char *wanted);
+/* ptx_parse.c, for ptx_module.c */
+void parse_body(Parser *p); /* of a function, from after its { to after its } */
+void close_scope(Parser *p);
+bool parse_space(Parser *p, Space *space);
+void skip_loc(Parser *p);
+void skip_pragma(Parser *p);
 
 void place_functions(Module *m); /* ptx_place.c */
 void find_recursion(Parser *p);
