@@ -195,6 +195,31 @@ START_TEST(refusals) {
 }
 END_TEST
 
+/* What a text may begin with. */
+static const char *const heads[] = {
+    ".target sm_80\n.version 7.8\n",
+    ".version 9.1\n.target sm_80\n",
+    ".version 99999999999999999999.0\n.target sm_80\n",
+    ".version 1e30\n.target sm_80\n",
+    ".version 7.8\n",
+    ".version 7.8\n.target sm_80x\n",
+    ".version 7.8\n.target sm_4294967376\n", /* 80 in 32 bits */
+    ".version 7.8\n.target sm_\n",
+    ".version 7.8\n.target sm_90a\n",
+    ".version 7.8\n.target gtx_80\n",
+    ".version 7.8\n.target sm_80\n.address_size 32\n",
+    ".version 7.8\n.target sm_80\n.visible\n",
+    ".version 7.8\n.target sm_80\n.section x {",
+    HEAD ".entry k() .maxntid 4294967360 { exit; }", /* 64 in 32 bits */
+};
+
+START_TEST(refused_heads) {
+    device();
+    Handle m;
+    ck_assert_msg(cuModuleLoadDataEx(&m, heads[_i], 0, NULL, NULL) == 218, "taken: %s", heads[_i]);
+}
+END_TEST
+
 int main(void) {
     setenv("TBC_EMU_PERTURB", "0", 1);
     Suite *suite = suite_create("emulator");
@@ -205,5 +230,6 @@ int main(void) {
     tcase_add_test(t, perturbed);
     tcase_add_test(t, newer_device);
     tcase_add_loop_test(t, refusals, 0, (int)(sizeof refused / sizeof *refused));
+    tcase_add_loop_test(t, refused_heads, 0, (int)(sizeof heads / sizeof *heads));
     return run_suite(suite);
 }

@@ -63,9 +63,9 @@ static Tok number(Lexer *l, Tok t) {
     else if (p[0] == '0' && digit(second))
         base = 8, p += 1;
     const char *first = p;
+    bool fits = true;
     for (; hex(*p) < base; p++) {
-        if (t.value > (UINT64_MAX - (u64)hex(*p)) / (u64)base)
-            l->error = "a constant that does not fit 64 bits";
+        if (t.value > (UINT64_MAX - (u64)hex(*p)) / (u64)base) fits = false;
         t.value = t.value * (u64)base + (u64)hex(*p);
     }
     t.kind = K_INT;
@@ -76,8 +76,10 @@ static Tok number(Lexer *l, Tok t) {
         memcpy(&t.value, &v, sizeof v);
         t.kind = K_FLOAT;
         p = end;
-    } else if (*p == 'U')
-        t.is_unsigned = true, p++;
+    } else {
+        if (!fits) l->error = "a constant that does not fit 64 bits";
+        if (*p == 'U') t.is_unsigned = true, p++;
+    }
     if (word_char(*p)) l->error = "a malformed number";
     l->at = p;
     return t;

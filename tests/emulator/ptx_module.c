@@ -25,6 +25,13 @@ static void parse_params(Parser *p, Func *f, Param **list, u32 *n) { /* from aft
     *n = count;
 }
 
+/* An integer that directives keep in 32 bits. */
+static u32 expect_count(Parser *p) {
+    if (p->tok.kind == K_INT && p->tok.value > UINT32_MAX)
+        ptx_fail(p, p->tok.line, "%llu is too large", (unsigned long long)p->tok.value);
+    return (u32)expect_int(p);
+}
+
 static void parse_performance(Parser *p, Func *f) {
     while (p->tok.kind == K_DOT) {
         u32 n[3] = {0, 1, 1};
@@ -32,15 +39,15 @@ static void parse_performance(Parser *p, Func *f) {
         if (req || is_dot(p, "maxntid")) {
             advance(p);
             for (int i = 0; i < 3; i++) {
-                n[i] = (u32)expect_int(p);
+                n[i] = expect_count(p);
                 if (!accept(p, ',')) break;
             }
             f->max_threads = n[0] * n[1] * n[2];
             if (req) memcpy(f->req, n, sizeof n);
         } else if (accept_dot(p, "maxnreg"))
-            f->max_regs = (u32)expect_int(p);
+            f->max_regs = expect_count(p);
         else if (accept_dot(p, "minnctapersm"))
-            f->min_blocks = (u32)expect_int(p);
+            f->min_blocks = expect_count(p);
         else if (accept_dot(p, "maxnctapersm"))
             expect_int(p);
         else if (accept_dot(p, "noreturn"))
@@ -115,10 +122,8 @@ static void parse_version(Parser *p) {
     double v;
     if (p->tok.kind != K_FLOAT) unexpected(p, "a version number like 7.8");
     memcpy(&v, &p->tok.value, sizeof v);
+    if (v > 9.0) ptx_fail(p, p->tok.line, "PTX version %g is newer than the 9.0 known here", v);
     p->m->version = (u32)v * 100 + (u32)(v * 10 + 0.5) % 10;
-    if (p->m->version > 900)
-        ptx_fail(p, p->tok.line, "PTX version %u.%u is newer than the 9.0 known here", p->m->version / 100,
-                 p->m->version % 100);
     advance(p);
 }
 
@@ -127,12 +132,13 @@ static void parse_target(Parser *p) {
         u32 line = p->tok.line;
         char *word = expect_word(p);
         unsigned sm = 0;
-        if (sscanf(word, "sm_%u", &sm) == 1) {
+        char suffix = 0, more = 0;
+        int found = sscanf(word, "sm_%3u%c%c", &sm, &suffix, &more);
+        if (found == 1)
             p->m->sm = sm;
-            char last = word[strlen(word) - 1];
-            if (last == 'a' || last == 'f')
-                ptx_fail(p, line, "target %s: architecture-specific targets are not supported", word);
-        } else if (strcmp(word, "texmode_independent") && strcmp(word, "debug"))
+        else if (found == 2 && (suffix == 'a' || suffix == 'f'))
+            ptx_fail(p, line, "target %s: architecture-specific targets are not supported", word);
+        else if (strcmp(word, "texmode_independent") && strcmp(word, "debug"))
             ptx_fail(p, line, "unknown target '%s'", word);
     } while (accept(p, ','));
 }
@@ -168,7 +174,8 @@ static void parse_directive(Parser *p) {
     else if (accept_dot(p, "target"))
         parse_target(p);
     else if (accept_dot(p, "address_size")) {
-        if (expect_int(p) != 64) ptx_fail(p, p->tok.line, "only .address_size 64 is supported");
+        u32 line = p->tok.line; /* the next token may be on another */
+        if (expect_int(p) != 64) ptx_fail(p, line, "only .address_size 64 is supported");
     } else if (is_dot(p, "file") || is_dot(p, "loc"))
         skip_loc(p);
     else if (accept_dot(p, "section"))
@@ -209,13 +216,15 @@ Module *ptx_load(const char *text, Log *log) {
     p->lexer = (Lexer){text, 1, NULL};
     p->m->shared_next = STATIC_SHARED;
     p->m->entry_reg_bytes = SREG_BYTES;
-    bool good = !setjmp(p->fail);
-    if (good) parse_module(p);
+    if (setjmp(p->fail)) {
+        module_free(p->m);
+        free(p);
+        return NULL;
+    }
+    parse_module(p);
     Module *m = p->m;
     free(p);
-    if (good) return m;
-    module_free(m);
-    return NULL;
+    return m;
 }
 
 void module_free(Module *m) {
