@@ -34,6 +34,9 @@ static const GemmDesc cases[] = {
     {200, 7100, 40, false, GEMM_B_T2_KN, 64, false, false},
     {1280, 1281, 40, false, GEMM_B_T2_NK, 32, false, true},
     {1281, 1280, 40, false, GEMM_B_T2_KN, 64, false, true},
+    /* of 64 x 128 with four slices of k, then of 128 x 128 with two */
+    {1100, 501, 70, true, GEMM_B_BF16_KN, 0, true, true},
+    {2140, 500, 200, true, GEMM_B_BF16_KN, 0, false, true},
 };
 static const GemvDesc few[] = {
     {1, 1, 1, 128, false}, {1, 151, 45, 128, false}, {1, 1000, 576, 128, false}, {2, 151, 200, 128, false},
@@ -154,6 +157,8 @@ START_TEST(nothing_spills) {
         {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false, true},
         {3072, 1024, 16384, true, GEMM_B_KN, 0, true, true},
         {3072, 1024, 16384, true, GEMM_B_BF16_KN, 0, true, true},
+        {2048, 1024, 16384, true, GEMM_B_BF16_KN, 0, true, true},
+        {1024, 1024, 16384, true, GEMM_B_BF16_KN, 0, true, true},
         {2304, 1024, 1024, false, GEMM_B_T2_NK, 128, false, false}, /* 12 x 8 of 192 x 128 */
         {2304, 1024, 1024, false, GEMM_B_T2_KN, 128, false, false},
         {1024, 1024, 1024, false, GEMM_B_T2_NK, 128, false, false},

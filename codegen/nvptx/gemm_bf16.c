@@ -1,11 +1,17 @@
 /* Matrix products with operands rounded to bf16, on the tensor cores (mma.h).
  *
- *     tile of C      warps       of C a warp     by turns of 32 steps of k, of 16 where B is f32
- *     128 x 256      2 x 4       64 x 64
- *     192 x 128      2 x 4       96 x 32         which cuts 3072 x 1024 into as many tiles as an H100 can take
- *     128 x 128      2 x 4       64 x 32
- *      64 x  64      2 x 2       32 x 32
- *      64 x 128      2 x 4       32 x 32         where 64 columns are less than must stay together
+ *     tile of C      warps           of C a warp     steps of k a turn
+ *     128 x 256      2 x 4           64 x 64         32, or 16 where B is f32
+ *     192 x 128      2 x 4           96 x 32         the same; cuts 3072 x 1024 into as many tiles as an H100
+ * can take 128 x 128      2 x 2 x 2       64 x 64         64; only where A and B are bf16 64 x 128      1 x 2
+ * x 4       64 x 64         64; the same 128 x 128      2 x 4           64 x 32         32 or 16 64 x  64 2 x
+ * 2           32 x 32         32 or 16 64 x 128      2 x 4           32 x 32         32 or 16; where 64
+ * columns are less than must stay together
+ *
+ * Small products are cut into small tiles, so that there is one for each multiprocessor. Warps that took
+ * small parts of them would read shared memory more often than it can serve. So they take large parts for
+ * some of the steps instead (sliced k): slice s of n has steps 16 (s + n i) and on, and at the end the
+ * slices' sums are added by pairs, through shared memory.
  *
  * Operands come to shared memory as they are, two turns ahead of their use (cp.async), and become bf16
  * fragments on their way to the registers (panel.h). One of f32 takes twice the room and the shared
@@ -31,12 +37,15 @@
 enum { STAGES = 3, WORD = 16, MAX_DOWN = 6, MAX_ACROSS = 8, SPAN = 32 /* columns with one scale in dX */ };
 
 typedef struct TileShape {
-    int rows, cols, threads;
-    double cost; /* of a number of C, relative: smaller tiles read shared memory more often */
+    int rows, cols, down, across,
+        slices;  /* of C; warps down and across it, and a power of two of slices of k */
+    double cost; /* of a number of C, relative: how much shared memory has to do for it */
 } TileShape;
 
 static const TileShape shapes[] = {
-    {128, 256, 256, 1}, {192, 128, 256, 1.1}, {128, 128, 256, 1.25}, {64, 64, 128, 1.6}, {64, 128, 256, 1.6}};
+    {128, 256, 2, 4, 1, 1},    {192, 128, 2, 4, 1, 1.1}, {128, 128, 2, 2, 2, 1.05}, {64, 128, 1, 2, 4, 1.15},
+    {128, 128, 2, 4, 1, 1.25}, {64, 64, 2, 2, 1, 1.6},   {64, 128, 2, 4, 1, 1.6},
+};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct Product {
@@ -48,6 +57,7 @@ typedef struct Product {
     Panel a, b;
     TernaryLayout layout;
     LLVMValueRef i0, j0, row0, col0; /* of the block in C; of the warp in the block */
+    LLVMValueRef slice;              /* of k, that the warp takes */
     LLVMValueRef slots, stages;      /* shared: two turns' scales, STAGES turns' operands */
     LLVMValueRef scale;              /* alloca, in flight: f32, of dX the bits of a bf16 with its sign set */
     LLVMValueRef sum[MAX_DOWN][MAX_ACROSS][4]; /* allocas */
@@ -67,6 +77,14 @@ static bool fits(const GemmDesc *d) {
     return !is_code_steps(d) || d->group % SPAN == 0 || d->group >= d->n;
 }
 
+static bool may_slice(const GemmDesc *d) {
+    return d->a_bf16 && d->b == GEMM_B_BF16_KN;
+}
+
+static int threads_of(const TileShape *s) {
+    return NV_WARP * s->down * s->across * s->slices;
+}
+
 /* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
  * those with equal times. */
 static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *t) {
@@ -74,7 +92,7 @@ static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *
     const TileShape *best = NULL;
     double least = 0;
     for (const TileShape *s = shapes; s < shapes + SHAPES; s++) {
-        if (s->cols < unit && s->cols < d->n) continue;
+        if ((s->cols < unit && s->cols < d->n) || (s->slices > 1 && !may_slice(d))) continue;
         int64_t each = (nv_gemm_blocks(d, s->rows, s->cols) + multiprocessors - 1) / multiprocessors;
         double cost = (double)each * s->rows * s->cols * s->cost;
         if (!best || cost < least) best = s, least = cost;
@@ -85,11 +103,11 @@ static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *
 static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
     const TileShape *s = shape_of(d, unit, t);
     bool half = d->b == GEMM_B_BF16_KN, b_steps = d->b == GEMM_B_KN || half || is_code_steps(d);
-    Product p = {.d = d, .shape = s, .turn = d->group || half || d->a_bf16 ? 32 : 16};
-    p.mt = s->rows / 32;
-    p.nt = s->cols / (s->threads / NV_WARP / 2) / 8;
-    p.a = (Panel){NULL, d->a_cols, d->a_bf16, d->m, d->k, s->rows, p.turn, s->threads};
-    p.b = (Panel){NULL, b_steps, half, d->n, d->k, s->cols, p.turn, s->threads};
+    Product p = {.d = d, .shape = s, .turn = s->slices > 1 ? 64 : d->group || half || d->a_bf16 ? 32 : 16};
+    p.mt = s->rows / s->down / 16;
+    p.nt = s->cols / s->across / 8;
+    p.a = (Panel){NULL, d->a_cols, d->a_bf16, d->m, d->k, s->rows, p.turn, threads_of(s)};
+    p.b = (Panel){NULL, b_steps, half, d->n, d->k, s->cols, p.turn, threads_of(s)};
     p.b_spread = d->group || panel_by_vectors(&p.b);
     if (d->group) p.layout = ternary_layout(b_steps ? d->k : d->n, b_steps ? d->n : d->k, d->group);
     return p;
@@ -118,7 +136,7 @@ static int64_t slot_bytes(const Product *p) {
 
 NvGrid nv_gemm_bf16_tile_grid(const GemmDesc *d, int64_t unit, const Target *t) {
     Product p = plan(d, unit, t);
-    return (NvGrid){(uint32_t)nv_gemm_blocks(d, p.shape->rows, p.shape->cols), (uint32_t)p.shape->threads,
+    return (NvGrid){(uint32_t)nv_gemm_blocks(d, p.shape->rows, p.shape->cols), (uint32_t)threads_of(p.shape),
                     (uint32_t)(2 * slot_bytes(&p) + STAGES * stage_bytes(&p))};
 }
 
@@ -140,7 +158,7 @@ static void copy_codes(const Product *p, LLVMValueRef to, LLVMValueRef line0, LL
     int64_t row_bytes = p->layout.row_bytes;
     int each = bytes < 16 ? bytes : 16;
     while (row_bytes % each) each /= 2;
-    int across = bytes / each, threads = p->shape->threads;
+    int across = bytes / each, threads = threads_of(p->shape);
     for (int first = 0; first < lines * across; first += threads) {
         LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, first));
         LLVMValueRef line = gen_div(g, unit, across), at = gen_mul(g, gen_mod(g, unit, across), each);
@@ -350,7 +368,11 @@ static void multiply(const Product *p, LLVMValueRef k) {
     for (int i = 0; i < p->mt; i++)
         for (int j = 0; j < p->nt; j++)
             for (int l = 0; l < 4; l++) sum[i][j][l] = gen_load(g, g->f32, p->sum[i][j][l]);
-    for (int step = 0; step < p->turn; step += 16) {
+    if (p->shape->slices > 1) {
+        LLVMValueRef first = gen_mul(g, p->slice, 16);
+        a = panel_from(g, &p->a, a, first), b = panel_from(g, &p->b, b, first);
+    }
+    for (int step = 0; step < p->turn; step += 16 * p->shape->slices) {
         Slice x[2 * MAX_DOWN], y[MAX_ACROSS];
         panel_slices(g, &p->a, a, p->row0, step, 2 * p->mt, x);
         if (is_code_rows(p->d))
@@ -371,11 +393,49 @@ static void multiply(const Product *p, LLVMValueRef k) {
             for (int l = 0; l < 4; l++) gen_store(g, sum[i][j][l], p->sum[i][j][l]);
 }
 
+/* Puts fragment i, j, or adds what another thread has put `at`, among those of so many warps. */
+static void exchange(const Product *p, int i, int j, LLVMValueRef at, bool take, int warps) {
+    Gen *g = p->g;
+    LLVMValueRef place = gen_mul(g, gen_add(g, at, gen_i64(g, (i * p->nt + j) * NV_WARP * warps)), 4), sum[4];
+    place = gen_at(g, g->f32, p->stages, place);
+    for (int l = 0; l < 4; l++) sum[l] = gen_load(g, g->f32, p->sum[i][j][l]);
+    if (!take) {
+        tile_store(g, tile_vector(g, sum, 4), place, 4);
+        return;
+    }
+    LLVMValueRef other = tile_load(g, place, 4);
+    for (int l = 0; l < 4; l++) {
+        LLVMValueRef x = LLVMBuildExtractElement(g->b, other, gen_i32(g, l), "");
+        gen_store(g, LLVMBuildFAdd(g->b, sum[l], x, ""), p->sum[i][j][l]);
+    }
+}
+
+/* Adds the slices' sums to those of slice 0: each of the upper half to one of the lower, while there are two.
+ */
+static void join_slices(const Product *p) {
+    Gen *g = p->g;
+    const int warps = p->shape->down * p->shape->across;
+    LLVMValueRef in_slice = gen_mod(g, nv_thread(g), NV_WARP * warps);
+    for (int half = p->shape->slices / 2; half > 0; half /= 2)
+        for (int take = 0; take < 2; take++) { /* the upper half gives, then the lower takes */
+            LLVMValueRef from = gen_sub(g, p->slice, gen_i64(g, take ? 0 : half));
+            LLVMValueRef at = gen_add(g, gen_mul(g, from, NV_WARP * warps), in_slice);
+            nv_barrier(g);
+            LLVMValueRef upper = LLVMBuildICmp(g->b, LLVMIntSGE, from, gen_i64(g, 0), "");
+            If mine = gen_if(g, LLVMBuildAnd(g->b, upper, gen_less(g, from, gen_i64(g, half)), ""));
+            for (int i = 0; i < p->mt; i++)
+                for (int j = 0; j < p->nt; j++) exchange(p, i, j, at, take, half * warps);
+            gen_if_end(g, &mine);
+        }
+}
+
 /* Neighbours in a row of C: the same sum of four fragments where columns are dealt out so, else two of one.
  */
 static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
     const Product *p = t->sums;
     int n = p->b_spread ? 4 : 2;
+    If whole = {0};
+    if (p->shape->slices > 1) whole = gen_if(g, gen_less(g, p->slice, gen_i64(g, 1)));
     for (int i = 0; i < p->mt; i++)
         for (int half = 0; half < 2; half++)
             for (int x = 0; x < 2 * p->nt; x += n) {
@@ -387,16 +447,19 @@ static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
                 }
                 put(g, context, row_of(p, i, half), gen_add(g, p->j0, column_of(p, j, l)), next, n);
             }
+    if (p->shape->slices > 1) gen_if_end(g, &whole);
 }
 
 /* ---- the kernel */
 
 static void begin(Product *p) {
     Gen *g = p->g;
-    int across = p->shape->threads / NV_WARP / 2;
+    const int across = p->shape->across, warps = p->shape->down * across;
+    LLVMValueRef warp = gen_mod(g, nv_warp(g), warps);
     nv_gemm_place(g, p->d, p->shape->rows, p->shape->cols, &p->i0, &p->j0);
-    p->row0 = gen_mul(g, gen_div(g, nv_warp(g), across), 16 * p->mt);
-    p->col0 = gen_mul(g, gen_mod(g, nv_warp(g), across), 8 * p->nt);
+    p->slice = gen_div(g, nv_warp(g), warps);
+    p->row0 = gen_mul(g, gen_div(g, warp, across), 16 * p->mt);
+    p->col0 = gen_mul(g, gen_mod(g, warp, across), 8 * p->nt);
     p->a.base = gen_buffer(g, 0);
     p->b.base = gen_buffer(g, 1);
     p->slots = nv_dynamic_shared(g);
@@ -441,10 +504,11 @@ void nv_gemm_bf16_tile(Gen *g, const GemmDesc *d, int64_t unit, NvTileEnd *end, 
     begin(&p);
     turns(&p);
     if (is_code_rows(d)) finish_groups(&p);
+    join_slices(&p);
     end(g, context,
         &(NvTile){.rows = p.shape->rows,
                   .cols = p.shape->cols,
-                  .threads = p.shape->threads,
+                  .threads = threads_of(p.shape),
                   .i0 = p.i0,
                   .j0 = p.j0,
                   .shared = p.stages,
@@ -458,7 +522,7 @@ void nv_gen_gemm_bf16(Gen *g, const char *name, const GemmDesc *d) {
         nv_gemm_rounded(g, name, d);
         return;
     }
-    nv_kernel(g, name, 3, (uint32_t)shape_of(d, ANY_UNIT, g->target)->threads);
+    nv_kernel(g, name, 3, (uint32_t)threads_of(shape_of(d, ANY_UNIT, g->target)));
     nv_min_blocks(g, 1); /* or ptxas may spill a little to make room for more */
     nv_noalias(g);
     nv_gemm_bf16_tile(g, d, ANY_UNIT, nv_gemm_write_tile, (void *)d);

@@ -158,3 +158,7 @@ void panel_slices(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef row, i
     else
         (p->steps ? slices_of_steps : slices_of_rows)(g, p, tile, row, step, n, out);
 }
+
+LLVMValueRef panel_from(Gen *g, const Panel *p, LLVMValueRef tile, LLVMValueRef step) {
+    return gen_at(g, p->half ? g->i16 : g->f32, tile, p->steps ? line_at(g, p, step) : step);
+}

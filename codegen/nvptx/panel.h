@@ -44,6 +44,8 @@ typedef LLVMValueRef Slice[2];
 /* n slices (a multiple of 4) of 16 steps of a tile, from a row within it on (a multiple of 32; the same for
  * the whole warp) and a constant step. */
 void panel_slices(Gen *, const Panel *, LLVMValueRef tile, LLVMValueRef row, int step, int n, Slice *out);
+/* The tile without its first steps, a multiple of 16 of them, for panel_slices. */
+LLVMValueRef panel_from(Gen *, const Panel *, LLVMValueRef tile, LLVMValueRef step);
 /* Are a slice's pairs neighbours, 2t and 2t + 1? */
 bool panel_of_neighbours(const Panel *);
 /* Are slices read by vectors? */
