@@ -37,7 +37,7 @@ typedef struct GemmDesc { /* a, b, c: c[m,n] = A b, or c += A b */
 typedef struct AttnDesc {  /* forward: q, k, v, out, lse */
     int64_t b, s, h, g, d; /* grad: q, k, v, lse, dout, delta, dq, dk, dv */
     double scale;          /* Shapes: ops.def */
-    unsigned half;         /* bit i: operand i, one of q, k, v and dout, is stored as bf16: of a GPU */
+    unsigned half;         /* bit i: number i of these, q, k, v, out, dout or dv, is stored as bf16: of a GPU */
 } AttnDesc;
 
 typedef struct AttnDecodeDesc { /* q, k, v, pos, out; at.s: room of the caches */

@@ -197,6 +197,8 @@ static void lower_attention(Lower *l) {
     AttnDesc d = {q->dim[0], q->dim[1], q->dim[2], k->dim[2], q->dim[3], l->node->attrs.c, 0};
     for (uint32_t i = 0; i < l->node->nin; i++)
         if (val_type(l->g, l->node->in[i])->dtype == DT_BF16) d.half |= 1u << i;
+    for (uint32_t i = 0; i < l->node->nout; i++)
+        if (val_type(l->g, l->node->out + i)->dtype == DT_BF16) d.half |= 1u << (l->node->nin + i);
     if (grad && bf16)
         launch_node(l, (KernelDesc){.kind = KERNEL_attention_grad_bf16, .attention_grad_bf16 = d});
     else if (grad)

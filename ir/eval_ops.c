@@ -212,6 +212,12 @@ static double attend(Eval *e, const Heads *z, int64_t b, int64_t i, int64_t h, i
     return max + log(sum);
 }
 
+/* Rounds what is stored as bf16. */
+static void store_narrow(Tensor *t) {
+    if (t->type.dtype != DT_BF16) return;
+    for (int64_t i = 0; i < type_count(&t->type); i++) t->at[i] = (double)bf16_round((float)t->at[i]);
+}
+
 void eval_attention(Eval *e) {
     Heads z = heads(e);
     double *p = arena_array(e->arena, double, z.s);
@@ -221,6 +227,7 @@ void eval_attention(Eval *e) {
                 int64_t row = q_row(&z, b, i, h);
                 e->out[1].at[row] = attend(e, &z, b, i, h, row, p);
             }
+    store_narrow(&e->out[0]);
 }
 
 /* What the pair of query i and key j adds to dq, dk and dv. */
@@ -241,6 +248,7 @@ void eval_attention_grad(Eval *e) {
         for (int64_t h = 0; h < z.h; h++)
             for (int64_t i = 0; i < z.s; i++)
                 for (int64_t j = 0; j <= i; j++) attend_grad(e, &z, b, i, j, h);
+    store_narrow(&e->out[2]);
 }
 
 /* ---- positions after a cache */

@@ -421,25 +421,26 @@ static bool want_factor(Infer *s, uint32_t i) {
     return want(s, i, half ? DT_BF16 : DT_F32, 4, 4);
 }
 
-static Type as_f32(const Type *t) {
-    Type wide = *t;
-    wide.dtype = DT_F32;
-    return wide;
+static Type with_dtype(const Type *t, DType dtype) {
+    Type other = *t;
+    other.dtype = dtype;
+    return other;
 }
 
 static bool shape_attention(Infer *s) {
     if (!want_precision(s, "bf16")) return false;
+    const bool narrow = s->node->attrs->set & A(narrow) && s->node->attrs->narrow;
+    if (narrow && !(s->node->attrs->set & A(precision))) return fail(s, "narrow goes with precision bf16");
     for (uint32_t i = 0; i < 3; i++) {
         if (!want_factor(s, i)) return false;
     }
     const Type *q = operand(s, 0), *k = operand(s, 1);
     if (k->dim[0] != q->dim[0] || k->dim[1] != q->dim[1] || k->dim[3] != q->dim[3])
         return fail(s, "q[B,S,H,D] and k[B,S,G,D] must agree in B, S and D");
-    Type v = *k;
-    v.dtype = operand(s, 2)->dtype;
+    Type v = with_dtype(k, operand(s, 2)->dtype);
     if (!want_heads(s) || !want_same(s, 2, &v)) return false;
-    s->out[0] = as_f32(q);
-    s->out[1] = with_cols(&s->out[0], 1);
+    s->out[0] = with_dtype(q, narrow ? DT_BF16 : DT_F32);
+    s->out[1] = with_dtype(q, DT_F32), s->out[1].dim[3] = 1;
     return true;
 }
 
@@ -447,9 +448,10 @@ static bool shape_attention_grad(Infer *s) {
     Type forward[2];
     Infer f = {s->node, forward, s->why};
     if (!shape_attention(&f) || !want_same(s, 3, &forward[1]) || !want_factor(s, 4)) return false;
-    forward[0].dtype = operand(s, 4)->dtype;
-    if (!want_same(s, 4, &forward[0]) || !want_same(s, 5, &forward[1])) return false;
-    for (uint32_t i = 0; i < 3; i++) s->out[i] = as_f32(operand(s, i));
+    const Type dout = with_dtype(&forward[0], operand(s, 4)->dtype);
+    if (!want_same(s, 4, &dout) || !want_same(s, 5, &forward[1])) return false;
+    for (uint32_t i = 0; i < 3; i++)
+        s->out[i] = with_dtype(operand(s, i), i == 2 ? forward[0].dtype : DT_F32);
     return true;
 }
 
@@ -502,8 +504,8 @@ static bool makes_codes(const NodeShape *n) {
 /* The types are those of the three ops in a row; the operands taken over come last, but for hyper. */
 static bool shape_matmul_adamw(Infer *s) {
     const Type hyper = type_make(DT_F32, 1, (int64_t[]){4});
-    if (!want_precision(s, "bf16") || !want_activations(s) ||
-        !want_f32_or_bf16(s, 1, 1, MAX_RANK) || !product(s, true, false))
+    if (!want_precision(s, "bf16") || !want_activations(s) || !want_f32_or_bf16(s, 1, 1, MAX_RANK) ||
+        !product(s, true, false))
         return false;
     const Type w = s->out[0];
     bool coded = makes_codes(s->node);

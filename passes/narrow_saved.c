@@ -1,20 +1,21 @@
-/* narrow-saved: what waits in memory for the backward part, or for a product, waits as bf16, where products are rounded
- * to that anyway or options.saved asks for it.
+/* narrow-saved: what waits in memory for the backward part, or for a product, waits as bf16, where products
+ * are rounded to that anyway or options.saved asks for it.
  *
  *     g = tmatmul(x, W)                          g = tmatmul(x, W)
  *     y = region(g) { .. silu .. }               y, g' = region(g) { .. silu .. narrow .. }
  *     ...                                 ->     ...
  *     dg = region(dy, g) { .. }                  dg = region(dy, g') { .. widen .. }
  *
- * So does what a region computes for products that round it to bf16: they read its bf16, and the region yields nothing
- * else where nothing else is read.
+ * So does what a region computes for products that round it to bf16: they read its bf16, and the region
+ * yields nothing else where nothing else is read.
  *
  * A forward value is narrowed by the region that computes it, or else by the first that reads all of it, so
  * that this takes no pass over memory of its own; only where there is neither it does. Regions and gradients
- * of weights read bf16 as it is; for the others it is widened just before. Row scalars and single rows stay as they
- * are, and so does what is read before the forward part has ended (chunks of logits).
+ * of weights read bf16 as it is; for the others it is widened just before. Row scalars and single rows stay
+ * as they are, and so does what is read before the forward part has ended (chunks of logits).
  *
- * With options.bf16_heads attention is among the products that read bf16. */
+ * With options.bf16_heads attention is among the products that read bf16, and stores as that itself what only
+ * such products read. */
 #include "order.h"
 
 #include <stdlib.h>
@@ -27,10 +28,11 @@ typedef struct Narrow {
     Graph *to;
     bool f32_products, bf16_heads;
     const bool *forward; /* of each node */
-    uint32_t *maker; /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
-    bool *waits;     /* of each value: the backward part reads all of it, after the forward part has ended */
-    bool *rounded;   /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
-    Val *map;        /* of each value: itself in `to` */
+    uint32_t
+        *maker;    /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
+    bool *waits;   /* of each value: the backward part reads all of it, after the forward part has ended */
+    bool *rounded; /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
+    Val *map;      /* of each value: itself in `to` */
     Val *half, *wide; /* its bf16, and that widened again; VAL_NONE: not yet */
 } Narrow;
 
@@ -123,13 +125,24 @@ static bool is_attention(const Node *n) {
     return n->op == OP_attention || n->op == OP_attention_grad;
 }
 
-/* Does attention read its operand k as bf16? Units of 8 numbers are copied as they are, from addresses that are
+/* Does attention know heads as bf16? Units of 8 numbers are copied as they are, from addresses that are
  * multiples of their size, and wide heads are left to units that know f32 only. */
+static bool knows_bf16(const Narrow *s, const Node *n) {
+    if (!is_attention(n) || !s->bf16_heads) return false;
+    int64_t width = type_cols(val_type(s->g, n->in[0]));
+    return width % 8 == 0 && width <= 128;
+}
+
+/* Does attention read its operand k as bf16? */
 static bool reads_heads(const Narrow *s, const Node *n, uint32_t k) {
     bool factor = k < 3 || (n->op == OP_attention_grad && k == 4);
-    if (!is_attention(n) || !s->bf16_heads || !factor || is_cut(s->g, n->in[k])) return false;
-    int64_t width = type_cols(val_type(s->g, n->in[k]));
-    return width % 8 == 0 && width <= 128;
+    return factor && knows_bf16(s, n) && !is_cut(s->g, n->in[k]);
+}
+
+/* The result that attention, in bf16, can store as that: out, or dv of its gradient; VAL_NONE: none. */
+static Val stores_bf16(const Narrow *s, const Node *n) {
+    if (!is_bf16(n) || !knows_bf16(s, n)) return VAL_NONE;
+    return n->op == OP_attention ? n->out : n->out + 2;
 }
 
 /* Does the node, a product, round its operand k to bf16, and may it read it as that? */
@@ -153,7 +166,8 @@ static Val inner_of(const Narrow *s, const Node *region, Val v) {
     return VAL_NONE;
 }
 
-/* What attention reads as bf16 and no region computes, the first region narrows that reads all of it before. */
+/* What attention reads as bf16 and no region computes, the first region narrows that reads all of it before.
+ */
 static void find_readers(Narrow *s) {
     const Graph *g = s->g;
     for (uint32_t i = 0; i < g->nodes.n; i++) {
@@ -168,7 +182,8 @@ static void find_readers(Narrow *s) {
     }
 }
 
-/* Results of regions that some products round: bf16 of them is yielded, too, or alone if nothing reads more of them. */
+/* Results of regions that some products round: bf16 of them is yielded, too, or alone if nothing reads more
+ * of them; of attention only alone. */
 static void find_rounded(Narrow *s, Arena *scratch) {
     const Graph *g = s->g;
     bool *some = arena_array(scratch, bool, g->values.n), *more = arena_array(scratch, bool, g->values.n);
@@ -176,6 +191,7 @@ static void find_rounded(Narrow *s, Arena *scratch) {
         const Node *n = &g->nodes.at[i];
         for (uint32_t k = 0; k < n->nin; k++) {
             Val v = n->in[k];
+            if (n->op == OP_after && k == 1) continue; /* is waited for, not read */
             bool view = n->op == OP_reshape || (n->op == OP_slice && keeps_views(g, n->out));
             bool saved = !s->forward[i] && s->waits[view_root(g, v)];
             some[v] |= view ? some[n->out] : rounds(s, n, k);
@@ -184,7 +200,9 @@ static void find_rounded(Narrow *s, Arena *scratch) {
     }
     for (Val v = 0; v < g->values.n; v++) {
         uint32_t def = g->values.at[v].node;
-        if (!some[v] || g->nodes.at[def].op != OP_region || !is_matrix(g, v)) continue;
+        const bool region = g->nodes.at[def].op == OP_region;
+        const bool attention = !more[v] && stores_bf16(s, &g->nodes.at[def]) == v;
+        if (!some[v] || !(region || attention) || !is_matrix(g, v)) continue;
         s->maker[v] = def;
         s->rounded[v] = !more[v];
     }
@@ -198,8 +216,8 @@ static Type bf16_of(const Type *t) {
     return half;
 }
 
-/* The region's body, in which args of bf16 operands are widened, rounded results are yielded as bf16, and `narrowed`
- * as bf16, too. */
+/* The region's body, in which args of bf16 operands are widened, rounded results are yielded as bf16, and
+ * `narrowed` as bf16, too. */
 static Graph *body_of(const Narrow *s, const Node *region, const Val *in, const Vals *narrowed) {
     const Graph *from = region->body;
     Graph *body = graph_new("");
@@ -250,6 +268,15 @@ static void add_region(Narrow *s, uint32_t i, const Val *in) {
     vec_free(&values), vec_free(&inner);
 }
 
+/* Attention that stores what products read as bf16. */
+static void add_narrow(Narrow *s, const Node *n, const Val *in) {
+    Attrs attrs = n->attrs;
+    attrs.set |= A(narrow), attrs.narrow = true;
+    const Val out = graph_add(s->to, NULL, NULL, n->loc, n->op, NULL, in, n->nin, &attrs);
+    for (uint32_t r = 0; r < n->nout; r++) s->map[n->out + r] = out + r;
+    s->half[stores_bf16(s, n)] = s->map[stores_bf16(s, n)];
+}
+
 /* A region of one op. */
 static Val convert(Narrow *s, Loc loc, Op op, Val v) {
     Graph *body = graph_new("");
@@ -259,12 +286,19 @@ static Val convert(Narrow *s, Loc loc, Op op, Val v) {
     return graph_add_region(s->to, loc, &v, 1, body);
 }
 
+static Val half_of(Narrow *s, Val v);
+
+/* Operand k of a view. */
+static Val viewed(Narrow *s, const Node *n, uint32_t k) {
+    return s->rounded[view_root(s->g, n->in[k])] ? half_of(s, n->in[k]) : s->map[n->in[k]];
+}
+
 /* v, or a view of it, as bf16. */
 static Val half_of(Narrow *s, Val v) {
     const Node *n = val_node(s->g, v);
     if (s->half[v] != VAL_NONE) return s->half[v];
     Type half = bf16_of(val_type(s->g, v));
-    Val in[2] = {half_of(s, n->in[0]), n->nin > 1 ? s->map[n->in[1]] : VAL_NONE};
+    Val in[2] = {half_of(s, n->in[0]), n->nin > 1 ? viewed(s, n, 1) : VAL_NONE};
     if (n->op != OP_reshape)
         return s->half[v] = graph_add(s->to, NULL, NULL, n->loc, n->op, &half, in, n->nin, &n->attrs);
     while (val_is(s->to, in[0], OP_reshape)) in[0] = val_node(s->to, in[0])->in[0];
@@ -294,9 +328,11 @@ static void add_node(Narrow *s, uint32_t i) {
         free(in);
         return; /* half_of makes those of bf16 */
     }
-    for (uint32_t k = 0; k < n->nin; k++) in[k] = view ? s->map[n->in[k]] : operand_of(s, i, k);
+    for (uint32_t k = 0; k < n->nin; k++) in[k] = view ? viewed(s, n, k) : operand_of(s, i, k);
     if (n->op == OP_region) {
         add_region(s, i, in);
+    } else if (stores_bf16(s, n) != VAL_NONE && s->rounded[stores_bf16(s, n)]) {
+        add_narrow(s, n, in);
     } else {
         Val out = graph_copy_on(s->to, s->g, n, in);
         for (uint32_t r = 0; r < n->nout; r++) {

@@ -2,23 +2,26 @@
  * interpreter, in f32 and in bf16; and what ptxas makes of that of Qwen3-0.6B. */
 #include "nvptx_test.h"
 
+enum { OUT_BIT = 1 << 3, DV_BIT = 1 << 8 /* of half: out, dv */ };
+
+/* half is that of the gradient; with DV_BIT out is bf16 as well. */
 static const AttnDesc cases[] = {
     /* b, s, h, g, d, scale, half */
     {1, 1, 1, 1, 2, 0.7, 0},       {2, 5, 2, 1, 10, 0.3, 0},        {2, 45, 4, 2, 16, 0.25, 0},
     {1, 130, 2, 1, 64, 0.125, 0},  {3, 17, 3, 3, 34, -0.17, 0},     {1, 67, 2, 1, 128, 0.0884, 0},
     {1, 66, 1, 1, 140, 0.1, 0},    {2, 45, 4, 2, 16, 0.25, 7},      {1, 130, 2, 1, 128, 0.0884, 7},
     {2, 70, 2, 1, 40, 0.2, 0x17},  {1, 130, 4, 2, 64, 0.125, 0x17}, {1, 97, 2, 1, 8, 0.3, 0x11},
-    {1, 40, 2, 2, 104, 0.0884, 6},
+    {1, 40, 2, 2, 104, 0.0884, 6}, {2, 45, 4, 2, 40, 0.2, 0x100},   {1, 130, 2, 1, 128, 0.0884, 0x117},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 enum { F32, BF16, PRECISIONS };
 
-/* Operands in bf16 are for kernels in bf16. Of the forward part dout is none. */
+/* Heads in bf16 are for kernels in bf16. */
 static bool has_kernel(const AttnDesc *d, int precision) {
     return precision == BF16 || !d->half;
 }
 static AttnDesc forward_of(AttnDesc d) {
-    d.half &= 7;
+    d.half = (d.half & 7) | (d.half & DV_BIT ? OUT_BIT : 0);
     return d;
 }
 
@@ -37,6 +40,7 @@ static Type operand_type(const AttnDesc *d, int i, int64_t heads) {
 static Attrs attrs_of(const AttnDesc *d, int precision) {
     Attrs a = {.set = A(c), .c = d->scale};
     if (precision == BF16) a.set |= A(precision), a.precision = "bf16";
+    if (d->half & DV_BIT) a.set |= A(narrow), a.narrow = true;
     return a;
 }
 
@@ -179,14 +183,14 @@ START_TEST(decoding) {
 END_TEST
 
 START_TEST(nothing_spills) {
-    AttnDesc d = {8, 2048, 16, 8, 128, 0.0884, 0}, half = d, some = d;
-    half.half = 0x17, some.half = 7;
+    AttnDesc d = {8, 2048, 16, 8, 128, 0.0884, 0}, half = d, some = d, forward = d;
+    half.half = 0x117, some.half = 7, forward.half = 0xf;
     Gen *g = test_device_gen(TEST_GPU);
     TEST_EMIT(g, "attention", attention, d);
     TEST_EMIT(g, "attention_bf16", attention_bf16, d);
     TEST_EMIT(g, "attention_grad", attention_grad, d);
     TEST_EMIT(g, "attention_grad_bf16", attention_grad_bf16, d);
-    TEST_EMIT(g, "attention_bf16_of_bf16", attention_bf16, some);
+    TEST_EMIT(g, "attention_bf16_of_bf16", attention_bf16, forward);
     TEST_EMIT(g, "attention_grad_of_bf16", attention_grad_bf16, half);
     TEST_EMIT(g, "attention_grad_of_some", attention_grad_bf16, some);
     AttnDecodeDesc decode = {d, 64};

@@ -162,6 +162,15 @@ static inline void test_to_bf16(float *x, int64_t n) {
     }
 }
 
+/* The other way, into the same room. */
+static inline void test_from_bf16(float *x, int64_t n) {
+    for (int64_t i = n; i-- > 0;) {
+        float wide = 0;
+        memcpy((char *)&wide + 2, (char *)x + 2 * i, 2);
+        x[i] = wide;
+    }
+}
+
 /* Random codes and scales of t2[rows,cols] into `at`, their weights into w[rows,cols]. No group is all 0: its
  * scale could not be told from the weights. */
 static inline void test_fill_ternary(unsigned char *at, double *w, int64_t rows, int64_t cols, int64_t group,

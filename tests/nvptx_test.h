@@ -42,7 +42,8 @@ static inline float *node_operand(NodeTest *t, Type type, uint64_t *rng) {
     test_fill(x, n, rng);
     t->in[t->nin] = graph_add(t->g, NULL, NULL, (Loc){0}, OP_input, &type, NULL, 0, ATTRS(name, "x"));
     t->operand[t->nin] = (Tensor){type, arena_array(t->arena, double, n)};
-    for (int64_t i = 0; i < n; i++) t->operand[t->nin].at[i] = type.dtype == DT_BF16 ? bf16_round(x[i]) : x[i];
+    for (int64_t i = 0; i < n; i++)
+        t->operand[t->nin].at[i] = type.dtype == DT_BF16 ? bf16_round(x[i]) : x[i];
     if (type.dtype == DT_BF16) test_to_bf16(x, n);
     t->nin++;
     return x;
@@ -88,8 +89,11 @@ static inline void node_results(NodeTest *t, Op op, Attrs attrs) {
     }
 }
 
+/* To be called once for each result. */
 static inline double node_error(const NodeTest *t, uint32_t i) {
-    return test_error(t->made[i], t->result[i].at, type_count(&t->result[i].type));
+    const Type *type = &t->result[i].type;
+    if (type->dtype == DT_BF16) test_from_bf16(t->made[i], type_count(type));
+    return test_error(t->made[i], t->result[i].at, type_count(type));
 }
 
 /* ---- ptxas */

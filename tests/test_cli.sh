@@ -170,7 +170,7 @@ done
 "$tbc" compile half/*narrow-saved.tir --emit tir | cmp -s - half.tir || fail 'what is narrowed already'
 # Heads that wait as bf16 for a GPU's attention are nothing for that of a CPU.
 "$tbc" compile "$TBC_SOURCE/tests/tiny.json" --precision bf16 --target nvptx64 --dump-ir heads --emit tir -o heads.tir
-grep -q '= attention .*precision="bf16"' heads/*narrow-saved.tir || fail 'no attention in bf16'
+grep -q '= attention .*precision="bf16", narrow=1' heads/*narrow-saved.tir || fail 'no attention in bf16'
 for dump in heads.tir heads/*narrow-saved.tir; do expect 1 'cannot generate it for' compile "$dump" -o heads.so; done
 "$tbc" opt dumps/00-frontend.tir --passes insert-ste,autodiff | cmp -s - dumps/02-autodiff.tir || fail 'opt --passes'
 expect 2 '--batch, --seq and --ternary need a spec' compile dumps/00-frontend.tir --batch 2

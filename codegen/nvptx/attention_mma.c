@@ -104,6 +104,7 @@ LLVMValueRef nv_attention_col(Gen *g, int n, int l) {
 void nv_attention_mma_write(Gen *g, const AttnDesc *d, const HeadSums *s, const LLVMValueRef *factor,
                             const Head *h, LLVMValueRef pos0) {
     LLVMValueRef base = nv_attention_base(g, d, h);
+    const bool narrow = nv_attention_half(d, h); /* of heads of an even width */
     int n = d->d % 2 ? 1 : 2;
     for (int half = 0; half < 2; half++) {
         LLVMValueRef pos = gen_add(g, pos0, nv_attention_row(g, 2 * half));
@@ -116,7 +117,10 @@ void nv_attention_mma_write(Gen *g, const AttnDesc *d, const HeadSums *s, const 
             }
             If inside = gen_if(g, gen_less(g, col, gen_i64(g, d->d)));
             LLVMValueRef at = gen_add(g, gen_mul(g, pos, h->heads * d->d), col);
-            tile_store(g, tile_vector(g, x, n), gen_at(g, g->f32, base, at), n);
+            if (narrow)
+                gen_store(g, mma_pair(g, x[0], x[1]), gen_at(g, g->i16, base, at));
+            else
+                tile_store(g, tile_vector(g, x, n), gen_at(g, g->f32, base, at), n);
             gen_if_end(g, &inside);
         }
         gen_if_end(g, &exists);
