@@ -31,9 +31,9 @@ grep -q '^tbc: .*broken.so: error: ptxas failed for sm_80: ptxas fatal   : it br
 "$tbc" inspect "$work/m.so" | grep -q 'GPU code: PTX for sm_80 and newer, .* bytes; cubin for sm_80, 6 bytes$' || fail "inspect of m.so"
 [ "$(ls "$work" | grep -c broken)" -eq 0 ] || fail "files are left: $(ls "$work")"
 
-# Attention in bf16 reads heads that are stored as bf16: q, k and v (7), and the gradient of its result (17).
+# Attention in bf16 reads and stores heads as bf16: q, k, v and out (f); of its gradient q, k, v, dout and dv (117).
 gpu --precision bf16 -o "$work/heads.so" && "$tbc" inspect "$work/heads.so" >"$work/said"
-for kernel in 'attention_bf16_[^ ]*_bf16x7' 'attention_grad_bf16_[^ ]*_bf16x17'; do
+for kernel in 'attention_bf16_[^ ]*_bf16xf' 'attention_grad_bf16_[^ ]*_bf16x117'; do
     grep -q " $kernel " "$work/said" || fail "no kernel $kernel"
 done
 
