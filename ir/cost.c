@@ -90,6 +90,8 @@ static int64_t bytes_of(const Graph *g, const Node *n) {
         int64_t rows = type_rows(val_type(g, n->out));
         bytes += type_bytes(table) / type_rows(table) * rows - type_bytes(table);
     }
+    if (n->op == OP_embedding_grad && n->nin > 2) /* of the sum so far only the rows that are added to */
+        bytes += 2 * (type_bytes(operand(g, n, 1)) - type_bytes(operand(g, n, 2)));
     return bytes;
 }
 

@@ -219,6 +219,16 @@ START_TEST(costs_count_flops_and_bytes) {
     ck_assert_int_eq(cost.bytes, 4 * (8 * 16 + 32 * 16 + 8 * 32));
     cost = node_cost(g, val_node(g, ir_unary(g, at, OP_exp, c)));
     ck_assert_int_eq(cost.flops, 10 * 8 * 32);
+
+    const Type ids = type_make(DT_I32, 1, (int64_t[]){5}), dy = type_make(DT_F32, 2, (int64_t[]){5, 16});
+    const Type table = type_make(DT_F32, 2, (int64_t[]){100, 16});
+    Val in[] = {graph_add(g, NULL, NULL, at, OP_input, &ids, NULL, 0, ATTRS(name, "ids")),
+                ir_splat(g, at, &dy, 1), ir_splat(g, at, &table, 0)};
+    c = graph_add(g, NULL, NULL, at, OP_embedding_grad, &table, in, 2, NULL);
+    ck_assert_int_eq(node_cost(g, val_node(g, c)).bytes, 4 * (5 + 5 * 16 + 100 * 16));
+    c = graph_add(g, NULL, NULL, at, OP_embedding_grad, &table, in, 3, NULL);
+    ck_assert_int_eq(node_cost(g, val_node(g, c)).bytes,
+                     4 * (5 + 3 * 5 * 16)); /* five rows, read and written */
     graph_free(g);
 
     Module *m = parse_ok(full_text);
