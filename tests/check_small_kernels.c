@@ -190,7 +190,8 @@ START_TEST(test_embed) {
 END_TEST
 
 static const EmbedGradDesc embed_grads[] = {
-    {TOKENS, 11, 1}, {TOKENS, 300, 100}, {TOKENS, 17, 64}, {TOKENS, 900, 33}, {TOKENS, 1, 700}, {TOKENS, 4000, 256},
+    {TOKENS, 11, 1},   {TOKENS, 300, 100}, {TOKENS, 17, 64},
+    {TOKENS, 900, 33}, {TOKENS, 1, 700},   {TOKENS, 4000, 256},
 };
 enum { EMBED_GRADS = sizeof embed_grads / sizeof *embed_grads };
 
@@ -289,43 +290,49 @@ START_TEST(test_sum_rows) {
 }
 END_TEST
 
+/* Rows at a position; of the second kind several together are whole vectors, but a row is not. */
+static const TakeRowDesc picks[] = {{3, 5, 37, 2}, {3, 5, 6, 2}};
+enum { PICKS = sizeof picks / sizeof *picks };
+static const int32_t pick_position[3] = {3, 0, 2};
+
 START_TEST(test_take_row) {
-    enum { B = 3, S = 5, WIDTH = 37, ROWS = 2, N = ROWS * WIDTH };
-    TakeRowDesc d = {B, S, WIDTH, ROWS};
-    Gen *g = test_device_gen((TestDevice)_i);
-    KernelSize size = TEST_EMIT(g, "take", take_row, d);
+    const TakeRowDesc *d = &picks[_i % PICKS];
+    const int64_t n = d->rows * d->n, all = d->b * d->s * d->n;
+    Gen *g = test_device_gen((TestDevice)(_i / PICKS));
+    KernelSize size = TEST_EMIT(g, "take", take_row, *d);
     TestModule module = test_module(g);
-    static const int32_t position[B] = {3, 0, 2};
     uint64_t rng = 17;
     TestArgs a = test_args(8192);
-    float *x = test_arg(&a, B * S * WIDTH * 4);
-    memcpy(test_arg(&a, sizeof position), position, sizeof position);
-    float *out = test_arg(&a, B * N * 4);
-    test_fill(x, B * S * WIDTH, &rng);
+    float *x = test_arg(&a, (uint64_t)all * 4);
+    memcpy(test_arg(&a, sizeof pick_position), pick_position, sizeof pick_position);
+    float *out = test_arg(&a, (uint64_t)(d->b * n) * 4);
+    test_fill(x, all, &rng);
     test_launch(&module, "take", &a, size);
-    for (int b = 0; b < B; b++) ck_assert(same_floats(out + b * N, x + (b * S + position[b]) * WIDTH, N));
+    for (int64_t b = 0; b < d->b; b++)
+        ck_assert(same_floats(out + b * n, x + (b * d->s + pick_position[b]) * d->n, n));
     test_args_free(&a);
     test_module_free(&module);
 }
 END_TEST
 
 START_TEST(test_cache_row) {
-    enum { B = 3, S = 5, WIDTH = 37, ROWS = 2, N = ROWS * WIDTH };
-    CacheRowDesc d = {B, S, WIDTH, ROWS};
-    Gen *g = test_device_gen((TestDevice)_i);
+    const TakeRowDesc *p = &picks[_i % PICKS];
+    const CacheRowDesc d = {p->b, p->s, p->n, p->rows};
+    const int64_t n = d.rows * d.n, all = d.b * d.s * d.n;
+    Gen *g = test_device_gen((TestDevice)(_i / PICKS));
     KernelSize size = TEST_EMIT(g, "put", cache_row, d);
     TestModule module = test_module(g);
-    static const int32_t position[B] = {3, 0, 2};
     uint64_t rng = 18;
     TestArgs a = test_args(8192);
-    float *row = test_arg(&a, B * N * 4), before[B * S * WIDTH];
-    memcpy(test_arg(&a, sizeof position), position, sizeof position);
-    float *cache = test_arg(&a, sizeof before);
-    test_fill(row, B * N, &rng), test_fill(cache, B * S * WIDTH, &rng);
-    memcpy(before, cache, sizeof before);
-    for (int b = 0; b < B; b++) memcpy(before + (b * S + position[b]) * WIDTH, row + b * N, N * 4);
+    float *row = test_arg(&a, (uint64_t)(d.b * n) * 4), expected[3 * 5 * 37];
+    memcpy(test_arg(&a, sizeof pick_position), pick_position, sizeof pick_position);
+    float *cache = test_arg(&a, (uint64_t)all * 4);
+    test_fill(row, d.b * n, &rng), test_fill(cache, all, &rng);
+    memcpy(expected, cache, (size_t)all * 4);
+    for (int64_t b = 0; b < d.b; b++)
+        memcpy(expected + (b * d.s + pick_position[b]) * d.n, row + b * n, (size_t)n * 4);
     test_launch(&module, "put", &a, size);
-    ck_assert(same_floats(cache, before, B * S * WIDTH));
+    ck_assert(same_floats(cache, expected, all));
     test_args_free(&a);
     test_module_free(&module);
 }
@@ -391,8 +398,8 @@ int main(void) {
     tcase_add_loop_test(t, test_embed_grad, 0, devices * EMBED_GRADS);
     tcase_add_loop_test(t, test_adamw, 0, devices * COUNTS);
     tcase_add_loop_test(t, test_sum_rows, 0, devices * SUMS);
-    tcase_add_loop_test(t, test_take_row, 0, devices);
-    tcase_add_loop_test(t, test_cache_row, 0, devices);
+    tcase_add_loop_test(t, test_take_row, 0, devices * PICKS);
+    tcase_add_loop_test(t, test_cache_row, 0, devices * PICKS);
     tcase_add_loop_test(t, test_copy_fill, 0, devices * COUNTS);
     tcase_add_loop_test(t, test_wide, 0, 2);
     suite_add_tcase(suite, t);

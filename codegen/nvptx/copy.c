@@ -64,10 +64,12 @@ void nv_gen_fill(Gen *g, const char *name, const FillDesc *d) {
 
 enum { ROW_THREADS = 256 };
 
-/* dst[0..n) = src[0..n) by all threads of the block. */
-static void move_floats(Gen *g, LLVMValueRef src, LLVMValueRef dst, int64_t n) {
+/* dst = src, rows of n floats, by all threads of the block. By vectors where each row begins with a whole
+ * one: it is not enough that all rows together are whole, as they may begin with any. */
+static void move_rows(Gen *g, LLVMValueRef src, LLVMValueRef dst, int64_t rows, int64_t n) {
     int width = n % 4 == 0 ? 4 : 1;
-    Loop i = gen_loop(g, gen_mul(g, nv_thread(g), width), gen_i64(g, n), (int64_t)ROW_THREADS * width, "col");
+    Loop i = gen_loop(g, gen_mul(g, nv_thread(g), width), gen_i64(g, rows * n), (int64_t)ROW_THREADS * width,
+                      "col");
     nv_store_elements(g, nv_load_elements(g, g->f32, src, i.i, width), dst, i.i);
     gen_loop_end(g, &i);
 }
@@ -90,7 +92,7 @@ NvGrid nv_take_row_grid(const TakeRowDesc *d, const Target *target) {
 void nv_gen_take_row(Gen *g, const char *name, const TakeRowDesc *d) {
     nv_kernel(g, name, 3, ROW_THREADS);
     LLVMValueRef src = row_at_pos(g, gen_buffer(g, 0), gen_buffer(g, 1), d->s, d->n);
-    move_floats(g, src, floats_of_tile(g, gen_buffer(g, 2), d->rows * d->n), d->rows * d->n);
+    move_rows(g, src, floats_of_tile(g, gen_buffer(g, 2), d->rows * d->n), d->rows, d->n);
     gen_end(g);
 }
 
@@ -102,6 +104,6 @@ NvGrid nv_cache_row_grid(const CacheRowDesc *d, const Target *target) {
 void nv_gen_cache_row(Gen *g, const char *name, const CacheRowDesc *d) {
     nv_kernel(g, name, 3, ROW_THREADS);
     LLVMValueRef dst = row_at_pos(g, gen_buffer(g, 2), gen_buffer(g, 1), d->s, d->n);
-    move_floats(g, floats_of_tile(g, gen_buffer(g, 0), d->rows * d->n), dst, d->rows * d->n);
+    move_rows(g, floats_of_tile(g, gen_buffer(g, 0), d->rows * d->n), dst, d->rows, d->n);
     gen_end(g);
 }
