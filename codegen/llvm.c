@@ -166,6 +166,12 @@ void gen_function_end(Gen *g, const Gen *saved) {
     if (saved->resume) LLVMPositionBuilderAtEnd(g->b, saved->resume);
 }
 
+void gen_noinline(Gen *g, LLVMValueRef fn) {
+    unsigned kind = LLVMGetEnumAttributeKindForName("noinline", strlen("noinline"));
+    LLVMAddAttributeAtIndex(fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                            LLVMCreateEnumAttribute(g->ctx, kind, 0));
+}
+
 LLVMValueRef gen_call(Gen *g, LLVMValueRef fn, LLVMValueRef *args, unsigned n) {
     return LLVMBuildCall2(g->b, LLVMGlobalGetValueType(fn), fn, args, n, "");
 }

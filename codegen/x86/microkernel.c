@@ -5,27 +5,19 @@
  *
  * A panel of B stays in the first-level cache while the panels of A stream past it from the second. Both are
  * functions of their own: every GEMM and attention kernel of a module shares them. What differs from one type
- * of panels to another (panels.h) is how a word of A is multiplied with a word of B (pairs.c), and what becomes
- * of the sums at the end of a block. */
+ * of panels to another (panels.h) is how a word of A is multiplied with a word of B (pairs.c), and what
+ * becomes of the sums at the end of a block. */
 #include "gemm.h"
 #include <stdio.h>
-#include <string.h>
 
 enum { MAX_UNROLL = 4, MAX_ACC = 32 };
 
-void gen_noinline(Gen *g, LLVMValueRef fn) {
-    unsigned kind = LLVMGetEnumAttributeKindForName("noinline", strlen("noinline"));
-    LLVMAddAttributeAtIndex(fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
-                            LLVMCreateEnumAttribute(g->ctx, kind, 0));
-}
-
-/* Words of a panel, by its width, for k steps. */
+/* Words of a panel, by its width, for k steps: those of whole blocks, and of the rest. */
 static LLVMValueRef words_of(Gen *g, const Panels *p, LLVMValueRef k) {
-    if (!panels_of_pairs(p->type)) return k;
     int64_t steps = p->block.steps, pairs = p->block.pairs;
-    LLVMValueRef rest = steps ? gen_mod(g, k, steps) : k;
-    LLVMValueRef words = gen_mul(g, gen_div(g, gen_add(g, rest, gen_i64(g, 15)), 16), 8);
-    return steps ? gen_add(g, gen_mul(g, gen_div(g, k, steps), pairs), words) : words;
+    if (!steps) return gen_panel_words(g, p->type, k);
+    LLVMValueRef words = gen_panel_words(g, p->type, gen_mod(g, k, steps));
+    return gen_add(g, gen_mul(g, gen_div(g, k, steps), pairs), words);
 }
 
 /* The register tile, and where the words of its operands are. */
@@ -132,7 +124,9 @@ static Tile new_tile(Gen *g, const Panels *panels) {
 
 /* "PREFIX_TYPE_STEPS" */
 static void panels_name(char *name, size_t size, const char *prefix, const Panels *p) {
-    static const char *const types[] = {"", "_bf16", "_i16", ""}; /* rounded numbers are multiplied as any */
+    /* numbers rounded to bf16 are multiplied as any f32 are */
+    static const char *const types[] = {
+        [PANELS_F32] = "", [PANELS_BF16] = "_bf16", [PANELS_I16] = "_i16", [PANELS_ROUNDED] = ""};
     int n = snprintf(name, size, "%s%s", prefix, types[p->type]);
     if (p->block.pairs) snprintf(name + n, size - (size_t)n, "_%d", p->block.steps);
 }
@@ -236,7 +230,10 @@ static void product_tile(Gen *g, const Product *p) {
 }
 
 LLVMValueRef gen_product(Gen *g, Band band, const Panels *panels) {
-    static const char *const names[] = {"product", "product_band_c", "product_band_ak", "product_band_ka"};
+    static const char *const names[] = {[BAND_NONE] = "product",
+                                        [BAND_C] = "product_band_c",
+                                        [BAND_AK] = "product_band_ak",
+                                        [BAND_KA] = "product_band_ka"};
     char name[48];
     panels_name(name, sizeof name, names[band], panels);
     LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->ptr, g->i64, g->ptr,
@@ -248,8 +245,9 @@ LLVMValueRef gen_product(Gen *g, Band band, const Panels *panels) {
     gen_noinline(g, fn);
     LLVMValueRef v[11];
     LLVMGetParams(fn, v);
-    Product p = {panels, band, v[0], v[1], v[2],  v[3], v[4], v[5],
-                 v[6],   v[7], v[8], v[9], v[10], NULL, NULL, NULL};
+    Product p = {.panels = panels, .band = band, .m = v[0], .n = v[1], .k = v[2]};
+    p.a = v[3], p.a_depth = v[4], p.b = v[5], p.b_depth = v[6];
+    p.c = v[7], p.ldc = v[8], p.add = v[9], p.diagonal = v[10];
     p.corner = gen_alloca(g, LLVMArrayType2(g->f32, (uint64_t)(g->target->mr * g->target->nr)), "corner");
     Loop j = gen_loop(g, gen_i64(g, 0), p.n, g->target->nr, "j");
     Loop i = gen_loop(g, gen_i64(g, 0), p.m, g->target->mr, "i");

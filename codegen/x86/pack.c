@@ -33,6 +33,15 @@ static LLVMValueRef head(Gen *g, LLVMValueRef v, int n) {
                                   "");
 }
 
+int64_t panel_words(PanelType type, int64_t k) {
+    return panels_of_pairs(type) ? (k + 15) / 16 * 8 : k;
+}
+
+LLVMValueRef gen_panel_words(Gen *g, PanelType type, LLVMValueRef k) {
+    if (!panels_of_pairs(type)) return k;
+    return gen_mul(g, gen_div(g, gen_add(g, k, gen_i64(g, 15)), 16), 8);
+}
+
 /* Where numbers come from and go. */
 typedef struct Pack {
     int width;
@@ -41,15 +50,6 @@ typedef struct Pack {
     LLVMValueRef n, k, src, ld;
     LLVMValueRef first, dst; /* of the panel at work */
 } Pack;
-
-int64_t panel_words(PanelType type, int64_t k) {
-    return panels_of_pairs(type) ? (k + 15) / 16 * 8 : k;
-}
-
-static LLVMValueRef words_of(Gen *g, const Pack *p) {
-    if (!panels_of_pairs(p->type)) return p->k;
-    return gen_mul(g, gen_div(g, gen_add(g, p->k, gen_i64(g, 15)), 16), 8);
-}
 
 static LLVMTypeRef word_type(Gen *g, const Pack *p) {
     return panels_of_pairs(p->type) ? g->i32 : g->f32;
@@ -67,8 +67,8 @@ static LLVMTypeRef source_type(Gen *g, const Pack *p) {
 /* Asks for row[width*ld + k], which the next panel will read. */
 static void prefetch_next(Gen *g, const Pack *p, LLVMValueRef row, LLVMValueRef k) {
     LLVMValueRef offset = gen_add(g, gen_mul(g, p->ld, p->width), k);
-    LLVMValueRef next = LLVMBuildGEP2(g->b, source_type(g, p), row, &offset, 1, ""); /* may lie past the end */
-    gen_prefetch(g, next, false);
+    LLVMValueRef next = LLVMBuildGEP2(g->b, source_type(g, p), row, &offset, 1, "");
+    gen_prefetch(g, next, false); /* may lie past the end */
 }
 
 /* Numbers at an address, as f32; as they are packed if they are not packed in pairs. */
@@ -139,7 +139,7 @@ static void pack_rows(Gen *g, const Pack *p) {
             gen_store(g, lanes < vl ? head(g, v[t], lanes) : v[t], gen_at(g, word, p->dst, to));
         }
         gen_loop_end(g, &w);
-        Loop rest = gen_loop(g, whole, words_of(g, p), 1, "k_rest");
+        Loop rest = gen_loop(g, whole, gen_panel_words(g, p->type, p->k), 1, "k_rest");
         LLVMValueRef to = gen_at(g, word, p->dst, gen_mul(g, rest.i, width));
         for (int i = 0; i < lanes; i++)
             gen_store(g, load_word(g, p, 1, row[i], rest.i, gen_i64(g, 1)),
@@ -205,7 +205,7 @@ LLVMValueRef gen_pack(Gen *g, int width, PackFrom from, PanelType type) {
               .k = v[1],
               .src = v[2],
               .ld = v[3]};
-    LLVMValueRef words = words_of(g, &p);
+    LLVMValueRef words = gen_panel_words(g, type, p.k);
     /* Rows are read as long as they are. Of columns a few steps at a time: lines that several panels share
      * must not fall out of the cache in between, and at strides of powers of two few lines fit. */
     Loop w0 = gen_loop(g, gen_i64(g, 0), rows ? gen_i64(g, 1) : words, COLUMN_WORDS, "words");
@@ -220,4 +220,15 @@ LLVMValueRef gen_pack(Gen *g, int width, PackFrom from, PanelType type) {
     gen_loop_end(g, &w0);
     gen_function_end(g, &saved);
     return fn;
+}
+
+bool pack_t2_begin(Gen *g, const char *name, PackT2 *p) {
+    LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->i64};
+    bool exists;
+    p->fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 7, false), &exists, &p->saved);
+    if (exists) return false;
+    LLVMValueRef v[7];
+    LLVMGetParams(p->fn, v);
+    p->j0 = v[0], p->n = v[1], p->k0 = v[2], p->k = v[3], p->t2 = v[4], p->dst = v[5], p->room = v[6];
+    return true;
 }

@@ -1,6 +1,7 @@
 /* Packing of ternary codes into panels of pairs of int16 or bf16 (see gemm.h). Their scales stand behind each
  * block; or, in bf16 and where they vary along k, are rounded and multiplied to the codes. All of this works
  * on vectors of 8 lanes, on every CPU. */
+#include "../rows.h"
 #include "gemm.h"
 #include <stdio.h>
 
@@ -32,10 +33,6 @@ typedef struct Source {
 
 static LLVMValueRef clamped(Gen *g, LLVMValueRef x, int64_t count) {
     return gen_min(g, x, gen_i64(g, count - 1));
-}
-
-static LLVMValueRef row_codes(Gen *g, const Source *s, LLVMValueRef row) {
-    return gen_at(g, g->i8, s->at, gen_mul(g, row, s->layout.row_bytes));
 }
 
 /* The scale of a row's group, as f32. */
@@ -91,7 +88,8 @@ static LLVMValueRef used_pairs(Gen *g, const Source *s) {
 static void pack_rows_of_words(Gen *g, const Source *s, int lane) {
     LLVMValueRef row[LANES];
     for (int i = 0; i < LANES; i++)
-        row[i] = row_codes(g, s, clamped(g, gen_add(g, s->col, gen_i64(g, lane + i)), s->rows));
+        row[i] = ternary_codes(g, s->at, clamped(g, gen_add(g, s->col, gen_i64(g, lane + i)), s->rows),
+                               &s->layout);
     Loop p = gen_loop(g, gen_i64(g, 0), used_pairs(g, s), LANES, "word");
     LLVMValueRef bits = LLVMGetPoison(vector(g, g->i32));
     LLVMValueRef word = gen_div(g, gen_add(g, s->step, gen_mul(g, p.i, 2)), WORD);
@@ -110,7 +108,8 @@ static void pack_rows_of_words(Gen *g, const Source *s, int lane) {
 static LLVMValueRef columns_of_rows(Gen *g, const Source *s, const LLVMValueRef *row, LLVMValueRef col) {
     LLVMValueRef at = clamped(g, gen_div(g, col, LANES), s->layout.row_bytes / 2), code[2];
     for (int i = 0; i < 2; i++) {
-        LLVMValueRef bits = gen_load(g, g->i16, gen_at(g, g->i16, row_codes(g, s, row[i]), at));
+        LLVMValueRef bits =
+            gen_load(g, g->i16, gen_at(g, g->i16, ternary_codes(g, s->at, row[i], &s->layout), at));
         code[i] = LLVMBuildZExt(g->b, bits, g->i32, "");
     }
     code[1] = LLVMBuildShl(g->b, code[1], gen_i32(g, 16), "");
@@ -140,7 +139,8 @@ static void pack_columns_of_words(Gen *g, const Source *s) {
 /* The code (0, 1, 2) of B at (step, col), as an i32; the nearest one where there is none. */
 static LLVMValueRef code_at(Gen *g, const Source *s, LLVMValueRef step, LLVMValueRef col) {
     LLVMValueRef row = clamped(g, s->nk ? col : step, s->rows), at = clamped(g, s->nk ? step : col, s->cols);
-    LLVMValueRef byte = gen_load(g, g->i8, gen_at(g, g->i8, row_codes(g, s, row), gen_div(g, at, 4)));
+    LLVMValueRef codes = ternary_codes(g, s->at, row, &s->layout);
+    LLVMValueRef byte = gen_load(g, g->i8, gen_at(g, g->i8, codes, gen_div(g, at, 4)));
     LLVMValueRef shift = LLVMBuildTrunc(g->b, gen_mul(g, gen_mod(g, at, 4), 2), g->i8, "");
     LLVMValueRef u =
         LLVMBuildAnd(g->b, LLVMBuildLShr(g->b, byte, shift, ""), LLVMConstInt(g->i8, 3, false), "");
@@ -178,25 +178,20 @@ LLVMValueRef gen_pack_codes(Gen *g, const Panels *panels, int64_t rows, int64_t 
     snprintf(name, sizeof name, "pack_codes_%s_%d_%s_%lldx%lld_%lld",
              panels->type == PANELS_BF16 ? "bf16" : "i16", panels->block.steps, nk ? "nk" : "kn",
              (long long)rows, (long long)cols, (long long)group);
-    LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->i64};
-    bool exists;
-    Gen saved;
-    LLVMValueRef fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 7, false), &exists, &saved);
-    if (exists) return fn;
-    LLVMValueRef p[7];
-    LLVMGetParams(fn, p);
+    PackT2 p;
+    if (!pack_t2_begin(g, name, &p)) return p.fn;
     Source s = {.rows = rows, .cols = cols, .group = group, .layout = ternary_layout(rows, cols, group)};
-    s.panels = panels, s.nk = nk, s.scaled = nk || panels->type == PANELS_I16, s.at = p[4];
+    s.panels = panels, s.nk = nk, s.scaled = nk || panels->type == PANELS_I16, s.at = p.t2;
     int nr = g->target->nr, steps = panels->block.steps;
     int64_t words = (int64_t)(panels->block.pairs + s.scaled) * nr; /* of a block */
 
-    Loop panel = gen_loop(g, gen_i64(g, 0), p[1], nr, "panel");
-    s.col = gen_add(g, p[0], panel.i);
-    LLVMValueRef to = LLVMBuildMul(g->b, gen_div(g, panel.i, nr), p[6], "");
-    Loop b = gen_loop(g, gen_i64(g, 0), p[3], steps, "block");
-    s.step = gen_add(g, p[2], b.i), s.left = gen_sub(g, p[3], b.i);
+    Loop panel = gen_loop(g, gen_i64(g, 0), p.n, nr, "panel");
+    s.col = gen_add(g, p.j0, panel.i);
+    LLVMValueRef to = LLVMBuildMul(g->b, gen_div(g, panel.i, nr), p.room, "");
+    Loop b = gen_loop(g, gen_i64(g, 0), p.k, steps, "block");
+    s.step = gen_add(g, p.k0, b.i), s.left = gen_sub(g, p.k, b.i);
     to = gen_mul(g, gen_add(g, to, gen_div(g, b.i, steps)), words);
-    s.words = gen_at(g, g->i32, p[5], to);
+    s.words = gen_at(g, g->i32, p.dst, to);
     bool by_words = group >= cols || (nk ? group % WORD == 0 : group % LANES == 0);
     for (int lane = 0; by_words && nk && lane < nr; lane += LANES) pack_rows_of_words(g, &s, lane);
     if (by_words && !nk) pack_columns_of_words(g, &s);
@@ -204,6 +199,6 @@ LLVMValueRef gen_pack_codes(Gen *g, const Panels *panels, int64_t rows, int64_t 
     if (s.scaled) pack_scales(g, &s);
     gen_loop_end(g, &b);
     gen_loop_end(g, &panel);
-    gen_function_end(g, &saved);
-    return fn;
+    gen_function_end(g, &p.saved);
+    return p.fn;
 }

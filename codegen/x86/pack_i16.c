@@ -59,7 +59,7 @@ static LLVMValueRef load(Gen *g, const Block *b, int i) {
 
 /* Its scale; the factor for quantize waits where the first word will be. */
 static void find_scale(Gen *g, const Block *b) {
-    LLVMValueRef v[MAX_VECTORS + 1], most = gen_f32(g, I16_MAX);
+    LLVMValueRef v[MAX_VECTORS], most = gen_f32(g, I16_MAX);
     for (int i = 0; i < b->vectors; i++) v[i] = load(g, b, i);
     LLVMValueRef max = i16_magnitude(g, v, b->vectors);
     gen_store(g, LLVMBuildFDiv(g->b, max, most, ""), b->scale);

@@ -150,15 +150,10 @@ LLVMValueRef gen_pack_lut(Gen *g, int64_t rows, int64_t cols, int64_t group, boo
     char name[96];
     snprintf(name, sizeof name, "pack_lut_%s_%lldx%lld_%lld", nk ? "nk" : "kn", (long long)rows,
              (long long)cols, (long long)group);
-    LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->i64};
-    bool exists;
-    Gen saved;
-    LLVMValueRef fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 7, false), &exists, &saved);
-    if (exists) return fn;
-    LLVMValueRef p[7];
-    LLVMGetParams(fn, p);
+    PackT2 p;
+    if (!pack_t2_begin(g, name, &p)) return p.fn;
     Source s = {.rows = rows, .cols = cols, .group = group, .layout = ternary_layout(rows, cols, group)};
-    s.j0 = p[0], s.n = p[1], s.k0 = p[2], s.k = p[3], s.at = p[4], s.dst = p[5], s.room = p[6];
+    s.j0 = p.j0, s.n = p.n, s.k0 = p.k0, s.k = p.k, s.at = p.t2, s.dst = p.dst, s.room = p.room;
     if (nk) {
         Loop col = gen_loop(g, gen_i64(g, 0), s.n, LANES, "columns");
         pack_rows(g, &s, col.i);
@@ -170,6 +165,6 @@ LLVMValueRef gen_pack_lut(Gen *g, int64_t rows, int64_t cols, int64_t group, boo
         gen_loop_end(g, &col);
         gen_loop_end(g, &step);
     }
-    gen_function_end(g, &saved);
-    return fn;
+    gen_function_end(g, &p.saved);
+    return p.fn;
 }

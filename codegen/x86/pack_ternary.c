@@ -6,6 +6,7 @@
  *
  *   [n,k] (forward)  a vector spans rows, each with its own scale, which holds for a group of steps of k
  *   [k,n] (dX)       a vector lies within one row; lanes share a scale where `group` is a multiple of it */
+#include "../rows.h"
 #include "gemm.h"
 #include <stdio.h>
 
@@ -21,15 +22,6 @@ typedef struct Source {
     LLVMValueRef k0, k;      /* steps */
     LLVMValueRef dst, panel; /* of the current panel: where it goes, its first column less j0 */
 } Source;
-
-static LLVMValueRef row_codes(Gen *g, const Source *s, LLVMValueRef row) {
-    return gen_at(g, g->i8, s->at, gen_mul(g, row, s->layout.row_bytes));
-}
-
-static LLVMValueRef row_scales(Gen *g, const Source *s, LLVMValueRef row) {
-    LLVMValueRef at = gen_add(g, gen_mul(g, row, 2 * s->layout.groups), gen_i64(g, s->layout.scales_at));
-    return gen_at(g, g->i8, s->at, at);
-}
 
 /* A vector with lane i loaded from at[i]. */
 static LLVMValueRef gather(Gen *g, LLVMTypeRef elem, LLVMValueRef *at, int n) {
@@ -74,8 +66,8 @@ static void pack_nk_vector(Gen *g, const Source *s, int first, bool clamp) {
     for (int i = 0; i < vl; i++) {
         LLVMValueRef row = gen_add(g, row0, gen_i64(g, i));
         if (clamp) row = gen_min(g, row, gen_i64(g, s->rows - 1));
-        codes[i] = row_codes(g, s, row);
-        scales[i] = row_scales(g, s, row);
+        codes[i] = ternary_codes(g, s->at, row, &s->layout);
+        scales[i] = ternary_scales(g, s->at, row, &s->layout);
     }
     Loop step = gen_loop(g, gen_i64(g, 0), s->k, WORD, "word");
     LLVMValueRef at[MAX_LANES], k = gen_add(g, s->k0, step.i), word = gen_div(g, k, WORD);
@@ -130,7 +122,8 @@ static void pack_kn_panel(Gen *g, const Source *s) {
     LLVMValueRef shifts = LLVMBuildShl(g->b, gen_iota(g, g->i32, vl), gen_splat(g, gen_i32(g, 1), vl), "");
     Loop step = gen_loop(g, gen_i64(g, 0), s->k, 1, "k");
     LLVMValueRef row = gen_add(g, s->k0, step.i);
-    LLVMValueRef codes = row_codes(g, s, row), scales = row_scales(g, s, row);
+    LLVMValueRef codes = ternary_codes(g, s->at, row, &s->layout),
+                 scales = ternary_scales(g, s->at, row, &s->layout);
     for (int first = 0; first < g->target->nr; first += vl) {
         LLVMValueRef col = gen_add(g, gen_add(g, s->j0, s->panel), gen_i64(g, first));
         LLVMValueRef at = gen_min(g, gen_div(g, col, vl), gen_i64(g, s->layout.row_bytes * 4 / vl - 1));
@@ -145,21 +138,16 @@ LLVMValueRef gen_pack_ternary(Gen *g, int64_t rows, int64_t cols, int64_t group,
     char name[96];
     snprintf(name, sizeof name, "pack_ternary_%s%s_%lldx%lld_%lld", nk ? "nk" : "kn",
              rounded ? "_rounded" : "", (long long)rows, (long long)cols, (long long)group);
-    LLVMTypeRef params[] = {g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->i64};
-    bool exists;
-    Gen saved;
-    LLVMValueRef fn = gen_function(g, name, LLVMFunctionType(g->void_, params, 7, false), &exists, &saved);
-    if (exists) return fn;
-    LLVMValueRef p[7];
-    LLVMGetParams(fn, p);
+    PackT2 p;
+    if (!pack_t2_begin(g, name, &p)) return p.fn;
     Source s = {.rows = rows, .cols = cols, .group = group, .rounded = rounded};
     s.layout = ternary_layout(rows, cols, group);
-    s.j0 = p[0], s.nj = p[1], s.k0 = p[2], s.k = p[3], s.at = p[4];
+    s.j0 = p.j0, s.nj = p.n, s.k0 = p.k0, s.k = p.k, s.at = p.t2;
     Loop panel = gen_loop(g, gen_i64(g, 0), s.nj, g->target->nr, "panel");
     s.panel = panel.i;
-    s.dst = gen_at(g, g->f32, p[5], LLVMBuildMul(g->b, panel.i, p[6], ""));
+    s.dst = gen_at(g, g->f32, p.dst, LLVMBuildMul(g->b, panel.i, p.room, ""));
     (nk ? pack_nk_panel : pack_kn_panel)(g, &s);
     gen_loop_end(g, &panel);
-    gen_function_end(g, &saved);
-    return fn;
+    gen_function_end(g, &p.saved);
+    return p.fn;
 }

@@ -31,6 +31,7 @@ static inline bool panels_of_pairs(PanelType type) {
 PanelType panels_in_bf16(const Target *);
 /* Words by its width that a panel needs for k steps that are not divided into blocks. */
 int64_t panel_words(PanelType, int64_t k);
+LLVMValueRef gen_panel_words(Gen *, PanelType, LLVMValueRef k);
 /* void f(i64 n, i64 k, ptr src, i64 ld, ptr dst, i64 depth): packs n rows of src[n,k] or n columns of src[k,n],
  * row stride ld numbers, into panels of any type but int16. */
 typedef enum PackFrom { PACK_ROWS, PACK_COLS, PACK_BF16_ROWS, PACK_BF16_COLS } PackFrom;
@@ -41,6 +42,16 @@ void gen_transpose(Gen *, LLVMValueRef *v, int n);
  * (a multiple of nr) of B[k,n], steps k0 .. k0+k-1; B is the transposed of t2[rows,cols] (nk) or t2 itself.
  * k0 and depth are multiples of 16. With `rounded` the scales are rounded to bf16. */
 LLVMValueRef gen_pack_ternary(Gen *, int64_t rows, int64_t cols, int64_t group, bool nk, bool rounded);
+/* The parameters of functions that pack ternary matrices, as above: gen_pack_ternary, gen_pack_codes and
+ * gen_pack_lut begin with pack_t2_begin. It is false where the module has the function already; else the builder
+ * stands in its body, which gen_function_end with `saved` ends. */
+typedef struct PackT2 {
+    LLVMValueRef fn;
+    LLVMValueRef j0, n, k0, k; /* columns of B, steps */
+    LLVMValueRef t2, dst, room;
+    Gen saved;
+} PackT2;
+bool pack_t2_begin(Gen *, const char *name, PackT2 *);
 /* Which part of a product is needed, in causal attention, where query i sees keys j < i + diagonal. */
 typedef enum Band {
     BAND_NONE, /* all of it */
