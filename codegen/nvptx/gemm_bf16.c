@@ -1,12 +1,13 @@
 /* Matrix products with operands rounded to bf16, on the tensor cores (mma.h).
  *
- *     tile of C      warps           of C a warp     steps of k a turn
- *     128 x 256      2 x 4           64 x 64         32, or 16 where B is f32
- *     192 x 128      2 x 4           96 x 32         the same; cuts 3072 x 1024 into as many tiles as an H100
- * can take 128 x 128      2 x 2 x 2       64 x 64         64; only where A and B are bf16 64 x 128      1 x 2
- * x 4       64 x 64         64; the same 128 x 128      2 x 4           64 x 32         32 or 16 64 x  64 2 x
- * 2           32 x 32         32 or 16 64 x 128      2 x 4           32 x 32         32 or 16; where 64
- * columns are less than must stay together
+ *     tile of C      warps          of C a warp     steps of k a turn
+ *     128 x 256      2 x 4          64 x 64         32, or 16 where B is f32
+ *     192 x 128      2 x 4          96 x 32         the same; cuts 3072 x 1024 into one tile for each of 128
+ *     128 x 128      2 x 2 x 2      64 x 64         32; of operands stored as bf16
+ *      64 x 128      1 x 2 x 4      64 x 64         64; the same
+ *     128 x 128      2 x 4          64 x 32         32 or 16
+ *      64 x  64      2 x 2          32 x 32         32 or 16
+ *      64 x 128      2 x 4          32 x 32         32 or 16; where 64 columns are too few
  *
  * Small products are cut into small tiles, so that there is one for each multiprocessor. Warps that took
  * small parts of them would read shared memory more often than it can serve. So they take large parts for
@@ -103,7 +104,7 @@ static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *
 static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
     const TileShape *s = shape_of(d, unit, t);
     bool half = d->b == GEMM_B_BF16_KN, b_steps = d->b == GEMM_B_KN || half || is_code_steps(d);
-    Product p = {.d = d, .shape = s, .turn = s->slices > 1 ? 64 : d->group || half || d->a_bf16 ? 32 : 16};
+    Product p = {.d = d, .shape = s, .turn = s->slices > 2 ? 64 : d->group || half || d->a_bf16 ? 32 : 16};
     p.mt = s->rows / s->down / 16;
     p.nt = s->cols / s->across / 8;
     p.a = (Panel){NULL, d->a_cols, d->a_bf16, d->m, d->k, s->rows, p.turn, threads_of(s)};
@@ -393,12 +394,11 @@ static void multiply(const Product *p, LLVMValueRef k) {
             for (int l = 0; l < 4; l++) gen_store(g, sum[i][j][l], p->sum[i][j][l]);
 }
 
-/* Puts fragment i, j, or adds what another thread has put `at`, among those of so many warps. */
-static void exchange(const Product *p, int i, int j, LLVMValueRef at, bool take, int warps) {
+/* Puts a fragment, or adds what another thread has put there. */
+static void exchange(const Product *p, const LLVMValueRef *fragment, LLVMValueRef place, bool take) {
     Gen *g = p->g;
-    LLVMValueRef place = gen_mul(g, gen_add(g, at, gen_i64(g, (i * p->nt + j) * NV_WARP * warps)), 4), sum[4];
-    place = gen_at(g, g->f32, p->stages, place);
-    for (int l = 0; l < 4; l++) sum[l] = gen_load(g, g->f32, p->sum[i][j][l]);
+    LLVMValueRef sum[4];
+    for (int l = 0; l < 4; l++) sum[l] = gen_load(g, g->f32, fragment[l]);
     if (!take) {
         tile_store(g, tile_vector(g, sum, 4), place, 4);
         return;
@@ -406,27 +406,33 @@ static void exchange(const Product *p, int i, int j, LLVMValueRef at, bool take,
     LLVMValueRef other = tile_load(g, place, 4);
     for (int l = 0; l < 4; l++) {
         LLVMValueRef x = LLVMBuildExtractElement(g->b, other, gen_i32(g, l), "");
-        gen_store(g, LLVMBuildFAdd(g->b, sum[l], x, ""), p->sum[i][j][l]);
+        gen_store(g, LLVMBuildFAdd(g->b, sum[l], x, ""), fragment[l]);
     }
 }
 
-/* Adds the slices' sums to those of slice 0: each of the upper half to one of the lower, while there are two.
- */
-static void join_slices(const Product *p) {
+/* The fragments of rows i0 and i0 + 1, which half of the slices puts and the other takes. */
+static void join_rows(const Product *p, int i0, int half, bool take) {
     Gen *g = p->g;
-    const int warps = p->shape->down * p->shape->across;
-    LLVMValueRef in_slice = gen_mod(g, nv_thread(g), NV_WARP * warps);
+    const int threads = NV_WARP * p->shape->down * p->shape->across; /* of a slice */
+    LLVMValueRef slice = gen_sub(g, p->slice, gen_i64(g, take ? 0 : half));
+    LLVMValueRef not_below = LLVMBuildICmp(g->b, LLVMIntSGE, slice, gen_i64(g, 0), "");
+    LLVMValueRef at = gen_add(g, gen_mul(g, slice, threads), gen_mod(g, nv_thread(g), threads));
+    If mine = gen_if(g, LLVMBuildAnd(g->b, not_below, gen_less(g, slice, gen_i64(g, half)), ""));
+    for (int f = 0; f < 2 * p->nt; f++) {
+        LLVMValueRef place = gen_mul(g, gen_add(g, at, gen_i64(g, f * half * threads)), 4);
+        exchange(p, p->sum[i0 + f / p->nt][f % p->nt], gen_at(g, g->f32, p->stages, place), take);
+    }
+    gen_if_end(g, &mine);
+}
+
+/* Adds the slices' sums to those of slice 0: each of the upper half to one below, while there are two. */
+static void join_slices(const Product *p) {
     for (int half = p->shape->slices / 2; half > 0; half /= 2)
-        for (int take = 0; take < 2; take++) { /* the upper half gives, then the lower takes */
-            LLVMValueRef from = gen_sub(g, p->slice, gen_i64(g, take ? 0 : half));
-            LLVMValueRef at = gen_add(g, gen_mul(g, from, NV_WARP * warps), in_slice);
-            nv_barrier(g);
-            LLVMValueRef upper = LLVMBuildICmp(g->b, LLVMIntSGE, from, gen_i64(g, 0), "");
-            If mine = gen_if(g, LLVMBuildAnd(g->b, upper, gen_less(g, from, gen_i64(g, half)), ""));
-            for (int i = 0; i < p->mt; i++)
-                for (int j = 0; j < p->nt; j++) exchange(p, i, j, at, take, half * warps);
-            gen_if_end(g, &mine);
-        }
+        for (int i = 0; i < p->mt; i += 2)
+            for (int take = 0; take < 2; take++) {
+                nv_barrier(p->g);
+                join_rows(p, i, half, take);
+            }
 }
 
 /* Neighbours in a row of C: the same sum of four fragments where columns are dealt out so, else two of one.
