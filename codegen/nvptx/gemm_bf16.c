@@ -31,45 +31,14 @@
  * For dX they meet A as -scale, 0 and scale in bf16. What a turn needs of the scales, the ratios or the
  * rounded scales, is computed once for the block during the turn before. Groups that do not fit into turns
  * (32 columns, for dX) are left to the FMA units, with operands rounded the same. */
+#include "gemm_bf16.h"
 #include "../rows.h"
-#include "gemm.h"
-#include "panel.h"
-
-enum { STAGES = 3, WORD = 16, MAX_DOWN = 6, MAX_ACROSS = 8, SPAN = 32 /* columns with one scale in dX */ };
-
-typedef struct TileShape {
-    int rows, cols, down, across,
-        slices;  /* of C; warps down and across it, and a power of two of slices of k */
-    double cost; /* of a number of C, relative: how much shared memory has to do for it */
-} TileShape;
 
 static const TileShape shapes[] = {
     {128, 256, 2, 4, 1, 1},    {192, 128, 2, 4, 1, 1.1}, {128, 128, 2, 2, 2, 1.05}, {64, 128, 1, 2, 4, 1.15},
     {128, 128, 2, 4, 1, 1.25}, {64, 64, 2, 2, 1, 1.6},   {64, 128, 2, 4, 1, 1.6},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
-
-typedef struct Product {
-    Gen *g;
-    const GemmDesc *d;
-    const TileShape *shape;
-    int turn, mt, nt; /* fragments of a warp: mt down, nt across */
-    bool b_spread;    /* columns of C are dealt out as panel_row does by vectors */
-    Panel a, b;
-    TernaryLayout layout;
-    LLVMValueRef i0, j0, row0, col0; /* of the block in C; of the warp in the block */
-    LLVMValueRef slice;              /* of k, that the warp takes */
-    LLVMValueRef slots, stages;      /* shared: two turns' scales, STAGES turns' operands */
-    LLVMValueRef scale;              /* alloca, in flight: f32, of dX the bits of a bf16 with its sign set */
-    LLVMValueRef sum[MAX_DOWN][MAX_ACROSS][4]; /* allocas */
-} Product;
-
-static bool is_code_rows(const GemmDesc *d) {
-    return d->b == GEMM_B_T2_NK;
-}
-static bool is_code_steps(const GemmDesc *d) {
-    return d->b == GEMM_B_T2_KN;
-}
 
 /* ---- how a product is cut up */
 
@@ -80,10 +49,6 @@ static bool fits(const GemmDesc *d) {
 
 static bool may_slice(const GemmDesc *d) {
     return d->a_bf16 && d->b == GEMM_B_BF16_KN;
-}
-
-static int threads_of(const TileShape *s) {
-    return NV_WARP * s->down * s->across * s->slices;
 }
 
 /* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
@@ -101,10 +66,10 @@ static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *
     return best;
 }
 
-static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
+static GemmBf16 plan(const GemmDesc *d, int64_t unit, const Target *t) {
     const TileShape *s = shape_of(d, unit, t);
     bool half = d->b == GEMM_B_BF16_KN, b_steps = d->b == GEMM_B_KN || half || is_code_steps(d);
-    Product p = {.d = d, .shape = s, .turn = s->slices > 2 ? 64 : d->group || half || d->a_bf16 ? 32 : 16};
+    GemmBf16 p = {.d = d, .shape = s, .turn = s->slices > 2 ? 64 : d->group || half || d->a_bf16 ? 32 : 16};
     p.mt = s->rows / s->down / 16;
     p.nt = s->cols / s->across / 8;
     p.a = (Panel){NULL, d->a_cols, d->a_bf16, d->m, d->k, s->rows, p.turn, threads_of(s)};
@@ -114,31 +79,19 @@ static Product plan(const GemmDesc *d, int64_t unit, const Target *t) {
     return p;
 }
 
-/* Bytes of a step's codes in shared memory: an odd number of 16, so that four steps begin in different banks,
- * neighbours or each second one. */
-static int step_bytes(const Product *p) {
-    return (p->shape->cols / 4 + 16) | 16;
-}
-
-static int64_t b_bytes(const Product *p) {
+static int64_t b_bytes(const GemmBf16 *p) {
     if (is_code_rows(p->d)) return p->shape->cols * p->turn / 4;
-    return is_code_steps(p->d) ? p->turn * step_bytes(p) : panel_bytes(&p->b);
+    return is_code_steps(p->d) ? p->turn * bf16_step_bytes(p) : panel_bytes(&p->b);
 }
 
-static int64_t stage_bytes(const Product *p) {
+static int64_t stage_bytes(const GemmBf16 *p) {
     return panel_bytes(&p->a) + b_bytes(p);
 }
 
-/* A slot: f32 [column], or of dX bf16 [step][column / SPAN]. */
-static int64_t slot_bytes(const Product *p) {
-    if (is_code_rows(p->d)) return 4 * p->shape->cols;
-    return is_code_steps(p->d) ? 2 * p->turn * p->shape->cols / SPAN : 0;
-}
-
 NvGrid nv_gemm_bf16_tile_grid(const GemmDesc *d, int64_t unit, const Target *t) {
-    Product p = plan(d, unit, t);
+    GemmBf16 p = plan(d, unit, t);
     return (NvGrid){(uint32_t)nv_gemm_blocks(d, p.shape->rows, p.shape->cols), (uint32_t)threads_of(p.shape),
-                    (uint32_t)(2 * slot_bytes(&p) + STAGES * stage_bytes(&p))};
+                    (uint32_t)(2 * bf16_slot_bytes(&p) + STAGES * stage_bytes(&p))};
 }
 
 NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {
@@ -147,223 +100,40 @@ NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {
 
 /* ---- copies */
 
-static LLVMValueRef below(const Product *p, LLVMValueRef x, int64_t end) {
-    return gen_less(p->g, x, gen_i64(p->g, end));
-}
-
-/* Codes from a line of the matrix and a number along it on to `lines` lines of `bytes`, `stride` apart. What
- * lies behind its end meets zeros of A, or makes columns that are dropped: any codes will do, zeros do. */
-static void copy_codes(const Product *p, LLVMValueRef to, LLVMValueRef line0, LLVMValueRef at0, int64_t exist,
-                       int lines, int bytes, int stride) {
-    Gen *g = p->g;
-    int64_t row_bytes = p->layout.row_bytes;
-    int each = bytes < 16 ? bytes : 16;
-    while (row_bytes % each) each /= 2;
-    int across = bytes / each, threads = threads_of(p->shape);
-    for (int first = 0; first < lines * across; first += threads) {
-        LLVMValueRef unit = gen_add(g, nv_thread(g), gen_i64(g, first));
-        LLVMValueRef line = gen_div(g, unit, across), at = gen_mul(g, gen_mod(g, unit, across), each);
-        LLVMValueRef place = gen_add(g, gen_mul(g, line, stride), at);
-        If needed = {0};
-        bool some = first + threads > lines * across;
-        if (some) needed = gen_if(g, below(p, unit, lines * across));
-        line = gen_add(g, line0, line);
-        at = gen_add(g, gen_div(g, at0, 4), at);
-        LLVMValueRef inside = NULL;
-        if (exist % lines || row_bytes % bytes)
-            inside = LLVMBuildAnd(g->b, below(p, line, exist), below(p, at, row_bytes), "");
-        LLVMValueRef from = gen_at(g, g->i8, gen_buffer(g, 1), gen_add(g, gen_mul(g, line, row_bytes), at));
-        nv_copy(g, gen_at(g, g->i8, to, place), from, each, inside);
-        if (some) gen_if_end(g, &needed);
-    }
-}
-
-static LLVMValueRef turn_at(const Product *p, LLVMValueRef base, LLVMValueRef k, int64_t bytes, int n) {
+static LLVMValueRef turn_at(const GemmBf16 *p, LLVMValueRef base, LLVMValueRef k, int64_t bytes, int n) {
     LLVMValueRef turn = gen_mod(p->g, gen_div(p->g, k, p->turn), n);
     return gen_at(p->g, p->g->i8, base, gen_mul(p->g, turn, bytes));
 }
-static LLVMValueRef stage_a(const Product *p, LLVMValueRef k) {
+static LLVMValueRef stage_a(const GemmBf16 *p, LLVMValueRef k) {
     return turn_at(p, p->stages, k, stage_bytes(p), STAGES);
 }
-static LLVMValueRef stage_b(const Product *p, LLVMValueRef k) {
+static LLVMValueRef stage_b(const GemmBf16 *p, LLVMValueRef k) {
     return gen_at(p->g, p->g->i8, stage_a(p, k), gen_i64(p->g, panel_bytes(&p->a)));
 }
-static LLVMValueRef slot(const Product *p, LLVMValueRef k) {
-    return turn_at(p, p->slots, k, slot_bytes(p), 2);
-}
-
-static void copy_turn(const Product *p, LLVMValueRef k) {
+static void copy_turn(const GemmBf16 *p, LLVMValueRef k) {
     panel_copy(p->g, &p->a, stage_a(p, k), p->i0, k);
-    if (is_code_rows(p->d))
-        copy_codes(p, stage_b(p, k), p->j0, k, p->d->n, p->shape->cols, p->turn / 4, p->turn / 4);
-    else if (is_code_steps(p->d))
-        copy_codes(p, stage_b(p, k), k, p->j0, p->d->k, p->turn, p->shape->cols / 4, step_bytes(p));
+    if (p->d->group)
+        bf16_copy_codes(p, stage_b(p, k), k);
     else
         panel_copy(p->g, &p->b, stage_b(p, k), p->j0, k);
 }
 
-/* ---- scales */
-
-static LLVMValueRef scale_at(const Product *p, LLVMValueRef row, LLVMValueRef group) {
-    Gen *g = p->g;
-    return ternary_load_scale(g, ternary_scales(g, gen_buffer(g, 1), row, &p->layout), group);
-}
-
-/* The scale of a column of C in a group: the unit of its sums; 1 for a group of zeros, where any will do. */
-static LLVMValueRef unit_of(const Product *p, LLVMValueRef column, LLVMValueRef group) {
-    Gen *g = p->g;
-    LLVMValueRef scale = scale_at(p, gen_min(g, column, gen_i64(g, p->d->n - 1)), group);
-    LLVMValueRef zero = LLVMBuildFCmp(g->b, LLVMRealOEQ, scale, gen_f32(g, 0), "");
-    return LLVMBuildSelect(g->b, zero, gen_f32(g, 1), scale, "");
-}
-
-/* Does a group of a forward product begin at k, other than the first? */
-static LLVMValueRef group_begins(const Product *p, LLVMValueRef k) {
-    Gen *g = p->g;
-    LLVMValueRef begins = LLVMBuildICmp(g->b, LLVMIntEQ, gen_mod(g, k, p->d->group), gen_i64(g, 0), "");
-    LLVMValueRef later = LLVMBuildICmp(g->b, LLVMIntSGT, k, gen_i64(g, 0), "");
-    return LLVMBuildAnd(g->b, LLVMBuildAnd(g->b, begins, later, ""), below(p, k, p->d->k), "");
-}
-
-/* Loads what the thread is to compute for the turn at k. */
-static void load_scales(const Product *p, LLVMValueRef k) {
-    Gen *g = p->g;
-    LLVMValueRef thread = nv_thread(g);
-    if (is_code_rows(p->d)) {
-        If begins = gen_if(g, group_begins(p, k));
-        LLVMValueRef column = gen_add(g, p->j0, thread), group = gen_div(g, k, p->d->group);
-        LLVMValueRef before = unit_of(p, column, gen_sub(g, group, gen_i64(g, 1)));
-        gen_store(g, LLVMBuildFDiv(g->b, before, unit_of(p, column, group), ""), p->scale);
-        gen_if_end(g, &begins);
-    } else if (is_code_steps(p->d)) {
-        int across = p->shape->cols / SPAN;
-        LLVMValueRef row = gen_add(g, k, gen_div(g, thread, across));
-        LLVMValueRef column = gen_add(g, p->j0, gen_mul(g, gen_mod(g, thread, across), SPAN));
-        LLVMValueRef group = gen_min(g, gen_div(g, column, p->d->group), gen_i64(g, p->layout.groups - 1));
-        LLVMValueRef scale = mma_round(g, scale_at(p, gen_min(g, row, gen_i64(g, p->d->k - 1)), group));
-        gen_store(g, LLVMBuildOr(g->b, scale, LLVMConstInt(g->i16, 0x8000, 0), ""), p->scale);
-    }
-}
-
-static void store_scales(const Product *p, LLVMValueRef k) {
-    Gen *g = p->g;
-    LLVMValueRef thread = nv_thread(g);
-    if (!p->d->group) return;
-    LLVMTypeRef type = is_code_rows(p->d) ? g->f32 : g->i16;
-    int64_t count = is_code_rows(p->d) ? p->shape->cols : p->turn * p->shape->cols / SPAN;
-    LLVMValueRef wanted = below(p, thread, count);
-    if (is_code_rows(p->d)) wanted = LLVMBuildAnd(g->b, wanted, group_begins(p, k), "");
-    If needed = gen_if(g, wanted);
-    gen_store(g, gen_load(g, type, p->scale), gen_at(g, type, slot(p, k), thread));
-    gen_if_end(g, &needed);
-}
-
 /* ---- sums */
 
-/* Column l of the lane's two of fragment j, within the tile. */
-static LLVMValueRef column_of(const Product *p, int j, int l) {
+LLVMValueRef bf16_column_of(const GemmBf16 *p, int j, int l) {
     Gen *g = p->g;
     LLVMValueRef c = gen_add(g, gen_mul(g, gen_mod(g, nv_lane(g), 4), 2), gen_i64(g, l));
     return gen_add(g, p->col0, panel_row(g, p->b_spread, j, c));
 }
 /* The row of C of the lane in half 0 or 1 of fragment i. */
-static LLVMValueRef row_of(const Product *p, int i, int half) {
+static LLVMValueRef row_of(const GemmBf16 *p, int i, int half) {
     Gen *g = p->g;
     LLVMValueRef in_warp = panel_row(g, panel_by_vectors(&p->a), 2 * i + half, gen_div(g, nv_lane(g), 4));
     return gen_add(g, gen_add(g, p->i0, p->row0), in_warp);
 }
 
-static void scale_column(const Product *p, int j, int l, LLVMValueRef factor) {
-    for (int i = 0; i < p->mt; i++)
-        for (int half = 0; half < 4; half += 2) {
-            LLVMValueRef at = p->sum[i][j][half + l];
-            gen_store(p->g, LLVMBuildFMul(p->g->b, gen_load(p->g, p->g->f32, at), factor, ""), at);
-        }
-}
-
-/* Brings the sums from the units of the last group to those of C. */
-static void finish_groups(const Product *p) {
-    Gen *g = p->g;
-    for (int j = 0; j < p->nt; j++)
-        for (int l = 0; l < 2; l++) {
-            LLVMValueRef column = gen_add(g, p->j0, column_of(p, j, l));
-            scale_column(p, j, l, unit_of(p, column, gen_i64(g, p->layout.groups - 1)));
-        }
-}
-
-/* Brings the sums from the units of the group before k to those of the group that begins there. */
-static void begin_group(const Product *p, LLVMValueRef k) {
-    Gen *g = p->g;
-    If begins = gen_if(g, group_begins(p, k));
-    for (int j = 0; j < p->nt; j += 4) /* whose columns are neighbours */
-        for (int l = 0; l < 2; l++) {
-            LLVMValueRef ratios = tile_load(g, gen_at(g, g->f32, slot(p, k), column_of(p, j, l)), 4);
-            for (int i = 0; i < 4; i++)
-                scale_column(p, j + i, l, LLVMBuildExtractElement(g->b, ratios, gen_i32(g, i), ""));
-        }
-    gen_if_end(g, &begins);
-}
-
-/* The lane's two pairs of a word's codes, in the low bits of the halves of i32s. */
-static void pairs_of_codes(const Product *p, LLVMValueRef word, Slice out) {
-    Gen *g = p->g;
-    LLVMValueRef t = LLVMBuildTrunc(g->b, gen_mod(g, nv_lane(g), 4), g->i32, "");
-    if (!panel_of_neighbours(&p->a)) {
-        out[0] = LLVMBuildLShr(g->b, word, LLVMBuildMul(g->b, t, gen_i32(g, 2), ""), "");
-        out[1] = LLVMBuildLShr(g->b, out[0], gen_i32(g, 8), "");
-        return;
-    }
-    LLVMValueRef even = LLVMBuildLShr(g->b, word, LLVMBuildMul(g->b, t, gen_i32(g, 4), ""), "");
-    LLVMValueRef odd = LLVMBuildLShr(g->b, even, gen_i32(g, 2), "");
-    for (int r = 0; r < 2; r++) { /* the low halves of both, the high halves */
-        LLVMValueRef args[] = {even, odd, gen_i32(g, r ? 0x7632 : 0x5410)};
-        out[r] = gen_intrinsic(g, "llvm.nvvm.prmt", NULL, args, 3);
-    }
-}
-
-/* The slices of 16 steps of columns whose codes lie [column][turn / WORD]. */
-static void slices_of_words(const Product *p, LLVMValueRef tile, int step, Slice *out) {
-    Gen *g = p->g;
-    int words = p->turn / WORD;
-    LLVMValueRef c = gen_div(g, nv_lane(g), 4);
-    for (int j = 0; j < p->nt; j++) {
-        LLVMValueRef column = gen_add(g, p->col0, panel_row(g, true, j, c));
-        LLVMValueRef at = gen_add(g, gen_mul(g, column, words), gen_i64(g, step / WORD));
-        pairs_of_codes(p, gen_load(g, g->i32, gen_at(g, g->i32, tile, at)), out[j]);
-        for (int r = 0; r < 2; r++) out[j][r] = mma_codes(g, out[j][r]);
-    }
-}
-
-/* A pair of numbers as wide as `type`, `apart` from each other, in the halves of an i32. */
-static LLVMValueRef halves(Gen *g, LLVMTypeRef type, LLVMValueRef at, int64_t offset, int64_t apart) {
-    LLVMValueRef low = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset)));
-    LLVMValueRef high = gen_load(g, type, gen_at(g, type, at, gen_i64(g, offset + apart)));
-    high = LLVMBuildShl(g->b, LLVMBuildZExt(g->b, high, g->i32, ""), gen_i32(g, 16), "");
-    return LLVMBuildOr(g->b, LLVMBuildZExt(g->b, low, g->i32, ""), high, "");
-}
-
-/* The same of codes that lie step by step, a byte for four columns, times their scales. */
-static void slices_of_bytes(const Product *p, LLVMValueRef tile, LLVMValueRef scales, int step, Slice *out) {
-    Gen *g = p->g;
-    int ld = step_bytes(p), scales_ld = p->shape->cols / SPAN;
-    bool neighbours = panel_of_neighbours(&p->a);
-    int apart = neighbours ? 1 : 8, next = neighbours ? 8 : 4; /* steps of a pair; pairs */
-    LLVMValueRef t = gen_mul(g, gen_mod(g, nv_lane(g), 4), neighbours ? 2 : 1), c = gen_div(g, nv_lane(g), 4);
-    tile = gen_at(g, g->i8, tile, gen_add(g, gen_mul(g, t, ld), gen_add(g, gen_div(g, p->col0, 4), c)));
-    scales = gen_at(g, g->i16, scales, gen_add(g, gen_mul(g, t, scales_ld), gen_div(g, p->col0, SPAN)));
-    for (int j = 0; j < p->nt; j += 4)
-        for (int r = 0; r < 2; r++) {
-            int at = step + next * r;
-            LLVMValueRef codes = halves(g, g->i8, tile, at * ld + 2 * j, apart * ld);
-            LLVMValueRef factors = halves(g, g->i16, scales, at * scales_ld + j / 4, apart * scales_ld);
-            for (int i = 0; i < 4; i++)
-                out[j + i][r] =
-                    mma_scaled_codes(g, LLVMBuildLShr(g->b, codes, gen_i32(g, 2 * i), ""), factors);
-        }
-}
-
 /* sums += the turn at k, which is there. */
-static void multiply(const Product *p, LLVMValueRef k) {
+static void multiply(const GemmBf16 *p, LLVMValueRef k) {
     Gen *g = p->g;
     LLVMValueRef sum[MAX_DOWN][MAX_ACROSS][4], a = stage_a(p, k), b = stage_b(p, k);
     for (int i = 0; i < p->mt; i++)
@@ -376,10 +146,8 @@ static void multiply(const Product *p, LLVMValueRef k) {
     for (int step = 0; step < p->turn; step += 16 * p->shape->slices) {
         Slice x[2 * MAX_DOWN], y[MAX_ACROSS];
         panel_slices(g, &p->a, a, p->row0, step, 2 * p->mt, x);
-        if (is_code_rows(p->d))
-            slices_of_words(p, b, step, y);
-        else if (is_code_steps(p->d))
-            slices_of_bytes(p, b, slot(p, k), step, y);
+        if (p->d->group)
+            bf16_slices_of_codes(p, b, k, step, y);
         else
             panel_slices(g, &p->b, b, p->col0, step, p->nt, y);
         for (int i = 0; i < p->mt; i++)
@@ -395,7 +163,7 @@ static void multiply(const Product *p, LLVMValueRef k) {
 }
 
 /* Puts a fragment, or adds what another thread has put there. */
-static void exchange(const Product *p, const LLVMValueRef *fragment, LLVMValueRef place, bool take) {
+static void exchange(const GemmBf16 *p, const LLVMValueRef *fragment, LLVMValueRef place, bool take) {
     Gen *g = p->g;
     LLVMValueRef sum[4];
     for (int l = 0; l < 4; l++) sum[l] = gen_load(g, g->f32, fragment[l]);
@@ -411,7 +179,7 @@ static void exchange(const Product *p, const LLVMValueRef *fragment, LLVMValueRe
 }
 
 /* The fragments of rows i0 and i0 + 1, which half of the slices puts and the other takes. */
-static void join_rows(const Product *p, int i0, int half, bool take) {
+static void join_rows(const GemmBf16 *p, int i0, int half, bool take) {
     Gen *g = p->g;
     const int threads = NV_WARP * p->shape->down * p->shape->across; /* of a slice */
     LLVMValueRef slice = gen_sub(g, p->slice, gen_i64(g, take ? 0 : half));
@@ -426,7 +194,7 @@ static void join_rows(const Product *p, int i0, int half, bool take) {
 }
 
 /* Adds the slices' sums to those of slice 0: each of the upper half to one below, while there are two. */
-static void join_slices(const Product *p) {
+static void join_slices(const GemmBf16 *p) {
     for (int half = p->shape->slices / 2; half > 0; half /= 2)
         for (int i = 0; i < p->mt; i += 2)
             for (int take = 0; take < 2; take++) {
@@ -438,7 +206,7 @@ static void join_slices(const Product *p) {
 /* Neighbours in a row of C: the same sum of four fragments where columns are dealt out so, else two of one.
  */
 static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
-    const Product *p = t->sums;
+    const GemmBf16 *p = t->sums;
     int n = p->b_spread ? 4 : 2;
     If whole = {0};
     if (p->shape->slices > 1) whole = gen_if(g, gen_less(g, p->slice, gen_i64(g, 1)));
@@ -451,14 +219,14 @@ static void each_sum(Gen *g, const NvTile *t, NvTilePut *put, void *context) {
                     LLVMValueRef at = p->sum[i][p->b_spread ? j + y : j][2 * half + (p->b_spread ? l : y)];
                     next[y] = gen_load(g, g->f32, at);
                 }
-                put(g, context, row_of(p, i, half), gen_add(g, p->j0, column_of(p, j, l)), next, n);
+                put(g, context, row_of(p, i, half), gen_add(g, p->j0, bf16_column_of(p, j, l)), next, n);
             }
     if (p->shape->slices > 1) gen_if_end(g, &whole);
 }
 
 /* ---- the kernel */
 
-static void begin(Product *p) {
+static void begin(GemmBf16 *p) {
     Gen *g = p->g;
     const int across = p->shape->across, warps = p->shape->down * across;
     LLVMValueRef warp = gen_mod(g, nv_warp(g), warps);
@@ -469,7 +237,7 @@ static void begin(Product *p) {
     p->a.base = gen_buffer(g, 0);
     p->b.base = gen_buffer(g, 1);
     p->slots = nv_dynamic_shared(g);
-    p->stages = gen_at(g, g->i8, p->slots, gen_i64(g, 2 * slot_bytes(p)));
+    p->stages = gen_at(g, g->i8, p->slots, gen_i64(g, 2 * bf16_slot_bytes(p)));
     p->scale = gen_alloca(g, is_code_steps(p->d) ? g->i16 : g->f32, "scale");
     for (int i = 0; i < p->mt; i++)
         for (int j = 0; j < p->nt; j++)
@@ -479,15 +247,15 @@ static void begin(Product *p) {
             }
 }
 
-static void turns(const Product *p) {
+static void turns(const GemmBf16 *p) {
     Gen *g = p->g;
     const int ahead = STAGES - 1;
     for (int i = 0; i < ahead; i++) {
         if (i * p->turn < p->d->k) copy_turn(p, gen_i64(g, i * p->turn));
         nv_copies_commit(g);
     }
-    load_scales(p, gen_i64(g, 0));
-    store_scales(p, gen_i64(g, 0));
+    bf16_load_scales(p, gen_i64(g, 0));
+    bf16_store_scales(p, gen_i64(g, 0));
     Loop k = gen_loop(g, gen_i64(g, 0), gen_i64(g, p->d->k), p->turn, "k");
     nv_copies_wait(g, ahead - 1);
     nv_barrier(g);
@@ -497,19 +265,19 @@ static void turns(const Product *p) {
     copy_turn(p, copied);
     gen_if_end(g, &more);
     nv_copies_commit(g); /* the last groups are empty, so that the same number is on its way in each turn */
-    load_scales(p, next);
-    if (is_code_rows(p->d)) begin_group(p, k.i);
+    bf16_load_scales(p, next);
+    if (is_code_rows(p->d)) bf16_begin_group(p, k.i);
     multiply(p, k.i);
-    store_scales(p, next);
+    bf16_store_scales(p, next);
     gen_loop_end(g, &k);
 }
 
 void nv_gemm_bf16_tile(Gen *g, const GemmDesc *d, int64_t unit, NvTileEnd *end, void *context) {
-    Product p = plan(d, unit, g->target);
+    GemmBf16 p = plan(d, unit, g->target);
     p.g = g;
     begin(&p);
     turns(&p);
-    if (is_code_rows(d)) finish_groups(&p);
+    if (is_code_rows(d)) bf16_finish_groups(&p);
     join_slices(&p);
     end(g, context,
         &(NvTile){.rows = p.shape->rows,
