@@ -31,8 +31,9 @@ typedef void NvTileEnd(Gen *, void *context, const NvTile *);
 /* Writes it with nv_gemm_write; the context is the GemmDesc. */
 NvTileEnd nv_gemm_write_tile;
 
-/* Columns of C that must lie in one tile, from a multiple of them on: a divisor of 128, or ANY_UNIT. */
-enum { ANY_UNIT = 1 };
+/* Columns of C that must lie in one tile, from a multiple of them on: a divisor of
+ * WIDEST_UNIT, or ANY_UNIT. */
+enum { ANY_UNIT = 1, WIDEST_UNIT = 128 };
 /* The products a b of nv_gen_gemm and nv_gen_gemm_bf16 (where nothing is packed), in a kernel of their grids
  * that has begun and whose first parameters are a and b; each block gives its tile to `end`. With
  * `rounded` f32 operands are rounded to bf16. */

@@ -52,18 +52,26 @@ static bool may_slice(const GemmDesc *d) {
 }
 
 /* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
- * those with equal times. */
-static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *t) {
+ * those with equal times. Of those with so many slices of k; 0: with any. */
+static const TileShape *fastest(const GemmDesc *d, int64_t unit, int slices, const Target *t) {
     const int64_t multiprocessors = t->sm >= 90 ? 132 : 108; /* of an H100, an A100 */
     const TileShape *best = NULL;
     double least = 0;
     for (const TileShape *s = shapes; s < shapes + SHAPES; s++) {
         if ((s->cols < unit && s->cols < d->n) || (s->slices > 1 && !may_slice(d))) continue;
+        if (slices && s->slices != slices) continue;
         int64_t each = (nv_gemm_blocks(d, s->rows, s->cols) + multiprocessors - 1) / multiprocessors;
         double cost = (double)each * s->rows * s->cols * s->cost;
         if (!best || cost < least) best = s, least = cost;
     }
     return best;
+}
+
+/* The slices decide in which order a sum is taken, so the unit has no say in them: a product is the same bits
+ * with an epilogue that wants one and without. They are those of the widest unit, with which gradients of
+ * weights are updated. */
+static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *t) {
+    return fastest(d, unit, fastest(d, WIDEST_UNIT, 0, t)->slices, t);
 }
 
 static GemmBf16 plan(const GemmDesc *d, int64_t unit, const Target *t) {
