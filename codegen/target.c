@@ -146,12 +146,15 @@ const Target target_tables = {
     .triple = TRIPLE_X86, .cpu = "x86-64", .level = "x86-64", .features = "", .needs = "", .vl = 4};
 
 /* PTX 7.8 is read by drivers from CUDA 11.8 on, and is the first that knows sm_90. GPUs run code made for
- * older ones, so the newest here serves all that follow. */
+ * older ones, if it does not want more shared memory than they have: smaller ones have 99 KB for a block
+ * (CUDA C Programming Guide, "Technical Specifications per Compute Capability"), which holds for code that is
+ * made for none in particular. */
 bool target_init_gpu(Target *t, const char *gpu, Diag *diag) {
     static const struct {
         const char *name;
-        int sm;
-    } known[] = {{"sm_80", 80}, {"sm_86", 86}, {"sm_87", 87}, {"sm_89", 89}, {"sm_90", 90}};
+        int sm, shared_kb;
+    } known[] = {
+        {"sm_80", 80, 163}, {"sm_86", 86, 99}, {"sm_87", 87, 163}, {"sm_89", 89, 99}, {"sm_90", 90, 227}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (gpu && strcmp(gpu, known[i].name) != 0) continue;
         *t = (Target){.triple = "nvptx64-nvidia-cuda",
@@ -160,6 +163,7 @@ bool target_init_gpu(Target *t, const char *gpu, Diag *diag) {
                       .features = "+ptx78",
                       .needs = "",
                       .sm = known[i].sm,
+                      .shared = (gpu ? known[i].shared_kb : 99) * 1024,
                       .vl = 4};
         return true;
     }

@@ -35,11 +35,17 @@ static inline int test_devices(void) {
     return 2;
 }
 
-static inline Gen *test_device_gen(TestDevice device) {
+/* name: as target_init_gpu has it. */
+static inline Gen *test_gpu_gen(const char *name) {
     static Target gpu;
     Diag diag = {.out = stderr};
-    if (device == TEST_GPU && !target_init_gpu(&gpu, NULL, &diag)) abort();
-    return gen_new(device == TEST_GPU ? &gpu : test_tier(device == TEST_WIDE ? "sapphirerapids" : NULL), "test");
+    if (!target_init_gpu(&gpu, name, &diag)) abort();
+    return gen_new(&gpu, "test");
+}
+
+static inline Gen *test_device_gen(TestDevice device) {
+    if (device == TEST_GPU) return test_gpu_gen(NULL);
+    return gen_new(test_tier(device == TEST_WIDE ? "sapphirerapids" : NULL), "test");
 }
 
 /* Generates the kernel and returns what a launch of it takes. */

@@ -1,6 +1,6 @@
 /* Gradients of causal attention with operands in bf16 on the tensor cores. As in attention_grad.c some blocks
  * make dK and dV of 128 keys, the others dQ of 128 queries. Both go over the other side 32 positions at a
- * time and differ in what stays and what passes:
+ * time, or 16 where shared memory has room for no more, and differ in what stays and what passes:
  *
  *              stays (128)   passes (32)    16 x 32 a warp                  adds
  *     keys     K, V          Q, dO          S^T = K Q^T, dP^T = V dO^T      dV += P^T dO, dK += dS^T Q
@@ -10,10 +10,10 @@
  * for the sums. P and dS go from the fragments of C to those of A within the registers.
  *
  * What passes next is copied during a turn (cp.async): bf16 to the other of two stages, f32 to where each
- * thread will round its own part of it, as there are no registers left for it to wait in. */
+ * thread will round its own part of it, as turns of 32 leave no registers for it to wait in. */
 #include "attention_mma.h"
 
-enum { TURN = 32, TURN_TILES = TURN / 8 };
+enum { MOST = 32 /* positions that pass in a turn */, MOST_TILES = MOST / 8 };
 enum { Q, K, V, LSE, DOUT, DELTA, DQ, DK, DV }; /* args */
 #define LOG2E 1.44269504088896341
 
@@ -26,6 +26,7 @@ typedef struct Side {
 typedef struct Backward {
     Gen *g;
     const AttnDesc *d;
+    int turn;  /* positions that pass at a time */
     bool keys; /* the block's rows are keys */
     Side stays, passes;
     LLVMValueRef row0; /* the warp's first row's position */
@@ -39,21 +40,32 @@ static int64_t key_tiles(const AttnDesc *d) {
 static int64_t stays_bytes(const AttnDesc *d) {
     return plane_bytes(HEAD_ROWS, nv_attention_run(d));
 }
-static int64_t passes_bytes(const AttnDesc *d) {
-    return plane_bytes(TURN, nv_attention_run(d));
+static int64_t passes_bytes(const AttnDesc *d, int turn) {
+    return plane_bytes(turn, nv_attention_run(d));
 }
-/* Of argument `arg`, which passes: where it waits to be rounded. */
-static int64_t next_bytes(const AttnDesc *d, unsigned arg) {
-    return d->half >> arg & 1 ? 0 : plane_ahead_bytes(TURN, nv_attention_run(d));
+/* Of argument `arg`, which passes: where it waits to be rounded; 0: in registers, or nowhere. */
+static int64_t next_bytes(const AttnDesc *d, int turn, unsigned arg) {
+    return d->half >> arg & 1 || turn < MOST ? 0 : plane_ahead_bytes(turn, nv_attention_run(d));
+}
+
+static int64_t shared_bytes(const AttnDesc *d, int turn) {
+    int64_t of_keys = next_bytes(d, turn, Q) + next_bytes(d, turn, DOUT),
+            of_queries = next_bytes(d, turn, K) + next_bytes(d, turn, V);
+    return 2 * stays_bytes(d) + 4 * passes_bytes(d, turn) + (of_keys > of_queries ? of_keys : of_queries);
+}
+
+/* Positions that pass at a time. 0: there is no room for any, or the head is too wide. */
+static int turn_of(const AttnDesc *d, const Target *t) {
+    for (int turn = MOST; turn >= 16 && nv_attention_mma_fits(d); turn /= 2)
+        if (shared_bytes(d, turn) <= t->shared) return turn;
+    return 0;
 }
 
 NvGrid nv_attention_grad_bf16_grid(const AttnDesc *d, const Target *t) {
-    if (!nv_attention_mma_fits(d)) return nv_attention_grad_grid(d, t);
-    int64_t of_keys = next_bytes(d, Q) + next_bytes(d, DOUT),
-            of_queries = next_bytes(d, K) + next_bytes(d, V);
-    int64_t next = of_keys > of_queries ? of_keys : of_queries;
+    const int turn = turn_of(d, t);
+    if (!turn) return nv_attention_grad_grid(d, t);
     return (NvGrid){(uint32_t)(key_tiles(d) + nv_attention_mma_blocks(d) * d->b * d->h), MMA_THREADS,
-                    (uint32_t)(2 * stays_bytes(d) + 4 * passes_bytes(d) + next)};
+                    (uint32_t)shared_bytes(d, turn)};
 }
 
 static Side side_of(const Backward *b, bool keys, LLVMValueRef batch, LLVMValueRef head) {
@@ -78,19 +90,21 @@ static void place_stays(Backward *b, LLVMValueRef first) {
 
 static void place_passes(Backward *b) {
     Side *s = &b->passes;
-    int64_t next = 2 * stays_bytes(b->d) + 4 * passes_bytes(b->d);
+    int64_t next = 2 * stays_bytes(b->d) + 4 * passes_bytes(b->d, b->turn);
     for (int i = 0; i < 2; i++) {
         const Head *head = i ? &s->dout_or_v : &s->q_or_k;
-        s->next[i] = nv_attention_plane(b->g, b->d, head, TURN, shared_at(b, next));
-        next += next_bytes(b->d, head->arg);
+        const bool in_registers = b->turn < MOST && !nv_attention_half(b->d, head);
+        LLVMValueRef ahead = in_registers ? NULL : shared_at(b, next);
+        s->next[i] = nv_attention_plane(b->g, b->d, head, b->turn, ahead);
+        next += next_bytes(b->d, b->turn, head->arg);
     }
 }
 
 /* The stage, first or second side, of the positions from p0 on. */
 static LLVMValueRef stage_at(const Backward *b, LLVMValueRef p0, int i) {
     Gen *g = b->g;
-    int64_t bytes = passes_bytes(b->d);
-    LLVMValueRef stage = gen_mul(g, gen_mod(g, gen_div(g, p0, TURN), 2), 2 * bytes);
+    int64_t bytes = passes_bytes(b->d, b->turn);
+    LLVMValueRef stage = gen_mul(g, gen_mod(g, gen_div(g, p0, b->turn), 2), 2 * bytes);
     return gen_at(g, g->i8, shared_at(b, 2 * stays_bytes(b->d) + i * bytes), stage);
 }
 
@@ -104,21 +118,21 @@ static void fetch(Backward *b, LLVMValueRef p0) {
     nv_copies_commit(b->g);
 }
 
-/* scores[16 x 32] of the warp: what stays by what passes, both the first (i = 0) or the second of their
+/* The scores of the warp: what stays by what passes, both the first (i = 0) or the second of their
  * sides. */
 static void scores(const Backward *b, int i, Tile *sum) {
     Gen *g = b->g;
     Source rows = nv_attention_source(g, b->d, b->stays.at[i], gen_mul(g, nv_warp(g), 16), false, true);
     Source cols = nv_attention_source(g, b->d, b->passes.at[i], gen_i64(g, 0), false, false);
-    nv_attention_mma_scores(g, b->d, &rows, NULL, &cols, TURN_TILES, sum);
+    nv_attention_mma_scores(g, b->d, &rows, NULL, &cols, b->turn / 8, sum);
 }
 
-/* S and dP become P and dS, for the positions p0 .. p0+31 that pass. Where a query is behind the end both are
+/* S and dP become P and dS, for the positions from p0 on that pass. Where a query is behind the end both are
  * 0. */
 static void weights(const Backward *b, LLVMValueRef p0, Tile *s, Tile *dp) {
     Gen *g = b->g;
     const Head *queries = b->keys ? &b->passes.q_or_k : &b->stays.q_or_k;
-    for (int j = 0; j < TURN_TILES; j++)
+    for (int j = 0; j < b->turn / 8; j++)
         for (int l = 0; l < 4; l++) {
             LLVMValueRef row = gen_add(g, b->row0, nv_attention_row(g, l));
             LLVMValueRef col = gen_add(g, p0, nv_attention_col(g, j, l));
@@ -137,21 +151,21 @@ static void weights(const Backward *b, LLVMValueRef p0, Tile *s, Tile *dp) {
         }
 }
 
-/* What the positions p0 .. p0+31 that pass add; a warp that sees none of them has nothing to do. */
+/* What the positions from p0 on that pass add; a warp that sees none of them has nothing to do. */
 static void add_positions(const Backward *b, LLVMValueRef p0) {
     Gen *g = b->g;
     LLVMValueRef last_query =
-        b->keys ? gen_add(g, p0, gen_i64(g, TURN - 1)) : gen_add(g, b->row0, gen_i64(g, 15));
+        b->keys ? gen_add(g, p0, gen_i64(g, b->turn - 1)) : gen_add(g, b->row0, gen_i64(g, 15));
     LLVMValueRef first_key = b->keys ? b->row0 : p0;
     If sees = gen_if(g, LLVMBuildICmp(g->b, LLVMIntSLE, first_key, last_query, ""));
-    Tile s[TURN_TILES], dp[TURN_TILES];
+    Tile s[MOST_TILES], dp[MOST_TILES];
     scores(b, 0, s);
     scores(b, 1, dp);
     weights(b, p0, s, dp);
     Source first = nv_attention_source(g, b->d, b->passes.at[0], gen_i64(g, 0), true, false);
     Source second = nv_attention_source(g, b->d, b->passes.at[1], gen_i64(g, 0), true, false);
-    if (b->keys) nv_attention_mma_add(g, b->d, &b->dv, s, TURN_TILES, &second);
-    nv_attention_mma_add(g, b->d, &b->dqk, dp, TURN_TILES, &first);
+    if (b->keys) nv_attention_mma_add(g, b->d, &b->dv, s, b->turn / 8, &second);
+    nv_attention_mma_add(g, b->d, &b->dqk, dp, b->turn / 8, &first);
     gen_if_end(g, &sees);
 }
 
@@ -160,8 +174,8 @@ static void turns(Backward *b, LLVMValueRef begin, LLVMValueRef end) {
     Gen *g = b->g;
     place_passes(b);
     fetch(b, begin);
-    Loop p0 = gen_loop(g, begin, end, TURN, "positions");
-    LLVMValueRef next = gen_add(g, p0.i, gen_i64(g, TURN));
+    Loop p0 = gen_loop(g, begin, end, b->turn, "positions");
+    LLVMValueRef next = gen_add(g, p0.i, gen_i64(g, b->turn));
     nv_copies_wait(g, 0);
     for (int i = 0; i < 2; i++) {
         b->passes.at[i] = stage_at(b, p0.i, i);
@@ -218,13 +232,14 @@ static void query_block(Backward *b, LLVMValueRef index) {
 }
 
 void nv_gen_attention_grad_bf16(Gen *g, const char *name, const AttnDesc *d) {
-    if (!nv_attention_mma_fits(d)) {
+    const int turn = turn_of(d, g->target);
+    if (!turn) {
         nv_attention_grad_rounded(g, name, d);
         return;
     }
     nv_kernel(g, name, 9, MMA_THREADS);
     nv_noalias(g);
-    Backward b = {.g = g, .d = d};
+    Backward b = {.g = g, .d = d, .turn = turn};
     If keys = gen_if(g, gen_less(g, g->tile, gen_i64(g, key_tiles(d))));
     key_block(&b, g->tile);
     gen_else(g, &keys);
