@@ -98,7 +98,7 @@ static NodeTest node_of(const GemmDesc *d, const char *precision) {
 }
 
 START_TEST(products) {
-    Gen *g = test_device_gen(TEST_GPU);
+    Gen *g = test_gpu_gen("sm_80");
     KernelSize size[CASES];
     char name[16];
     for (int i = 0; i < CASES; i++) {
@@ -124,7 +124,7 @@ START_TEST(products) {
 END_TEST
 
 START_TEST(few_rows) {
-    Gen *g = test_device_gen(TEST_GPU);
+    Gen *g = test_gpu_gen("sm_80");
     KernelSize size[FEW];
     char name[16];
     for (int i = 0; i < FEW; i++) {
@@ -147,7 +147,7 @@ END_TEST
 
 /* Forward, dX and dW of the feed-forward layer at 16k tokens and at 1k. */
 START_TEST(nothing_spills) {
-    Gen *g = test_device_gen(TEST_GPU);
+    Gen *g = test_gpu_gen("sm_80");
     static const GemmDesc shapes[] = {
         {16384, 3072, 1024, false, GEMM_B_T2_NK, 128, false, false},
         {16384, 1024, 3072, false, GEMM_B_T2_KN, 128, false, false},

@@ -69,6 +69,15 @@ for device in cpu cuda; do
     run $device --resume "$work/cpu" --tokenizer byte --generate abc --max-tokens 20 --temperature 0
     cp "$work/out" "$work/$device.text"
 done
+# Kernels want no more shared memory than the smaller GPUs have, unless they are made for larger ones.
+sed 's/"head_dim": *[0-9]*/"head_dim": 128/' tiny.json >"$work/wide.json"
+small() { # small PRECISION TBC-ARGUMENT..
+    "$TBC_BUILD/tbc" compile "$work/wide.json" --batch 1 --seq 40 --target nvptx64 --precision "$@" -o "$work/wide.so" || exit 1
+    TBC_EMU_DEVICE=sm_86 "$TBC_BUILD/tbc-run" "$work/wide.so" --device cuda $data --steps 1 --quiet >"$work/out" 2>"$work/err"
+}
+for precision in f32 i16 bf16; do small $precision || fail "$precision on sm_86"; done
+small bf16 --gpu sm_80 && fail "more shared memory than there is on sm_86"
+grep -q 'this GPU has less shared memory than .*: kernel attention_grad_bf16_.* wants 104448 bytes' "$work/err" || fail "what is said of shared memory"
 run cuda $data --steps 1 --profile
 grep -q '^roofline: f32 19491.8 GFLOP/s, i16 311869.4 GFLOP/s, bf16 311869.4 GFLOP/s, memory 1555.2 GB/s$' "$work/out" || fail "roofline of an A100"
 cmp -s "$work/random-cpu/model.safetensors" "$work/random-cuda/model.safetensors" || fail "random weights differ"

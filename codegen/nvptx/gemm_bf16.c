@@ -51,31 +51,7 @@ static bool may_slice(const GemmDesc *d) {
     return d->a_bf16 && d->b == GEMM_B_BF16_KN;
 }
 
-/* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
- * those with equal times. Of those with so many slices of k; 0: with any. */
-static const TileShape *fastest(const GemmDesc *d, int64_t unit, int slices, const Target *t) {
-    const int64_t multiprocessors = t->sm >= 90 ? 132 : 108; /* of an H100, an A100 */
-    const TileShape *best = NULL;
-    double least = 0;
-    for (const TileShape *s = shapes; s < shapes + SHAPES; s++) {
-        if ((s->cols < unit && s->cols < d->n) || (s->slices > 1 && !may_slice(d))) continue;
-        if (slices && s->slices != slices) continue;
-        int64_t each = (nv_gemm_blocks(d, s->rows, s->cols) + multiprocessors - 1) / multiprocessors;
-        double cost = (double)each * s->rows * s->cols * s->cost;
-        if (!best || cost < least) best = s, least = cost;
-    }
-    return best;
-}
-
-/* The slices decide in which order a sum is taken, so the unit has no say in them: a product is the same bits
- * with an epilogue that wants one and without. They are those of the widest unit, with which gradients of
- * weights are updated. */
-static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *t) {
-    return fastest(d, unit, fastest(d, WIDEST_UNIT, 0, t)->slices, t);
-}
-
-static GemmBf16 plan(const GemmDesc *d, int64_t unit, const Target *t) {
-    const TileShape *s = shape_of(d, unit, t);
+static GemmBf16 plan_as(const GemmDesc *d, const TileShape *s) {
     bool half = d->b == GEMM_B_BF16_KN, b_steps = d->b == GEMM_B_KN || half || is_code_steps(d);
     GemmBf16 p = {.d = d, .shape = s, .turn = s->slices > 2 ? 64 : d->group || half || d->a_bf16 ? 32 : 16};
     p.mt = s->rows / s->down / 16;
@@ -96,10 +72,42 @@ static int64_t stage_bytes(const GemmBf16 *p) {
     return panel_bytes(&p->a) + b_bytes(p);
 }
 
+static int64_t shared_bytes(const GemmBf16 *p) {
+    return 2 * bf16_slot_bytes(p) + STAGES * stage_bytes(p);
+}
+
+/* The tiles with which the multiprocessors are done first, when each takes one after the other; the first of
+ * those with equal times. Of those with so many slices of k; 0: with any. */
+static const TileShape *fastest(const GemmDesc *d, int64_t unit, int slices, const Target *t) {
+    const int64_t multiprocessors = t->sm >= 90 ? 132 : 108; /* of an H100, an A100 */
+    const TileShape *best = NULL;
+    double least = 0;
+    for (const TileShape *s = shapes; s < shapes + SHAPES; s++) {
+        if ((s->cols < unit && s->cols < d->n) || (s->slices > 1 && !may_slice(d))) continue;
+        const GemmBf16 p = plan_as(d, s);
+        if ((slices && s->slices != slices) || shared_bytes(&p) > t->shared) continue;
+        int64_t each = (nv_gemm_blocks(d, s->rows, s->cols) + multiprocessors - 1) / multiprocessors;
+        double cost = (double)each * s->rows * s->cols * s->cost;
+        if (!best || cost < least) best = s, least = cost;
+    }
+    return best;
+}
+
+/* The slices decide in which order a sum is taken, so the unit has no say in them: a product is the same bits
+ * with an epilogue that wants one and without. They are those of the widest unit, with which gradients of
+ * weights are updated. */
+static const TileShape *shape_of(const GemmDesc *d, int64_t unit, const Target *t) {
+    return fastest(d, unit, fastest(d, WIDEST_UNIT, 0, t)->slices, t);
+}
+
+static GemmBf16 plan(const GemmDesc *d, int64_t unit, const Target *t) {
+    return plan_as(d, shape_of(d, unit, t));
+}
+
 NvGrid nv_gemm_bf16_tile_grid(const GemmDesc *d, int64_t unit, const Target *t) {
     GemmBf16 p = plan(d, unit, t);
     return (NvGrid){(uint32_t)nv_gemm_blocks(d, p.shape->rows, p.shape->cols), (uint32_t)threads_of(p.shape),
-                    (uint32_t)(2 * bf16_slot_bytes(&p) + STAGES * stage_bytes(&p))};
+                    (uint32_t)shared_bytes(&p)};
 }
 
 NvGrid nv_gemm_bf16_grid(const GemmDesc *d, const Target *t) {

@@ -38,7 +38,7 @@ static void piece_at(Gen *g, LLVMValueRef i, int64_t n, int64_t span, int64_t pi
     *end = gen_min(g, gen_add(g, *begin, gen_i64(g, piece)), last);
 }
 
-static GemmI16 plan(const GemmDesc *d) {
+static GemmI16 plan_as(const GemmDesc *d, int side) {
     bool nk = d->b == GEMM_B_T2_NK;
     if ((!nk && d->b != GEMM_B_T2_KN) || d->a_cols || d->accumulate)
         ice("int16 product that is not a plain ternary one");
@@ -49,20 +49,28 @@ static GemmI16 plan(const GemmDesc *d) {
     p.depth = words ? I16_BLOCK : I16_BLOCK + 32;
     p.ld = p.depth + ROW_PAD;
     p.raw_ld = p.depth / WORD * (WORD + WORD_PAD);
-    int64_t large = (d->m + 127) / 128 * pieces(d->n, p.n_span, 128);
-    p.side =
-        words && large >= MULTIPROCESSORS ? 128 : 64; /* an A100 has no room for more steps of 128 rows */
-    p.mt = p.nt = p.side / 32;
+    p.side = side;
+    p.mt = p.nt = side / 32;
     return p;
 }
 
+static int64_t tiles(const GemmI16 *p) {
+    return (p->d->m + p->side - 1) / p->side * pieces(p->d->n, p->n_span, p->side);
+}
+
+static int64_t shared_bytes(const GemmI16 *p) {
+    return i16_raw_bytes(p) + i16_words_bytes() + 3 * p->side * p->ld + 4 * p->side + 4 * p->depth;
+}
+
+/* Large tiles, where there is room for them and one for each multiprocessor. */
+static GemmI16 plan(const GemmDesc *d, const Target *t) {
+    const GemmI16 large = plan_as(d, 128);
+    return tiles(&large) >= MULTIPROCESSORS && shared_bytes(&large) <= t->shared ? large : plan_as(d, 64);
+}
+
 NvGrid nv_gemm_i16_grid(const GemmDesc *d, const Target *t) {
-    (void)t;
-    GemmI16 p = plan(d);
-    int64_t down = (d->m + p.side - 1) / p.side;
-    return (NvGrid){
-        (uint32_t)(down * pieces(d->n, p.n_span, p.side)), MMA_THREADS,
-        (uint32_t)(i16_raw_bytes(&p) + i16_words_bytes() + 3 * p.side * p.ld + 4 * p.side + 4 * p.depth)};
+    const GemmI16 p = plan(d, t);
+    return (NvGrid){(uint32_t)tiles(&p), MMA_THREADS, (uint32_t)shared_bytes(&p)};
 }
 
 /* ---- sums */
@@ -187,7 +195,7 @@ static void fetch(const GemmI16 *p, LLVMValueRef block) {
 }
 
 void nv_gen_gemm_i16(Gen *g, const char *name, const GemmDesc *d) {
-    GemmI16 p = plan(d);
+    GemmI16 p = plan(d, g->target);
     p.g = g;
     nv_kernel(g, name, 3, MMA_THREADS);
     nv_noalias(g);

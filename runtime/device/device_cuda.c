@@ -1,8 +1,9 @@
 /* An NVIDIA GPU as a device, through the driver API. One allocation is the arena; everything goes through one
  * stream, so it happens in the order asked for. What crosses passes through pinned staging memory, so the
- * host may write its own copy again at once. Staging memory is filled half by half, and a half again once what was
- * asked for before the host left it is done: inputs of many steps fit, so the device always has work. The host waits
- * for downloads; numbers to be read later wait, pinned too, for whatever the host waits for next.
+ * host may write its own copy again at once. Staging memory is filled half by half, and a half again once
+ * what was asked for before the host left it is done: inputs of many steps fit, so the device always has
+ * work. The host waits for downloads; numbers to be read later wait, pinned too, for whatever the host waits
+ * for next.
  *
  * The launches of a table, or of a part of it, are captured into a graph the first time and replayed from
  * then on: a step costs the host a few calls, however many kernels it has. With --profile there are no
@@ -16,9 +17,9 @@
 #include <string.h>
 
 #define HALF         (UINT64_C(2) << 20) /* of the staging memory */
-#define PART         (HALF / 4) /* of a large upload, so that copying and transferring overlap */
-#define NUMBERS      64         /* that may wait to be read */
-#define PLAIN_SHARED (48u << 10)   /* shared memory that a launch may have without asking */
+#define PART         (HALF / 4)          /* of a large upload, so that copying and transferring overlap */
+#define NUMBERS      64                  /* that may wait to be read */
+#define PLAIN_SHARED (48u << 10)         /* shared memory that a launch may have without asking */
 
 typedef struct Graph {
     uint32_t first, count; /* launches */
@@ -39,8 +40,8 @@ typedef struct Cuda {
     char *staging;          /* two halves */
     int half;               /* the one being filled, of which `staged` bytes may be in use */
     uint64_t staged;
-    CUevent left[2];        /* when the host went on to the other half */
-    float *numbers;         /* pinned; read_to says where the first nnumbers of them go */
+    CUevent left[2]; /* when the host went on to the other half */
+    float *numbers;  /* pinned; read_to says where the first nnumbers of them go */
     double *read_to[NUMBERS];
     int nnumbers;
     Graph *graphs;
@@ -156,8 +157,11 @@ static bool find_kernels(Device *d, Cuda *c) {
             result = c->cu.cuFuncSetAttribute(c->kernels[i], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                               (int)shared);
         if (result)
-            return cuda_error(&c->cu, d->module->path, result,
-                              "kernel %s cannot have %u bytes of shared memory", m->kernels[i].name, shared);
+            return cuda_error(
+                &c->cu, d->module->path, result,
+                "this GPU has less shared memory than the module was compiled for (without --gpu it runs "
+                "on any): kernel %s wants %u bytes",
+                m->kernels[i].name, shared);
     }
     return true;
 }
@@ -395,7 +399,6 @@ static Roofline known_roofline(const Device *d) {
     return cuda_roofline(&c->cu, c->device, c->sm);
 }
 
-const DeviceKind device_cuda = {
-    cuda_open,      cuda_close,    cuda_ok,   cuda_finish,     cuda_run,
-    cuda_upload,    cuda_download, cuda_zero, cuda_read_later, cuda_sum_squares,
-    known_roofline, 16};
+const DeviceKind device_cuda = {cuda_open,       cuda_close,       cuda_ok,        cuda_finish,
+                                cuda_run,        cuda_upload,      cuda_download,  cuda_zero,
+                                cuda_read_later, cuda_sum_squares, known_roofline, 16};
