@@ -93,4 +93,6 @@ for device in cpu cuda; do
 done
 near "$work/cpu.numbers" "$work/cuda.numbers" # losses and norms of gradients, which are clipped
 near "$work/cpu.eval" "$work/cuda.eval"
+# The script for a machine with a GPU, in the precision in which most is different there.
+GPU_PRECISIONS=bf16 sh gpu.sh --emulated >"$work/out" 2>"$work/err" || { fail "gpu.sh"; cat "$work/out" >&2; }
 [ -z "${failed-}" ] || { echo "failed:$failed" >&2; exit 1; }
