@@ -28,12 +28,11 @@ typedef struct Narrow {
     Graph *to;
     bool f32_products, bf16_heads;
     const bool *forward; /* of each node */
-    uint32_t
-        *maker;    /* of each value: the node that narrows it, a region, or behind which that is done; NONE */
-    bool *waits;   /* of each value: the backward part reads all of it, after the forward part has ended */
-    bool *rounded; /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
-    Val *map;      /* of each value: itself in `to` */
-    Val *half, *wide; /* its bf16, and that widened again; VAL_NONE: not yet */
+    uint32_t *maker;     /* of each value: the node that narrows it, or behind which that is done; NONE */
+    bool *waits;         /* of each value: the backward part reads all of it, after the forward part has ended */
+    bool *rounded;       /* of each value: nothing reads it as more than bf16; it becomes bf16 itself */
+    Val *map;            /* of each value: itself in `to` */
+    Val *half, *wide;    /* its bf16, and that widened again; VAL_NONE: not yet */
 } Narrow;
 
 /* ---- what is narrowed, and where */
@@ -166,8 +165,7 @@ static Val inner_of(const Narrow *s, const Node *region, Val v) {
     return VAL_NONE;
 }
 
-/* What attention reads as bf16 and no region computes, the first region narrows that reads all of it before.
- */
+/* What attention reads as bf16 and no region computes, the first region before it narrows that reads all of it. */
 static void find_readers(Narrow *s) {
     const Graph *g = s->g;
     for (uint32_t i = 0; i < g->nodes.n; i++) {
