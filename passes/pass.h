@@ -18,7 +18,7 @@ typedef struct PassOptions {
     bool grads_buffer;       /* --grads buffer: `backward` and `update` instead of a fused `train` */
     const char *precision;   /* of products: "i16" (ternary ones), "bf16"; NULL: f32 */
     const char *saved;       /* for narrow-saved: "f32", "bf16"; NULL: bf16 where products are */
-    bool bf16_heads;         /* attention in bf16 reads that from memory */
+    bool bf16_heads;         /* attention in bf16 reads and stores that in memory */
     bool f32_products;       /* products read no bf16 from memory: for targets where those in f32 are slow at that */
     bool f32_decode;         /* i16 leaves out decode: for targets whose kernels for a row do not round */
     int64_t update_block;    /* fuse-update: columns of its blocks, within which groups must lie; 0: any do */

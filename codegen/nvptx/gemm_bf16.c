@@ -126,6 +126,7 @@ static LLVMValueRef stage_a(const GemmBf16 *p, LLVMValueRef k) {
 static LLVMValueRef stage_b(const GemmBf16 *p, LLVMValueRef k) {
     return gen_at(p->g, p->g->i8, stage_a(p, k), gen_i64(p->g, panel_bytes(&p->a)));
 }
+
 static void copy_turn(const GemmBf16 *p, LLVMValueRef k) {
     panel_copy(p->g, &p->a, stage_a(p, k), p->i0, k);
     if (p->d->group)
