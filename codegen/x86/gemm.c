@@ -49,11 +49,11 @@ static void balance(const GemmDesc *d, Blocking *b, int64_t cores, int64_t min_r
     }
 }
 
-Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
+Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit, int64_t wide) {
     int64_t cols = max64(MAX_COLS / unit * unit, unit), rows = min64(MAX_ROWS * MAX_COLS / cols, MAX_ROWS);
     const int64_t cores = max64(t->cores, FEW_CORES);
     Blocking b = {.row_tiles = gemm_ceil_div(d->m, rows), .col_tiles = gemm_ceil_div(d->n, cols)};
-    split(d, &b, 4 * cores, 192, 384);    /* packing costs a few per cent of the product */
+    split(d, &b, 4 * cores, 192, wide);   /* packing costs a few per cent of the product */
     split(d, &b, cores, 96, 192);         /* more, but all cores share even a small product */
     balance(d, &b, t->cores, 48, 96);     /* dear, but less than cores that have nothing to do */
     /* few rows (decoding): packing B is all, shared by columns; others only lest a core has nothing to do */
@@ -67,7 +67,7 @@ Blocking gemm_cut(const GemmDesc *d, const Target *t, int64_t unit) {
 
 /* kc is a multiple of 16 (a word of ternary codes) or of whole blocks, mc of mr. */
 GemmPlan gemm_plan(const GemmDesc *d, const Target *t, PanelType type, int64_t unit) {
-    GemmPlan p = {.cut = gemm_cut(d, t, unit), .panels = {.type = type}};
+    GemmPlan p = {.cut = gemm_cut(d, t, unit, GEMM_COLS), .panels = {.type = type}};
     if (type == PANELS_BF16 && d->b == GEMM_B_T2_NK) p.panels.block = pair_block(min64(d->group, d->k));
     int64_t words = min64(max64(t->l1 / 2 / (4 * t->nr), 256), 384); /* a panel of B: half of L1 */
     if (p.cut.cols > MAX_COLS) words = max64(words * MAX_COLS / p.cut.cols, 16);

@@ -48,7 +48,7 @@ static Plan plan(const GemmDesc *d, const Target *t) {
     p.block = pair_block(steps);
 
     bool whole_spans = !nk && p.n_span % t->nr == 0 && p.n_span <= 512;
-    p.cut = gemm_cut(d, t, whole_spans ? p.n_span : t->nr);
+    p.cut = gemm_cut(d, t, whole_spans ? p.n_span : t->nr, GEMM_COLS);
     int64_t kc = min64(max64(t->l1 / 2 / (2 * t->nr), I16_BLOCK), 512); /* a panel of B: half of L1 */
     p.cut.kc = max64(gemm_part(p.k_span, gemm_ceil_div(p.k_span, kc), steps), steps);
     p.spans = nk ? 1 : max64(SPAN_COLUMNS / max64(p.n_span, t->nr), 1);

@@ -39,7 +39,8 @@ bool gemm_lut_fits(const GemmDesc *d, PanelType type) {
 static Plan plan(const GemmDesc *d, const Target *t, PanelType type) {
     Plan p = {.type = type, .nk = d->b == GEMM_B_T2_NK};
     const bool grouped = !p.nk && d->group < d->n; /* tables hold for a group of columns: tiles end with one */
-    p.cut = gemm_cut(d, t, grouped ? d->group : LUT_SPAN);
+    /* Making the tables takes as long as looking up 36 columns. */
+    p.cut = gemm_cut(d, t, grouped ? d->group : LUT_SPAN, p.nk ? 2 * GEMM_COLS : GEMM_COLS);
     p.cut.rows = gemm_part(d->m, p.cut.row_tiles, LUT_ROWS);
     p.cut.row_tiles = gemm_ceil_div(d->m, p.cut.rows);
     p.columns = p.cut.cols;
