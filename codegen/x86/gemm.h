@@ -16,9 +16,9 @@ int64_t gemm_ceil_div(int64_t a, int64_t b);
 /* n cut into `parts` equal parts, rounded up to a multiple of unit. */
 int64_t gemm_part(int64_t n, int64_t parts, int64_t unit);
 enum { GEMM_MAX_COLS = 1024 }; /* of a tile, unless a unit is wider */
-/* Tiles of a product: rows in multiples of mr, columns of `unit`, and while there are tiles enough as many as
- * `wide`; kc and mc are left 0. */
 enum { GEMM_COLS = 384 }; /* share packed rows of A so well that packing costs a few per cent */
+/* Tiles of a product: rows in multiples of mr, columns of `unit`, at least `wide` while there are tiles enough;
+ * kc and mc are left 0. */
 Blocking gemm_cut(const GemmDesc *, const Target *, int64_t unit, int64_t wide);
 /* A product's blocking, and what it is packed into. Columns of a tile are a multiple of `unit`. */
 typedef struct GemmPlan {
